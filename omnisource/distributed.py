@@ -1,0 +1,114 @@
+"""The processes of one run: who we are, and the few collectives that the run needs."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import subprocess
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from omnisource.errors import UserError
+
+TIMEOUT = datetime.timedelta(minutes=30)
+"""Longest wait for another process in a collective; validation of one process may be that far behind."""
+
+
+def choose_device() -> torch.device:
+    """Returns the GPU of this process, made the current one, or the CPU where there is none.
+
+    Raises:
+        UserError: If there are more processes on this machine than GPUs.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank() >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank()} of this machine has no GPU of its own: there are "
+            f"{torch.cuda.device_count()}. Start at most one process a GPU."
+        )
+    device = torch.device("cuda", local_rank())
+    torch.cuda.set_device(device)
+    return device
+
+
+def start(device: torch.device) -> None:
+    """Joins the process group that `torchrun` describes in the environment, if there is one."""
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE is set but {', '.join(missing)} is not; start many processes with torchrun.")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+
+
+def stop() -> None:
+    """Leaves the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Returns the number of this process, 0-based."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Returns the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    """Returns the number of this process on its machine, 0-based."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def gather(value: Any) -> list[Any]:
+    """Returns the value that each process gave, in the order of their ranks, on every process."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast(value: Any) -> Any:
+    """Returns on every process the value that process 0 gave."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def average(values: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of a tensor over the processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
+
+
+def describe_slurm_job() -> None:
+    """Sets what `torchrun` would have set from the variables of SLURM, for `srun` with one task a process.
+
+    Raises:
+        UserError: If the process was not started by srun.
+    """
+    missing = [name for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID") if name not in os.environ]
+    if missing:
+        raise UserError(f"--launcher slurm: {', '.join(missing)} is not set; start the command with srun.")
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    if "MASTER_ADDR" not in os.environ:
+        nodes = os.environ.get("SLURM_NODELIST", "localhost")
+        if re.search(r"\[|,", nodes):
+            nodes = subprocess.run(
+                ["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True
+            ).stdout.split()[0]
+        os.environ["MASTER_ADDR"] = nodes
+    os.environ.setdefault("MASTER_PORT", "29500")
