@@ -1,0 +1,145 @@
+"""What a recognizer costs: parameters, and multiply-adds of a path at an input size."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from omnisource.types import Media
+
+if TYPE_CHECKING:
+    from omnisource.models.recognizer import Recognizer
+
+
+def _normalisation_operations(input_shape: Sequence[int], *arguments: object, **options: object) -> int:
+    return 4 * math.prod(input_shape)  # 2 an element, in the counter's unit of half a multiply-add
+
+
+# Which of the two F.batch_norm becomes is up to the version of torch.
+_NORMALISATIONS = dict.fromkeys(
+    (torch.ops.aten.native_batch_norm, torch.ops.aten._native_batch_norm_legit_no_training), _normalisation_operations
+)
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One row of the table of costs.
+
+    Attributes:
+        part: What is counted.
+        parameters: Number of parameters.
+        multiply_adds: Multiply-adds by input size ("8x224x224" for clips, "224x224" for images); empty where the
+            part takes no input.
+    """
+
+    part: str
+    parameters: int
+    multiply_adds: Mapping[str, int]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Returns the number of parameters of a module; buffers are not counted."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_parameters_after_sum(module: nn.Module) -> int:
+    """Returns the number of parameters that the image path computes with, once the kernels are summed over time."""
+    saved = sum(
+        conv.weight.numel() // conv.weight.shape[2] * (conv.weight.shape[2] - 1)
+        for conv in module.modules()
+        if isinstance(conv, nn.Conv3d)
+    )
+    return count_parameters(module) - saved
+
+
+def count_multiply_adds(
+    recognizer: Recognizer, media: Media, clip_length: int, size: int, head: str | None = None
+) -> int:
+    """Returns the multiply-adds for one input: those of convolutions and linear layers, and 2 an element normalised.
+
+    That is how the tables of the field count: a multiply-add is 1, but a BatchNorm is counted as a multiplication
+    and an addition. Nothing is computed: the shapes alone go through a copy of the recognizer on the meta device.
+
+    Source: facebookresearch/fvcore, fvcore/nn/jit_handles.py (batchnorm_flop_jit). So counted, the published 54.75 G
+    come out.
+
+    Args:
+        recognizer: The recognizer, on any device.
+        media: Which path through the backbone.
+        clip_length: Frames; 1 for images.
+        size: Height and width in pixels.
+        head: Label space whose head is counted too. None: the backbone alone.
+    """
+    on_meta = _copied_to_meta(recognizer)
+    dtype = on_meta.backbone.conv1.weight.dtype
+    clips = torch.empty(1, 3, clip_length, size, size, dtype=dtype, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_NORMALISATIONS) as counter:
+        if head is None:
+            on_meta.features(clips, media)
+        else:
+            on_meta.logits(clips, media, head)
+    return counter.get_total_flops() // 2  # the counter takes a multiply-add as 2
+
+
+def cost_rows(
+    recognizer: Recognizer,
+    clip_sizes: Sequence[tuple[int, int]] = ((8, 224), (8, 256)),
+    image_sizes: Sequence[int] = (224,),
+) -> list[CostRow]:
+    """Returns the rows of the table: the whole, the backbone on either path, and every path through a head.
+
+    Args:
+        recognizer: The recognizer, on any device.
+        clip_sizes: (frames, pixels) at which the video path is counted.
+        image_sizes: Pixels at which the image path is counted.
+    """
+    inputs: dict[Media, list[tuple[int, int]]] = {
+        "video": list(clip_sizes),
+        "image": [(1, size) for size in image_sizes],
+    }
+    backbone = recognizer.backbone
+
+    def costs(media: Media, head: str | None) -> dict[str, int]:
+        return {
+            _input_name(media, length, size): count_multiply_adds(recognizer, media, length, size, head)
+            for length, size in inputs[media]
+        }
+
+    rows = [
+        CostRow("whole recognizer", count_parameters(recognizer), {}),
+        CostRow("backbone, video path", count_parameters(backbone), costs("video", None)),
+        CostRow(
+            "backbone, image path, kernels summed over time", count_parameters_after_sum(backbone), costs("image", None)
+        ),
+    ]
+    for name, space in recognizer.label_spaces.items():
+        head = recognizer.heads[name]
+        multiply_adds = costs(space.head, name)
+        rows.append(
+            CostRow(f"{space.head} path to {name}", count_parameters(backbone) + count_parameters(head), multiply_adds)
+        )
+        if space.head == "image":
+            summed = count_parameters_after_sum(backbone) + count_parameters(head)
+            rows.append(CostRow(f"image path to {name}, kernels summed over time", summed, multiply_adds))
+    return rows
+
+
+def _input_name(media: Media, length: int, size: int) -> str:
+    return f"{length}x{size}x{size}" if media == "video" else f"{size}x{size}"
+
+
+def _copied_to_meta(recognizer: Recognizer) -> Recognizer:
+    """Returns a copy in evaluation mode that shares no memory with the recognizer and takes none for its tensors."""
+    memo: dict[int, object] = {}
+    for parameter in recognizer.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+    for buffer in recognizer.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(recognizer, memo).eval()

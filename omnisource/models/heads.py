@@ -1,0 +1,67 @@
+"""The heads: pooled features to the scores of one label space. Either kind takes features of either media.
+
+Source: open-mmlab/mmaction2 v1.2.0 (commit 4d6c9347), mmaction/models/heads/omni_head.py.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class HeadBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of vectors, with momentum 0.1, that also takes a batch of one in training.
+
+    One vector has no variance: it is normalised by the running statistics and leaves them as they are. A small
+    source that keeps pace with a large one may give one sample a step.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-5, momentum=0.1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Returns input, [N, C], normalised."""
+        if self.training and len(input) == 1:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+class ImageHead(nn.Module):
+    """BatchNorm, dropout, linear.
+
+    Args:
+        in_channels: Channels of the pooled features.
+        num_classes: Number of classes.
+        dropout: Probability of dropout before the linear layer.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.bn = HeadBatchNorm(in_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits [N, num_classes] of pooled features [N, in_channels]."""
+        return self.fc(self.dropout(self.bn(features)))
+
+
+class VideoHead(nn.Module):
+    """Linear to twice the number of classes, BatchNorm, ReLU, dropout, linear.
+
+    Args:
+        in_channels: Channels of the pooled features.
+        num_classes: Number of classes.
+        dropout: Probability of dropout before the last linear layer.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_channels, 2 * num_classes)
+        self.bn = HeadBatchNorm(2 * num_classes)
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(2 * num_classes, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits [N, num_classes] of pooled features [N, in_channels]."""
+        return self.fc2(self.dropout(F.relu(self.bn(self.fc1(features)))))

@@ -1,0 +1,246 @@
+"""The recognizer: one backbone for images and videos, and a head for every label space."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from omnisource.errors import UserError
+from omnisource.models.heads import ImageHead, VideoHead
+from omnisource.models.resnet import SlowOnly, slow_only
+from omnisource.types import Batch, Media
+
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The backbone: a SlowOnly ResNet with a video and an image path over one set of weights."""
+
+    depth: Literal[18, 34, 50, 101, 152] = 50
+    """Depth of the ResNet; 18 and 34 have basic blocks, the others bottlenecks."""
+
+    width: float = 1.0
+    """Factor on the channels of every layer of the backbone."""
+
+    weights: str = ""
+    """Checkpoint that the run starts from: our own, a published .pth, or an image ResNet (.pth or .safetensors) that
+    is inflated. Empty: random weights."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """A set of classes, and the head that tells them apart."""
+
+    head: Literal["image", "video"]
+    """Kind of head: "image" (BatchNorm, dropout, linear) or "video" (linear, BatchNorm, ReLU, dropout, linear)."""
+
+    num_classes: int | None = None
+    """Number of classes. None: counted from the class names of a source."""
+
+    dropout: float = 0.5
+    """Probability of dropout in the head."""
+
+    label_smoothing: float = 0.0
+    """Share of the target that is spread evenly over all classes."""
+
+
+def check_label_space_name(name: str) -> None:
+    """Checks that a head can bear this name: it becomes a part of the names of its weights.
+
+    Raises:
+        UserError: The name has other characters than letters, digits, "_" and "-", or torch uses it itself.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+        raise UserError(
+            f"label space {name!r}: the name must begin with a letter or _ and go on with letters, digits, _ and - only"
+        )
+    if hasattr(nn.ModuleDict(), name):
+        raise UserError(f"label space {name!r}: torch uses this name itself; take another one, such as {name}_classes")
+
+
+class Normalize(nn.Module):
+    """Maps frames of 0-255 to zero mean and unit variance.
+
+    The two constants are kept in thousandths, as integers: a change of the model's floating point type must not round
+    them. They are no part of the state dict.
+    """
+
+    mean_thousandths: Tensor
+    std_thousandths: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in (("mean_thousandths", MEAN), ("std_thousandths", STD)):
+            thousandths = torch.tensor([round(1000 * value) for value in values], dtype=torch.int32)
+            self.register_buffer(name, thousandths.view(3, 1, 1, 1), persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Returns (frames - mean) / std in float32; frames: [N, 3, T, H, W] uint8, 0-255, RGB."""
+        mean, std = self.mean_thousandths.float() / 1000, self.std_thousandths.float() / 1000
+        return (frames.float() - mean) / std
+
+
+class Recognizer(nn.Module):
+    """Classifies images and videos with one backbone, and any number of heads.
+
+    Example:
+        recognizer.eval()
+        recognizer.image_logits(images)  # [N, 3, H, W] uint8, 0-255, RGB -> [N, classes]
+        recognizer.video_logits(clips)  # [N, 3, T, H, W] uint8, 0-255, RGB -> [N, classes]
+
+    Args:
+        model: Depth and width of the backbone. Its `weights` are not read here.
+        label_spaces: The label spaces by name; each gets a head of the same name. All class counts must be known.
+        backbone: Takes the place of the backbone that `model` describes.
+
+    Attributes:
+        label_spaces: The label spaces by name.
+        backbone: The SlowOnly ResNet.
+        heads: The heads by the name of their label space.
+
+    Raises:
+        UserError: A label space has a name that no head can bear, or the model has an impossible size.
+        ValueError: There is no label space, or the number of classes of one is not known.
+    """
+
+    def __init__(
+        self, model: Model, label_spaces: Mapping[str, LabelSpace], *, backbone: SlowOnly | None = None
+    ) -> None:
+        super().__init__()
+        if not label_spaces:
+            raise ValueError("a recognizer needs at least one label space")
+        for name in label_spaces:
+            check_label_space_name(name)
+        self.label_spaces = dict(label_spaces)
+        self.normalize = Normalize()
+        self.backbone = slow_only(model.depth, model.width) if backbone is None else backbone
+        self.heads = nn.ModuleDict(
+            {name: _head(name, space, self.backbone.out_channels) for name, space in label_spaces.items()}
+        )
+
+    def forward(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Returns the loss of every source: the mean cross entropy over its samples, a scalar.
+
+        All sources go through one forward, in the order given, so that under DistributedDataParallel every
+        parameter takes part in every step. All V views of a clip bear its label. Label smoothing is that of the
+        batch's label space. Dropout draws from torch's global generator of the device.
+
+        Args:
+            batches: One batch a source, on the recognizer's device.
+
+        Raises:
+            ValueError: Two batches of one source, a head that is not there, or labels that do not fit the head.
+        """
+        losses: dict[str, Tensor] = {}
+        for batch in batches:
+            if batch.source in losses:
+                raise ValueError(f"source {batch.source!r} came with two batches in one forward")
+            losses[batch.source] = self._loss(batch)
+        return losses
+
+    def features(self, clips: Tensor, media: Media) -> Tensor:
+        """Returns the pooled features of clips, [N, backbone.out_channels].
+
+        Args:
+            clips: [N, 3, T, H, W], T = 1 for images; uint8, 0-255, RGB, or floating point, already normalised.
+            media: Which path through the backbone the clips take.
+
+        Raises:
+            ValueError: The clips have another shape or type.
+        """
+        _check_clips(clips, media)
+        x = clips if clips.is_floating_point() else self.normalize(clips)
+        x = x.to(self.backbone.conv1.weight.dtype)
+        if media == "image":
+            x = x.squeeze(2)  # [N, 3, 1, H, W] -> [N, 3, H, W]
+        return self.backbone(x, media).flatten(2).mean(dim=2)  # [N, C, (T,) H, W] -> [N, C]
+
+    def logits(self, clips: Tensor, media: Media, head: str) -> Tensor:
+        """Returns the scores of a label space before softmax, [N, classes].
+
+        Args:
+            clips: As for `features`.
+            media: Which path through the backbone the clips take; any head takes either.
+            head: Name of the label space.
+
+        Raises:
+            ValueError: There is no such head, or the clips have another shape or type.
+        """
+        if head not in self.heads:
+            raise ValueError(f"there is no head {head!r}; the heads are {', '.join(self.heads)}")
+        return self.heads[head](self.features(clips, media))
+
+    def image_logits(self, images: Tensor, head: str | None = None) -> Tensor:
+        """Returns the scores of images before softmax, [N, classes].
+
+        Args:
+            images: [N, 3, H, W]; uint8, 0-255, RGB, or floating point, already normalised.
+            head: Name of the label space. None: the only one whose head is an image head.
+
+        Raises:
+            ValueError: The head must be named, is not there, or the images have another shape or type.
+        """
+        if images.ndim != 4:
+            raise ValueError(f"images must be [N, 3, H, W], got {list(images.shape)}")
+        return self.logits(images.unsqueeze(2), "image", head or self._only_head("image"))
+
+    def video_logits(self, clips: Tensor, head: str | None = None) -> Tensor:
+        """Returns the scores of clips before softmax, [N, classes].
+
+        Args:
+            clips: [N, 3, T, H, W]; uint8, 0-255, RGB, or floating point, already normalised.
+            head: Name of the label space. None: the only one whose head is a video head.
+
+        Raises:
+            ValueError: The head must be named, is not there, or the clips have another shape or type.
+        """
+        return self.logits(clips, "video", head or self._only_head("video"))
+
+    def _loss(self, batch: Batch) -> Tensor:
+        views = batch.clips.shape[1]
+        clips = batch.clips.flatten(0, 1)  # [N, V, 3, T, H, W] -> [N * V, 3, T, H, W]
+        logits = self.logits(clips, batch.media, batch.head)
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()  # a sum over many classes needs more digits than the weights
+        labels = batch.labels.repeat_interleave(views, dim=0)
+        if labels.is_floating_point():
+            if labels.shape != logits.shape:
+                raise ValueError(
+                    f"source {batch.source!r}: soft labels {list(batch.labels.shape)} do not fit head {batch.head!r} "
+                    f"of {logits.shape[1]} classes"
+                )
+            labels = labels.to(logits.dtype)
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_spaces[batch.head].label_smoothing)
+
+    def _only_head(self, kind: Literal["image", "video"]) -> str:
+        of_kind = [name for name, space in self.label_spaces.items() if space.head == kind]
+        if len(of_kind) == 1:
+            return of_kind[0]
+        heads = ", ".join(f"{name} ({space.head})" for name, space in self.label_spaces.items())
+        raise ValueError(f"name the head: {len(of_kind)} {kind} heads are there, not one; the heads are {heads}")
+
+
+def _head(name: str, space: LabelSpace, in_channels: int) -> ImageHead | VideoHead:
+    if space.num_classes is None or space.num_classes < 1:
+        raise ValueError(f"label space {name!r}: num_classes is {space.num_classes}, not a known number of classes")
+    head = ImageHead if space.head == "image" else VideoHead
+    return head(in_channels, space.num_classes, space.dropout)
+
+
+def _check_clips(clips: Tensor, media: Media) -> None:
+    of_known_type = clips.dtype == torch.uint8 or clips.is_floating_point()
+    if clips.ndim != 5 or clips.shape[1] != 3 or not of_known_type:
+        raise ValueError(
+            f"clips must be [N, 3, T, H, W], uint8 or floating point and normalised, "
+            f"got {list(clips.shape)} {str(clips.dtype).removeprefix('torch.')}"
+        )
+    if media == "image" and clips.shape[2] != 1:
+        raise ValueError(f"an image is a clip [N, 3, T, H, W] with T = 1, got {list(clips.shape)}")

@@ -1,0 +1,242 @@
+"""The backbone: a SlowOnly ResNet with a video path and an image path over one set of weights.
+
+An image is a still video seen away from its ends. Every frame of a still video is the same, so a 3-D convolution acts
+on it as the 2-D convolution whose kernel is the sum of the 3-D kernel over time: the image path is made of those.
+
+Source: Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition" (the slow pathway alone); Duan et al.
+2020, "Omni-sourced Webly-supervised Learning for Video Recognition"; open-mmlab/mmaction2 v1.2.0 (commit 4d6c9347),
+configs/recognition/omnisource.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from omnisource.errors import UserError
+from omnisource.types import Media
+
+STEM_CHANNELS = 64
+STAGE_PLANES = (64, 128, 256, 512)
+STAGE_STRIDES = (1, 2, 2, 2)
+STAGE_TEMPORAL_KERNELS = (1, 1, 3, 3)
+
+
+class MediaConv(nn.Conv3d):
+    """A 3-D convolution for videos that is a 2-D convolution for images; its temporal stride is always 1.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        temporal_kernel: Length of the kernel along time, odd; padded so that the number of frames stays.
+        spatial_kernel: Height and width of the kernel, odd; padded by half of it.
+        stride: Step along height and width.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, temporal_kernel: int, spatial_kernel: int, stride: int = 1
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size=(temporal_kernel, spatial_kernel, spatial_kernel),
+            stride=(1, stride, stride),
+            padding=(temporal_kernel // 2, spatial_kernel // 2, spatial_kernel // 2),
+            bias=False,
+        )
+
+    def forward(self, x: Tensor, media: Media) -> Tensor:
+        """Returns the convolution of x: [N, C, T, H, W] for videos, [N, C, H, W] for images."""
+        if media == "video":
+            return super().forward(x)
+        kernel = self.weight.sum(dim=2)  # [O, I, T, H, W] -> [O, I, H, W]
+        return F.conv2d(x, kernel, stride=self.stride[1:], padding=self.padding[1:])  # pyright: ignore[reportArgumentType]
+
+
+class MediaBatchNorm(nn.BatchNorm3d):
+    """The batch normalisation of the backbone: the one place that knows which statistics a batch uses.
+
+    In training every batch is normalised by its own statistics, and only video batches are counted into the running
+    ones: images have other statistics than videos. In evaluation both use the running statistics. So does a batch of
+    a single value a channel (one small image, late in the network): it has no variance.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-5, momentum=0.01)
+
+    def forward(self, x: Tensor, media: Media) -> Tensor:
+        """Returns x normalised: [N, C, T, H, W] for videos, [N, C, H, W] for images."""
+        if not self.training or x.numel() == self.num_features:
+            return self._normalized(x, self.running_mean, self.running_var, by_batch=False)
+        if media == "image":
+            return self._normalized(x, None, None, by_batch=True)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return self._normalized(x, self.running_mean, self.running_var, by_batch=True)
+
+    def _normalized(self, x: Tensor, mean: Tensor | None, variance: Tensor | None, by_batch: bool) -> Tensor:
+        momentum = self.momentum or 0.0
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, by_batch, momentum, self.eps)
+
+
+class MediaSequential(nn.Sequential):
+    """Layers one after the other, each of which is told the media."""
+
+    def forward(self, x: Tensor, media: Media) -> Tensor:
+        """Returns what the last layer makes of x."""
+        for layer in self:
+            x = layer(x, media)
+        return x
+
+
+class BasicBlock(nn.Module):
+    """The residual block of depths 18 and 34: two 3x3 convolutions, the first of which looks along time.
+
+    Args:
+        in_channels: Channels of the input.
+        planes: Channels of both convolutions and of the output.
+        stride: Spatial stride of the first convolution.
+        temporal_kernel: Temporal length of the first convolution.
+    """
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, planes: int, stride: int, temporal_kernel: int) -> None:
+        super().__init__()
+        self.conv1 = MediaConv(in_channels, planes, temporal_kernel, 3, stride)
+        self.conv2 = MediaConv(planes, planes, 1, 3)
+        self.bn1 = MediaBatchNorm(planes)
+        self.bn2 = MediaBatchNorm(planes)
+        self.downsample = _shortcut(in_channels, planes * self.expansion, stride)
+
+    def forward(self, x: Tensor, media: Media) -> Tensor:
+        """Returns [N, planes, T, H / stride, W / stride], without T for images."""
+        out = F.relu(self.bn1(self.conv1(x, media), media), inplace=True)
+        out = self.bn2(self.conv2(out, media), media)
+        identity = x if self.downsample is None else self.downsample(x, media)
+        return F.relu(out + identity, inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """The residual block of depths 50, 101 and 152: 1x1 (which looks along time), 3x3, 1x1.
+
+    Args:
+        in_channels: Channels of the input.
+        planes: Channels of the first two convolutions; the output has four times as many.
+        stride: Spatial stride of the 3x3 convolution.
+        temporal_kernel: Temporal length of the first convolution.
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, planes: int, stride: int, temporal_kernel: int) -> None:
+        super().__init__()
+        self.conv1 = MediaConv(in_channels, planes, temporal_kernel, 1)
+        self.conv2 = MediaConv(planes, planes, 1, 3, stride)
+        self.conv3 = MediaConv(planes, planes * self.expansion, 1, 1)
+        self.bn1 = MediaBatchNorm(planes)
+        self.bn2 = MediaBatchNorm(planes)
+        self.bn3 = MediaBatchNorm(planes * self.expansion)
+        self.downsample = _shortcut(in_channels, planes * self.expansion, stride)
+
+    def forward(self, x: Tensor, media: Media) -> Tensor:
+        """Returns [N, 4 * planes, T, H / stride, W / stride], without T for images."""
+        out = F.relu(self.bn1(self.conv1(x, media), media), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out, media), media), inplace=True)
+        out = self.bn3(self.conv3(out, media), media)
+        identity = x if self.downsample is None else self.downsample(x, media)
+        return F.relu(out + identity, inplace=True)
+
+
+class SlowOnly(nn.Module):
+    """A SlowOnly ResNet of four stages; the frames keep their number from the input to the features.
+
+    Args:
+        block: Kind of residual block.
+        blocks_per_stage: Number of blocks in each of the four stages.
+        width: Factor on the channels of every layer.
+
+    Attributes:
+        out_channels: Channels of the features.
+
+    Raises:
+        UserError: The width is so small that a layer has no channel left.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        blocks_per_stage: tuple[int, int, int, int],
+        width: float = 1.0,
+    ) -> None:
+        super().__init__()
+        channels = _scaled(STEM_CHANNELS, width)
+        self.conv1 = MediaConv(3, channels, 1, 7, stride=2)
+        self.bn1 = MediaBatchNorm(channels)
+        stages: list[MediaSequential] = []
+        shapes = zip(blocks_per_stage, STAGE_PLANES, STAGE_STRIDES, STAGE_TEMPORAL_KERNELS, strict=True)
+        for num_blocks, full_planes, stride, temporal_kernel in shapes:
+            planes = _scaled(full_planes, width)
+            blocks = [block(channels, planes, stride, temporal_kernel)]
+            channels = planes * block.expansion
+            blocks += [block(channels, planes, 1, temporal_kernel) for _ in range(num_blocks - 1)]
+            stages.append(MediaSequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.out_channels = channels
+
+    def forward(self, x: Tensor, media: Media) -> Tensor:
+        """Returns features at 1/32 of the input's height and width.
+
+        Args:
+            x: [N, 3, T, H, W] for videos, [N, 3, H, W] for images; normalised, floating point.
+            media: Which path x takes.
+
+        Returns:
+            [N, out_channels, T, H / 32, W / 32] for videos, [N, out_channels, H / 32, W / 32] for images.
+        """
+        x = F.relu(self.bn1(self.conv1(x, media), media), inplace=True)
+        if media == "video":
+            x = F.max_pool3d(x, kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        else:
+            x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x, media)
+        return x
+
+
+_DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
+
+
+def slow_only(depth: int, width: float = 1.0) -> SlowOnly:
+    """Returns the backbone of one depth with torch's default initial weights.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        width: Factor on the channels of every layer.
+
+    Raises:
+        UserError: There is no such depth, or the width leaves a layer without a channel.
+    """
+    if depth not in _DEPTHS:
+        raise UserError(f"model.depth is {depth}; it must be one of {', '.join(map(str, _DEPTHS))}")
+    block, blocks_per_stage = _DEPTHS[depth]
+    return SlowOnly(block, blocks_per_stage, width)
+
+
+def _scaled(channels: int, width: float) -> int:
+    scaled = round(channels * width)
+    if scaled < 1:
+        raise UserError(f"model.width is {width:g}: {channels} channels times that leaves none; take a larger width")
+    return scaled
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> MediaSequential | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return MediaSequential(MediaConv(in_channels, out_channels, 1, 1, stride), MediaBatchNorm(out_channels))
