@@ -1,0 +1,171 @@
+"""Finding the frames of a video file without decoding it: one pass over its packets."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+# Containers whose seeking can be relied on. The first of FFmpeg's names for each: "mov" is mp4 as well.
+SEEKABLE_CONTAINERS = ("mov", "matroska")
+
+# Containers that store one picture to a packet, from a keyframe on. Elsewhere (transport streams, raw streams) a
+# packet may be a field, or belong to pictures that were cut away.
+COUNTABLE_CONTAINERS = (*SEEKABLE_CONTAINERS, "avi")
+
+# Codecs that give one frame for each packet. VP8 is not among them, because it has packets that are never shown.
+COUNTABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
+
+# A packet of MPEG-4 Part 2 that repeats the frame before it holds a header only, and decodes to nothing.
+LARGEST_EMPTY_PACKET_BYTES = 10
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """A packet from which decoding can start.
+
+    Attributes:
+        position: Index of the first shown frame that is not before the keyframe, 0-based.
+        seek_timestamp: What the container must be asked for to get here, in the stream's time base.
+    """
+
+    position: int
+    seek_timestamp: int
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """What the packets of a video say about its frames.
+
+    Attributes:
+        num_frames: Packets that are to be shown.
+        is_count_certain: Whether that is also the number of frames that a decoder will return.
+        timestamps: Presentation timestamps of the frames, ascending, in the stream's time base; None where frames can
+            only be found by counting from the start.
+        keyframes: Keyframes in ascending order of their positions; empty where there are no timestamps.
+    """
+
+    num_frames: int
+    is_count_certain: bool
+    timestamps: tuple[int, ...] | None
+    keyframes: tuple[Keyframe, ...]
+
+    def keyframe_before(self, position: int) -> Keyframe:
+        """Returns the last keyframe from which the frame at `position` can be reached."""
+        return self.keyframes[bisect_right(self.keyframes, position, key=lambda keyframe: keyframe.position) - 1]
+
+
+@dataclass(frozen=True)
+class _Packet:
+    pts: int | None
+    dts: int | None
+    is_keyframe: bool
+    is_shown: bool
+    is_damaged: bool
+    size_bytes: int
+
+
+def first_video_stream(container: InputContainer) -> VideoStream | None:
+    """Returns the first stream of moving pictures; cover pictures and thumbnails are none."""
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    return next((stream for stream in container.streams.video if not stream.disposition & still), None)
+
+
+def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Yields the packets of `stream` from where the container stands, and an empty one after the last.
+
+    That one tells decoders to hand out what they hold back.
+
+    Raises:
+        FFmpegError: The container is damaged.
+    """
+    for packet in container.demux(stream):
+        if packet.size:
+            yield packet
+        elif packet.dts is None:
+            # The end. PyAV must not be asked for more: it stumbles over streams that showed up while it was reading.
+            yield packet
+            return
+
+
+def read_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
+    """Reads all packets of `stream`, without decoding them, and returns its index.
+
+    Afterwards the container stands at its end.
+
+    Raises:
+        FFmpegError: The container is damaged.
+    """
+    packets = [
+        _Packet(packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, packet.is_corrupt, packet.size)
+        for packet in read_packets(container, stream)
+        if packet.size
+    ]
+    # An edit list hides frames: their packets are decoded, because others need them, and never shown.
+    shown = [packet for packet in packets if packet.is_shown]
+    timestamps = _timestamps(container, packets, shown)
+    return VideoIndex(
+        num_frames=len(shown),
+        is_count_certain=_is_count_certain(container, stream, packets),
+        timestamps=timestamps,
+        keyframes=_keyframes(container, packets, timestamps) if timestamps else (),
+    )
+
+
+def _timestamps(container: InputContainer, packets: list[_Packet], shown: list[_Packet]) -> tuple[int, ...] | None:
+    """Returns the timestamps of the frames, ascending, if each frame has its own and the container can seek."""
+    if not _is_container(container, SEEKABLE_CONTAINERS) or not shown or not _starts_with_first_frame(packets):
+        return None
+    if any(packet.pts is None or (packet.dts is None and _seeks_by_decoding(container)) for packet in packets):
+        return None
+    timestamps = sorted(packet.pts for packet in shown if packet.pts is not None)
+    if len(set(timestamps)) < len(timestamps):
+        return None
+    return tuple(timestamps)
+
+
+def _keyframes(container: InputContainer, packets: list[_Packet], timestamps: tuple[int, ...]) -> tuple[Keyframe, ...]:
+    """Returns the keyframes, at most one for a position: the last that suffices."""
+    keyframes: dict[int, Keyframe] = {}
+    for packet in packets:
+        seek_timestamp = packet.dts if _seeks_by_decoding(container) else packet.pts
+        if packet.is_keyframe and packet.pts is not None and seek_timestamp is not None:
+            position = bisect_left(timestamps, packet.pts)
+            keyframes[position] = Keyframe(position, seek_timestamp)
+    return tuple(keyframes[position] for position in sorted(keyframes))
+
+
+def _is_count_certain(container: InputContainer, stream: VideoStream, packets: list[_Packet]) -> bool:
+    codec = stream.codec_context.codec.canonical_name
+    return (
+        _is_container(container, COUNTABLE_CONTAINERS)
+        and codec in COUNTABLE_CODECS
+        and _starts_with_first_frame(packets)
+        and not any(packet.is_damaged for packet in packets)
+        and not (codec == "mpeg4" and min(packet.size_bytes for packet in packets) <= LARGEST_EMPTY_PACKET_BYTES)
+    )
+
+
+def _starts_with_first_frame(packets: list[_Packet]) -> bool:
+    """Returns whether decoding starts with a keyframe that nothing precedes.
+
+    Otherwise the stream was cut somewhere: its first frames need others that are gone, and decoders leave them out.
+    """
+    if not packets or not packets[0].is_keyframe:
+        return False
+    first = packets[0].pts
+    return first is None or all(packet.pts is None or packet.pts >= first for packet in packets)
+
+
+def _seeks_by_decoding(container: InputContainer) -> bool:
+    """Returns whether seeking looks timestamps of decoding up (mp4 and mov), not of presentation (matroska)."""
+    return _is_container(container, ("mov",))
+
+
+def _is_container(container: InputContainer, names: tuple[str, ...]) -> bool:
+    return container.format.name.split(",")[0] in names
