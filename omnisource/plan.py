@@ -1,0 +1,150 @@
+"""What follows from a recipe and its data: class names, lists, batch sizes, steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omnisource.data.annotations import Items, Split, read_items
+from omnisource.data.source import SplitName, class_names_of, split_of
+from omnisource.errors import UserError
+from omnisource.recipe import Recipe
+
+
+def resolve_classes(recipe: Recipe) -> tuple[Recipe, dict[str, tuple[str, ...]]]:
+    """Returns the recipe with every number of classes known, and the class names of each label space.
+
+    Where no class map gives names, the names are the indices.
+
+    Raises:
+        UserError: If a class map is missing or wrong, or sources that share a label space disagree.
+    """
+    spaces, names = {}, {}
+    for space_name, space in recipe.label_spaces.items():
+        found: dict[str, tuple[str, ...]] = {}
+        for source_name, source in recipe.sources.items():
+            source_names = class_names_of(source) if source.label_space == space_name else None
+            if source_names is not None:
+                found[source_name] = source_names
+        if len(set(found.values())) > 1:
+            raise UserError(
+                f"sources {', '.join(found)} share the label space {space_name} but their class names or the order of "
+                "these differ; give them one class map (classes=...)."
+            )
+        known = next(iter(found.values()), None)
+        if known is None and space.num_classes is None:
+            raise UserError(
+                f"label_spaces.{space_name}: the number of classes is not known. Set label_spaces.{space_name}"
+                ".num_classes=N, or give one of its sources a class map (sources.NAME.classes=FILE)."
+            )
+        if known is not None and space.num_classes not in (None, len(known)):
+            raise UserError(
+                f"label_spaces.{space_name}.num_classes={space.num_classes}, but the class names of source "
+                f"{next(iter(found))} are {len(known)}."
+            )
+        num_classes = len(known) if known is not None else space.num_classes
+        assert num_classes is not None
+        spaces[space_name] = replace(space, num_classes=num_classes)
+        names[space_name] = known or tuple(str(index) for index in range(num_classes))
+    return replace(recipe, label_spaces=spaces), names
+
+
+def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str = "") -> None:
+    """Checks that every folder and list that the recipe names is there.
+
+    Raises:
+        UserError: Naming all that is missing, on one screen, and the page that tells how to make it.
+    """
+    missing: list[str] = []
+    for name, source in recipe.sources.items():
+        if all(split_of(source, split_name) is None for split_name in splits):
+            continue
+        wanted: list[tuple[str, str, str]] = [("folder", f"sources.{name}.root", source.root)]
+        if source.classes:
+            wanted.append(("class map", f"sources.{name}.classes", os.path.join(source.root, source.classes)))
+        for split_name in splits:
+            split = split_of(source, split_name)
+            if split is None:
+                continue
+            key = f"sources.{name}.{split_name}"
+            wanted.append(("folder", f"{key}.folder", os.path.join(source.root, split.folder)))
+            if split.format != "folders":
+                wanted.append(("list", f"{key}.list", os.path.join(source.root, split.list)))
+        if not Path(source.root).is_dir():
+            wanted = [w for w in wanted if w[2].rstrip("/") != source.root.rstrip("/") or w[1].endswith(".root")]
+        for kind, key, path in dict.fromkeys(wanted):
+            exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
+            if not exists:
+                missing.append(f"  {path:<60} {kind}, {key}=")
+    if missing:
+        raise UserError(
+            f"{config_path or 'the recipe'}: the data is not here. Missing:\n"
+            + "\n".join(dict.fromkeys(missing))
+            + "\nHow to lay out and list the data: docs/data.md. Another place: sources.NAME.root=FOLDER."
+        )
+
+
+def read_split(
+    recipe: Recipe, names: Mapping[str, tuple[str, ...]], source_name: str, split_name: SplitName
+) -> Items | None:
+    """Returns the items of one split of one source, or None where the source has no such split.
+
+    Args:
+        recipe: A recipe with its classes resolved.
+        names: Class names by label space.
+        source_name: Name of the source.
+        split_name: "train", "validation" or "test".
+
+    Raises:
+        UserError: Everything that is wrong with the list, at once.
+    """
+    source = recipe.sources[source_name]
+    split: Split | None = split_of(source, split_name)
+    if split is None:
+        return None
+    num_classes = recipe.label_spaces[source.label_space].num_classes
+    return read_items(source.root, split, source.media, names[source.label_space], num_classes, source_name)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a run that follow from its recipe and the real counts of its sources.
+
+    Attributes:
+        batch_sizes: Samples of each source in a microbatch.
+        microbatches: Microbatches in a step, over all processes and accumulation.
+        epoch_steps: Steps in an epoch of the main source.
+        total_steps: Steps in the run.
+    """
+
+    batch_sizes: Mapping[str, int]
+    microbatches: int
+    epoch_steps: int
+    total_steps: int
+
+
+def plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> Plan:
+    """Returns the numbers of a run.
+
+    Args:
+        recipe: The recipe.
+        counts: Training items of each source, at least 1.
+        num_processes: Training processes.
+    """
+    microbatches = num_processes * recipe.accumulation
+
+    def epoch_steps(name: str) -> int:
+        batch_size = recipe.sources[name].batch_size
+        assert batch_size is not None
+        return max(1, counts[name] // (batch_size * microbatches))
+
+    batch_sizes = {}
+    for name, source in recipe.sources.items():
+        if source.batch_size is not None:
+            batch_sizes[name] = source.batch_size
+        else:
+            batch_sizes[name] = max(1, counts[name] // (epoch_steps(source.ends_with) * microbatches))
+    steps = epoch_steps(recipe.main_source)
+    return Plan(batch_sizes, microbatches, steps, steps * recipe.num_epochs)

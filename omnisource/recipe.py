@@ -1,0 +1,191 @@
+"""The one config tree of a run, and its cross-field checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from omnisource.data.source import Source
+from omnisource.errors import UserError
+from omnisource.models.recognizer import LabelSpace, Model, check_label_space_name
+from omnisource.training.optimizer import Optimizer, Schedule
+
+
+@dataclass(frozen=True)
+class Validation:
+    """When a run is validated."""
+
+    interval_epochs: int = 4
+    """Epochs from one validation to the next; the last epoch is always validated. 0: never."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """When a run is saved, and what is kept."""
+
+    interval_epochs: int = 4
+    """Epochs from one checkpoint to the next; the end of the run is always saved."""
+
+    interval_steps: int = 0
+    """Steps from one checkpoint to the next, besides those at epochs. 0: none."""
+
+    keep_last: int = 3
+    """Newest checkpoints that are kept; the best one is kept besides."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run."""
+
+    label_spaces: Mapping[str, LabelSpace]
+    """Label spaces by name; each has a head."""
+
+    sources: Mapping[str, Source]
+    """Datasets by name; every step trains on one batch of each."""
+
+    main_source: str
+    """Name of the source whose epochs are the epochs of the run, and whose top-1 chooses the best checkpoint."""
+
+    num_epochs: int
+    """Epochs of the main source."""
+
+    model: Model = field(default_factory=Model)
+    """The backbone."""
+
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """How the weights are changed."""
+
+    schedule: Schedule = field(default_factory=Schedule)
+    """The learning rate over the run."""
+
+    accumulation: int = 1
+    """Microbatches whose gradients are averaged in one step of one process."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass: float32, or bfloat16 autocast. Weights stay float32."""
+
+    validation: Validation = field(default_factory=Validation)
+    """When the run is validated."""
+
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    """When the run is saved."""
+
+    views_at_a_time: int = 32
+    """Views that evaluation sends through the model at once; bounds its memory."""
+
+    num_workers: int = 8
+    """Loading processes for each training process. 0: load in the training process."""
+
+    item_timeout_seconds: float = 120.0
+    """Wall time that one item may take to load before its worker is ended and the file counts as unreadable."""
+
+    max_unreadable: int = 0
+    """Files that may be unreadable; each is named, and in training replaced by the next item of its list."""
+
+    log_interval_steps: int = 20
+    """Steps from one log line to the next where there is no terminal; metrics.jsonl has every step."""
+
+    seed: int = 0
+    """Seed of the initial weights, the order, the augmentation and dropout."""
+
+    deterministic: bool = False
+    """Whether only deterministic algorithms are used."""
+
+    def __post_init__(self) -> None:
+        faults = [*_name_faults(self), *_number_faults(self)]
+        for name, source in self.sources.items():
+            faults += _source_faults(self, name, source)
+        if faults:
+            raise ValueError("; ".join(faults))
+
+
+def _name_faults(recipe: Recipe) -> list[str]:
+    faults = []
+    if not recipe.sources:
+        faults.append("a recipe needs at least one source")
+    elif recipe.main_source not in recipe.sources:
+        faults.append(f"main_source={recipe.main_source}: allowed are {', '.join(recipe.sources)}")
+    elif recipe.sources[recipe.main_source].ends_with:
+        faults.append(f"sources.{recipe.main_source}.ends_with: the main source sets the pace and follows none")
+    used = {source.label_space for source in recipe.sources.values()}
+    for name, space in recipe.label_spaces.items():
+        try:
+            check_label_space_name(name)
+        except UserError as error:
+            faults.append(str(error))
+        if name not in used:
+            faults.append(f"label_spaces.{name}: no source uses it, so its head would never be trained; remove it")
+        if space.num_classes is not None and space.num_classes < 1:
+            faults.append(f"label_spaces.{name}.num_classes={space.num_classes}: must be at least 1")
+        if not 0 <= space.dropout < 1:
+            faults.append(f"label_spaces.{name}.dropout={space.dropout}: must be in [0, 1)")
+        if not 0 <= space.label_smoothing < 1:
+            faults.append(f"label_spaces.{name}.label_smoothing={space.label_smoothing}: must be in [0, 1)")
+    return faults
+
+
+def _number_faults(recipe: Recipe) -> list[str]:
+    least = {
+        "num_epochs": (recipe.num_epochs, 1),
+        "accumulation": (recipe.accumulation, 1),
+        "views_at_a_time": (recipe.views_at_a_time, 1),
+        "num_workers": (recipe.num_workers, 0),
+        "max_unreadable": (recipe.max_unreadable, 0),
+        "log_interval_steps": (recipe.log_interval_steps, 1),
+        "seed": (recipe.seed, 0),
+        "validation.interval_epochs": (recipe.validation.interval_epochs, 0),
+        "checkpoints.interval_epochs": (recipe.checkpoints.interval_epochs, 1),
+        "checkpoints.interval_steps": (recipe.checkpoints.interval_steps, 0),
+        "checkpoints.keep_last": (recipe.checkpoints.keep_last, 1),
+        "schedule.warmup_epochs": (recipe.schedule.warmup_epochs, 0),
+        "optimizer.base_batch_size": (recipe.optimizer.base_batch_size, 1),
+    }
+    faults = [f"{key}={value}: must be at least {low}" for key, (value, low) in least.items() if value < low]
+    positive = {
+        "optimizer.learning_rate": recipe.optimizer.learning_rate,
+        "item_timeout_seconds": recipe.item_timeout_seconds,
+        "model.width": recipe.model.width,
+    }
+    if recipe.optimizer.max_gradient_norm is not None:
+        positive["optimizer.max_gradient_norm"] = recipe.optimizer.max_gradient_norm
+    faults += [f"{key}={value}: must be above 0" for key, value in positive.items() if value <= 0]
+    return faults
+
+
+def _source_faults(recipe: Recipe, name: str, source: Source) -> list[str]:
+    key = f"sources.{name}"
+    faults = []
+    if source.label_space not in recipe.label_spaces:
+        faults.append(
+            f"{key}.label_space={source.label_space}: allowed are {', '.join(recipe.label_spaces) or 'none (none set)'}"
+        )
+    if (source.batch_size is None) == (not source.ends_with):
+        faults.append(f"{key}: set either batch_size or ends_with")
+    if source.batch_size is not None and source.batch_size < 1:
+        faults.append(f"{key}.batch_size={source.batch_size}: must be at least 1")
+    if source.ends_with:
+        pace = recipe.sources.get(source.ends_with)
+        if pace is None or pace.batch_size is None:
+            sized = [other for other, its in recipe.sources.items() if its.batch_size is not None]
+            faults.append(f"{key}.ends_with={source.ends_with}: allowed are sources with a batch_size: {sized}")
+    if source.loss_weight < 0:
+        faults.append(f"{key}.loss_weight={source.loss_weight}: must be at least 0")
+    if source.media == "image" and source.train.format in ("frames_folder", "video_frames_label"):
+        faults.append(f"{key}.train.format={source.train.format}: is for videos, the source's media is image")
+    for which in ("validation_views", "test_views"):
+        views = getattr(source, which)
+        if not 1 <= views.crop_size <= views.short_side:
+            faults.append(f"{key}.{which}: crop_size={views.crop_size} must be in 1..short_side={views.short_side}")
+        if views.num_clips < 1:
+            faults.append(f"{key}.{which}.num_clips={views.num_clips}: must be at least 1")
+    view, sampling = source.training_view, source.sampling
+    if not 0 < view.min_area <= view.max_area <= 1:
+        faults.append(f"{key}.training_view: needs 0 < min_area <= max_area <= 1")
+    if not 0 < view.min_aspect <= view.max_aspect:
+        faults.append(f"{key}.training_view: needs 0 < min_aspect <= max_aspect")
+    if not 0 <= view.flip_probability <= 1:
+        faults.append(f"{key}.training_view.flip_probability={view.flip_probability}: must be in [0, 1]")
+    if view.crop_size < 1 or sampling.clip_length < 1 or sampling.frame_interval < 1:
+        faults.append(f"{key}: crop_size, clip_length and frame_interval must be at least 1")
+    return faults
