@@ -1,0 +1,152 @@
+"""Checkpoints: plain tensors and values, written atomically, read without running anything."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pickle
+import re
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnisource.errors import UserError
+
+FORMAT = "omnisource-checkpoint"
+FORMAT_VERSION = 1
+FOLDER = "checkpoints"
+_STEP_FILE = re.compile(r"step_(\d+)\.pt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint file.
+
+    Attributes:
+        recipe: The whole recipe as plain data (`config.to_plain`).
+        class_names: Class names by label space.
+        facts: What the run was made with: versions, decoder, resampling, microbatches a step, digests of the lists.
+        state: `TrainState.state_dict()`.
+    """
+
+    recipe: dict[str, Any]
+    class_names: dict[str, list[str]]
+    facts: dict[str, Any]
+    state: dict[str, Any]
+
+
+def checkpoint_path(work_dir: Path, step: int) -> Path:
+    """Returns where the checkpoint after `step` steps lies."""
+    return work_dir / FOLDER / f"step_{step:09d}.pt"
+
+
+def best_path(work_dir: Path) -> Path:
+    """Returns where the checkpoint of the best validation lies."""
+    return work_dir / FOLDER / "best.pt"
+
+
+def saved_checkpoints(work_dir: Path) -> list[Path]:
+    """Returns the step checkpoints of a run, oldest first."""
+    folder = work_dir / FOLDER
+    found = [(int(match[1]), path) for path in folder.glob("step_*.pt") if (match := _STEP_FILE.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path, keep_last: int) -> None:
+    """Writes a checkpoint so that at every moment either the old files or the new one are whole.
+
+    The file is written beside its place, synced to the disk and renamed; only then are step checkpoints beyond the
+    newest `keep_last` removed.
+
+    Raises:
+        UserError: If it cannot be written (no space, no permission); earlier checkpoints are untouched.
+    """
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "recipe": checkpoint.recipe,
+        "class_names": checkpoint.class_names,
+        "facts": checkpoint.facts,
+        "model": checkpoint.state["model"],
+        "state": {name: value for name, value in checkpoint.state.items() if name != "model"},
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    _write_atomically(path, buffer.getbuffer())
+    for old in saved_checkpoints(path.parent.parent)[:-keep_last]:
+        old.unlink()
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Puts a copy of a saved checkpoint at `target`, atomically; shares the data on disk where that is possible."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _cannot_write(target, error) from error
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Returns the content of one of our checkpoints.
+
+    Raises:
+        UserError: If there is no such file, or it is truncated, damaged, or of another format.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        lines = str(error).splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        raise UserError(f"{path}: not a whole checkpoint of ours, or truncated: {reason}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of a run of omnisource")
+    if content["format_version"] > FORMAT_VERSION:
+        raise UserError(f"{path}: written by a newer omnisource (format {content['format_version']}); update yours")
+    state = {"model": content["model"], **content["state"]}
+    return Checkpoint(content["recipe"], content["class_names"], content["facts"], state)
+
+
+def _write_atomically(path: Path, content: memoryview) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself is only safe from a power cut once the folder is on the disk; Windows cannot open folders.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: the checkpoint cannot be written: {error.strerror or error}. Earlier checkpoints are untouched; "
+        "make space, then continue with --resume auto."
+    )

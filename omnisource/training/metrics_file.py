@@ -1,0 +1,209 @@
+"""metrics.jsonl: one JSON line a step and one a validation, written as they happen and read back for curves.
+
+A line depends on the run alone, apart from its "step_seconds" and "data_seconds". Numbers that JSON does not know are
+written as the strings "nan", "inf" and "-inf", so that every line is valid JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from omnisource.errors import UserError
+
+METRICS = "metrics.jsonl"
+DISCARDED = "metrics.discarded.jsonl"
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step of the optimizer did.
+
+    Attributes:
+        step: How many steps the run has done, with this one: 1 to total_steps.
+        epoch: Epoch that the step belongs to, from 1.
+        losses: Mean loss of each source, before its weight in the sum.
+        total_loss: The weighted sum, which was minimized.
+        learning_rate: Learning rate of the step.
+        gradient_norm: Norm of the gradient of all parameters together, before clipping.
+        step_seconds: Duration of the step, with the time it waited for data.
+        data_seconds: Time it waited for data.
+        samples: Samples of each source, over all processes.
+        total_steps: Steps of the whole run.
+    """
+
+    step: int
+    epoch: int
+    losses: dict[str, float]
+    total_loss: float
+    learning_rate: float
+    gradient_norm: float
+    step_seconds: float
+    data_seconds: float
+    samples: dict[str, int]
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """The figures of one source's validation.
+
+    Attributes:
+        step: How many steps the run had done.
+        epoch: Epoch of the last of them, from 1.
+        source: Name of the source.
+        metrics: Figures by name.
+    """
+
+    step: int
+    epoch: int
+    source: str
+    metrics: dict[str, float]
+
+
+class LineFile:
+    """A file that lines are added to; each is in the hands of the operating system when `write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def write(self, line: str) -> None:
+        """Adds a line.
+
+        Raises:
+            UserError: The file cannot be written to, for example because the disk is full.
+        """
+        data = line.encode() + b"\n"
+        try:
+            while data:
+                data = data[self._file.write(data) :]  # a write to a disk that fills up takes a part
+        except OSError as error:
+            raise _cannot_write(self._path, error) from error
+
+    def close(self) -> None:
+        """Closes the file; closing twice does nothing more."""
+        self._file.close()
+
+
+def metrics_line(record: StepRecord | ValidationRecord) -> str:
+    """Returns the JSON line of a record, without the newline; its keys are the names of the record's fields."""
+    kind = "step" if isinstance(record, StepRecord) else "validation"
+    return json.dumps({"kind": kind, **_written(dataclasses.asdict(record))}, allow_nan=False)
+
+
+def read_metrics(work_dir: str | Path) -> tuple[list[StepRecord], list[ValidationRecord]]:
+    """Returns what metrics.jsonl tells, in its order; a last line that was cut off is left out.
+
+    Raises:
+        UserError: The file is missing, or holds a line that a run did not write.
+    """
+    path = Path(work_dir) / METRICS
+    steps: list[StepRecord] = []
+    validations: list[ValidationRecord] = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); it is written by a training run") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = _read(json.loads(line))
+            if values.pop("kind") == "step":
+                steps.append(StepRecord(**values))
+            else:
+                validations.append(ValidationRecord(**values))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if number == len(lines):
+                break  # the process was killed while it wrote
+            raise UserError(f"{path}:{number}: this is no line of a training run ({error})") from error
+    return steps, validations
+
+
+def drop_after(work_dir: str | Path, step: int) -> int:
+    """Moves the lines of later steps from metrics.jsonl to the end of metrics.discarded.jsonl.
+
+    A run that is resumed does these steps again, so that each stands in metrics.jsonl once. A line that was cut off
+    when its process was killed is moved too. metrics.jsonl is replaced in one go; a kill in between can repeat lines in
+    metrics.discarded.jsonl, and loses none.
+
+    Args:
+        work_dir: Folder of the run. Without a metrics.jsonl nothing is done.
+        step: Steps that the run goes on from; the lines up to it, with it, stay.
+
+    Returns:
+        Number of lines moved.
+
+    Raises:
+        UserError: The files cannot be written to.
+    """
+    path = Path(work_dir) / METRICS
+    discarded = Path(work_dir) / DISCARDED
+    temporary = path.with_suffix(".jsonl.new")
+    if not path.exists():
+        return 0
+    try:
+        with path.open("rb") as old, temporary.open("wb") as new, discarded.open("ab") as rest:
+            moved = _sort_out(old, new, rest, step)
+            for file in (rest, new):
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+        if not discarded.stat().st_size:
+            discarded.unlink()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return moved
+
+
+def _sort_out(old: IO[bytes], new: IO[bytes], rest: IO[bytes], step: int) -> int:
+    """Copies the lines up to `step` to `new` and the others to `rest`; returns the number of the others."""
+    moved = 0
+    for line in old:
+        keeps = _step_of(line) <= step
+        moved += not keeps
+        (new if keeps else rest).write(line.rstrip(b"\n") + b"\n")
+    return moved
+
+
+def _step_of(line: bytes) -> float:
+    """Returns the step of a line; infinity for a line that was cut off."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _written(entry) for key, entry in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    return value
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _read(entry) for key, entry in value.items()}
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written ({error.strerror}); free or allow the place, and resume the run")

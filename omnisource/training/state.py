@@ -1,0 +1,57 @@
+"""Everything that changes in a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass
+class TrainState:
+    """What a run must keep to go on as if it had never stopped.
+
+    The order of the samples, their augmentation and dropout are functions of the step, so the step stands for all
+    random state.
+
+    Attributes:
+        model: The recognizer.
+        optimizer: Its optimizer.
+        step: Steps done, and so the 0-based number of the next one.
+        samples_seen: Samples trained on, by source.
+        unreadable: Reason by path, of the files that could not be read.
+        best_score: Highest validation top-1 of the main source so far, in [0, 1]; None before the first validation.
+        best_step: Steps done when it was reached.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    samples_seen: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    best_score: float | None = None
+    best_step: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "samples_seen": dict(self.samples_seen),
+            "unreadable": dict(self.unreadable),
+            "best_score": self.best_score,
+            "best_step": self.best_step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` returned, in this process or another."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.samples_seen = dict(state["samples_seen"])
+        self.unreadable = dict(state["unreadable"])
+        self.best_score = state["best_score"]
+        self.best_step = state["best_step"]
