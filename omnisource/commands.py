@@ -1,0 +1,170 @@
+"""What the commands do, for both command lines: ours (cli) and the published one (legacy)."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omnisource.config import load_config
+from omnisource.errors import UnreadableMedia, UserError
+from omnisource.overrides import apply_overrides
+from omnisource.progress import counted_progress
+from omnisource.recipe import Recipe
+from omnisource.types import Media
+
+
+def load_recipe(config_path: str, overrides: Sequence[str]) -> Recipe:
+    """Returns the recipe of a config file with the overrides applied."""
+    return apply_overrides(load_config(config_path, Recipe), overrides)
+
+
+def default_work_dir(config_path: str) -> Path:
+    """Returns where a run goes that is told nothing else."""
+    return Path("work_dirs") / Path(config_path).stem
+
+
+def run_training(
+    config_path: str, overrides: Sequence[str], work_dir: Path | None, resume: str, *, auto_scale_lr: bool
+) -> int:
+    """Trains; returns 0 at the end of the run, and 128 + the signal's number if a signal asked it to stop."""
+    from omnisource import distributed
+    from omnisource.train import Interrupted, train
+
+    recipe = load_recipe(config_path, overrides)
+    folder = work_dir or default_work_dir(config_path)
+    try:
+        train(recipe, folder, resume=resume, auto_scale_lr=auto_scale_lr, config_name=config_path)
+    except Interrupted as stop:
+        if distributed.rank() == 0:
+            again = shlex.join([config_path, *overrides, "--work-dir", str(folder), "--resume", "auto"])
+            scaled = " --auto-scale-lr" if auto_scale_lr else ""
+            print(f"stopped and saved: {stop.checkpoint}\ncontinue with: omnisource train {again}{scaled}")
+        return 128 + stop.signal_number
+    finally:
+        distributed.stop()
+    return 0
+
+
+def run_test(
+    config_path: str,
+    checkpoint: str,
+    overrides: Sequence[str],
+    work_dir: Path | None,
+    dump: Path | None,
+    show_dir: Path | None = None,
+    show_interval: int = 1,
+) -> int:
+    """Tests a checkpoint on every source that has test items; returns 0."""
+    from omnisource import distributed
+    from omnisource.testing import test
+
+    if dump is not None and dump.suffix not in (".pkl", ".pickle"):
+        raise UserError(f"--dump {dump}: the file must end in .pkl or .pickle")
+    recipe = load_recipe(config_path, overrides)
+    folder = work_dir or Path(checkpoint).parent / "test"
+    try:
+        test(recipe, checkpoint, folder, dump, config_path, show_dir, show_interval)
+    finally:
+        distributed.stop()
+    return 0
+
+
+def run_predict(checkpoint: str, files: Sequence[str], top: int, as_json: bool) -> int:
+    """Prints the best classes of every file; returns 0, or 2 if some could not be read."""
+    from omnisource.predict import load, media_files, predict
+
+    loaded = load(checkpoint)
+    found = media_files(files)
+    unreadable = 0
+    for path, media in found:
+        try:
+            predictions = list(predict(loaded, path, media, top))
+        except UnreadableMedia as error:
+            unreadable += 1
+            print(f"error: {error}", file=sys.stderr)
+            if as_json:
+                print(json.dumps({"path": path, "error": error.reason}), flush=True)
+            continue
+        for prediction in predictions:
+            if as_json:
+                top_classes = [{"class": name, "score": round(score, 6)} for name, score in prediction.top]
+                line = {"path": path, "media": media, "label_space": prediction.head, "top": top_classes}
+                print(json.dumps(line, ensure_ascii=False), flush=True)
+            else:
+                print(f"{path} ({prediction.head})")
+                for name, score in prediction.top:
+                    print(f"  {score:7.2%}  {name}")
+    if unreadable:
+        print(f"{unreadable} of {len(found)} files could not be read", file=sys.stderr)
+    return 2 if unreadable else 0
+
+
+def run_show(config_path: str, overrides: Sequence[str], only_keys: bool) -> int:
+    """Prints the keys of a recipe, or the recipe with its sizes and cost; returns 0."""
+    from omnisource.show import print_keys, print_recipe
+
+    recipe = load_recipe(config_path, overrides)
+    if only_keys:
+        print_keys(recipe)
+    else:
+        print_recipe(recipe)
+    return 0
+
+
+def run_check(config_path: str, overrides: Sequence[str]) -> int:
+    """Checks all lists and files of a recipe; returns 0 if nothing is wrong, else 2."""
+    from omnisource.check import check
+
+    problems = check(load_recipe(config_path, overrides), config_path)
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problems" if problems else "nothing is wrong")
+    return 2 if problems else 0
+
+
+def run_lists_kinetics(csv: Path, videos: Path, out: Path, classes: Path | None, *, overwrite: bool) -> int:
+    """Writes the list of a Kinetics CSV file; returns 0."""
+    from omnisource.lists import make_kinetics_list
+
+    out_classes = None if classes is None else str(classes)
+    with counted_progress("looking for clips") as progress:
+        report = make_kinetics_list(
+            str(csv), str(videos), str(out), out_classes, overwrite=overwrite, progress=progress
+        )
+    print(report)
+    return 0
+
+
+def run_lists_folders(
+    folder: Path,
+    media: Media,
+    out: Path,
+    classes: Path | None,
+    validation_share: float,
+    validation_out: Path | None,
+    seed: int,
+    group_pattern: str | None,
+    *,
+    overwrite: bool,
+) -> int:
+    """Writes the list of a folder with one folder a class; returns 0."""
+    from omnisource.lists import make_folder_lists
+
+    with counted_progress("reading folders") as progress:
+        report = make_folder_lists(
+            str(folder),
+            str(out),
+            media,
+            None if classes is None else str(classes),
+            validation_path=None if validation_out is None else str(validation_out),
+            validation_share=validation_share,
+            seed=seed,
+            group_pattern=group_pattern,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    print(report)
+    return 0

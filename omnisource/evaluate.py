@@ -1,0 +1,183 @@
+"""Scores over a split, on all processes, and what follows from them: metrics, result.pkl, tables, pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from omnisource import distributed
+from omnisource.data.annotations import Items
+from omnisource.data.source import SplitName, UnreadableLog, evaluation_clips
+from omnisource.data.workers import WorkerPool
+from omnisource.errors import UnreadableMedia, UserError
+from omnisource.metrics import ClassificationMetrics, classification_metrics, confusion_matrix
+from omnisource.models.recognizer import Recognizer
+from omnisource.pictures import draw_confusion
+from omnisource.recipe import Recipe
+from omnisource.types import Clip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one source's validation or test items, in the order of their list.
+
+    Attributes:
+        source: Name of the source.
+        split: "validation" or "test".
+        keys: N keys.
+        scores: [N, classes] float32: the softmax of each view's logits, averaged over the views of an item.
+        labels: [N] int64.
+        crop_size: Height and width of the views, in pixels.
+        metrics: What the scores amount to.
+    """
+
+    source: str
+    split: SplitName
+    keys: tuple[str, ...]
+    scores: Tensor
+    labels: Tensor
+    crop_size: int
+    metrics: ClassificationMetrics
+
+
+def evaluate(
+    recognizer: Recognizer,
+    recipe: Recipe,
+    source_name: str,
+    split: SplitName,
+    items: Items,
+    workers: WorkerPool,
+    unreadable: UnreadableLog,
+    class_names: Sequence[str] | None = None,
+    on_item: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Returns the evaluation of one split; every process evaluates its share and gets the whole.
+
+    Args:
+        recognizer: Put into evaluation mode for the time being.
+        recipe: Gives the views, the precision and the number of views at a time.
+        source_name: Name of the source.
+        split: "validation" or "test": decides the items' views.
+        items: The items of that split.
+        workers: Loads them.
+        unreadable: Takes note of files that cannot be read; those that are permitted have no scores.
+        class_names: Names of the classes, for the metrics. None: their indices.
+        on_item: Called after each item of this process.
+
+    Raises:
+        UserError: If more files are unreadable than the recipe permits.
+    """
+    source = recipe.sources[source_name]
+    views = source.validation_views if split == "validation" else source.test_views
+    mine = range(distributed.rank(), len(items), distributed.world_size())
+    clips = evaluation_clips(source_name, source, split, items, mine, workers, ahead=2 * recipe.num_workers)
+    results: list[tuple[int, str, int, Tensor]] = []
+    was_training = recognizer.training
+    recognizer.eval()
+    try:
+        for group in _groups(clips, recipe.views_at_a_time, unreadable, on_item):
+            scores = _scores([clip for _, clip in group], recognizer, recipe, source.label_space)
+            results += [(i, clip.key, clip.label, score) for (i, clip), score in zip(group, scores, strict=True)]
+    finally:
+        recognizer.train(was_training)
+    everything = sorted(
+        (result for part in distributed.gather(results) for result in part), key=lambda result: result[0]
+    )
+    if not everything:
+        raise UserError(f"source {source_name}: none of its {len(items)} {split} items can be read")
+    scores = torch.stack([score for _, _, _, score in everything])
+    labels = torch.tensor([label for _, _, label, _ in everything], dtype=torch.int64)
+    keys = tuple(key for _, key, _, _ in everything)
+    metrics = classification_metrics(scores, labels, class_names)
+    return Evaluation(source_name, split, keys, scores, labels, views.crop_size, metrics)
+
+
+def _groups(
+    clips: Iterator[tuple[int, Clip | UnreadableMedia]],
+    views_at_a_time: int,
+    unreadable: UnreadableLog,
+    on_item: Callable[[], None],
+) -> Iterator[list[tuple[int, Clip]]]:
+    """Yields lists of clips that together have about `views_at_a_time` views, at least one clip."""
+    group: list[tuple[int, Clip]] = []
+    for index, clip in clips:
+        on_item()
+        if not isinstance(clip, Clip):
+            unreadable.add(clip, "left out of the scores")
+            continue
+        if group and (len(group) + 1) * len(clip.frames) > views_at_a_time:
+            yield group
+            group = []
+        group.append((index, clip))
+    if group:
+        yield group
+
+
+@torch.inference_mode()
+def _scores(clips: Sequence[Clip], recognizer: Recognizer, recipe: Recipe, head: str) -> Tensor:
+    """Returns the scores of clips that have the same number of views: [N, classes] float32 on the CPU."""
+    device = next(recognizer.parameters()).device
+    views = torch.cat([clip.frames for clip in clips])  # N x [V, 3, T, H, W] -> [N * V, 3, T, H, W]
+    parts = []
+    for chunk in views.split(recipe.views_at_a_time):
+        with autocast(device, recipe.precision):
+            logits = recognizer.logits(chunk.to(device, non_blocking=True), clips[0].media, head)
+        parts.append(logits.float().softmax(dim=1))
+    return torch.cat(parts).unflatten(0, (len(clips), -1)).mean(dim=1).cpu()  # [N * V, K] -> [N, K]
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Returns the context in which the forward pass has the recipe's precision."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def write_result(evaluation: Evaluation, path: Path) -> None:
+    """Writes the scores in the published form: a pickled list of one dict an item, in the order of the list.
+
+    Each has `pred_score` float32 [classes], `pred_label` int64 [1], `gt_label` int64 [1], `num_classes`, `img_shape`
+    (height, width), and besides these `key`.
+
+    Source: the form that open-mmlab/mmengine's DumpResults writes for mmaction2's ActionDataSample.
+    """
+    num_classes = evaluation.scores.shape[1]
+    results = [
+        {
+            "pred_score": score.clone(),
+            "pred_label": score.argmax().reshape(1),
+            "gt_label": label.clone().reshape(1),
+            "num_classes": num_classes,
+            "img_shape": (evaluation.crop_size, evaluation.crop_size),
+            "key": key,
+        }
+        for score, label, key in zip(evaluation.scores, evaluation.labels, evaluation.keys, strict=True)
+    ]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_bytes(pickle.dumps(results))
+    os.replace(temporary, path)
+
+
+def write_report(evaluation: Evaluation, folder: Path) -> None:
+    """Writes metrics.json, per_class.csv and confusion.png of an evaluation into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = {"source": evaluation.source, "split": evaluation.split, **evaluation.metrics.as_dict()}
+    (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", "items", "correct", "accuracy", "mostly taken for"])
+        for result in evaluation.metrics.classes:
+            accuracy = "" if result.accuracy is None else f"{result.accuracy:.4f}"
+            writer.writerow([result.name, result.count, result.correct, accuracy, result.mistaken_for])
+    class_names = [result.name for result in evaluation.metrics.classes]
+    draw_confusion(confusion_matrix(evaluation.scores, evaluation.labels), class_names, folder / "confusion.png")

@@ -1,0 +1,144 @@
+"""Testing a checkpoint on the test items of a recipe: numbers, tables, pictures, result.pkl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from omnisource import distributed
+from omnisource.data.annotations import Items
+from omnisource.data.pipeline import load_clip
+from omnisource.data.source import UnreadableLog, request_of
+from omnisource.data.workers import WorkerPool
+from omnisource.errors import UserError
+from omnisource.evaluate import Evaluation, evaluate, write_report, write_result
+from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights import load_all_weights
+from omnisource.pictures import contact_sheet
+from omnisource.plan import read_split, require_data, resolve_classes
+from omnisource.progress import progress_bar
+from omnisource.recipe import Recipe
+from omnisource.tables import print_table
+
+WORST_CLASSES = 10
+"""Classes that are named on the screen; per_class.csv has all."""
+
+PICTURES_A_SHEET = 24
+"""Items on one page of `--show-dir`."""
+
+
+def test(
+    recipe: Recipe,
+    checkpoint: str,
+    folder: Path,
+    dump: Path | None = None,
+    config_name: str = "",
+    show_dir: Path | None = None,
+    show_interval: int = 1,
+) -> dict[str, Evaluation]:
+    """Returns the evaluation of every source that has test items, having written and printed its report.
+
+    Args:
+        recipe: Gives the sources and the views; the model must be the checkpoint's.
+        checkpoint: Our own or a published checkpoint.
+        folder: Gets one folder a source with metrics.json, per_class.csv and confusion.png.
+        dump: Gets the scores of the main source in the published form; those of other sources go beside it.
+        config_name: How errors name the recipe.
+        show_dir: Gets pictures of items with what was predicted. None: no pictures.
+        show_interval: Items from one picture to the next.
+
+    Raises:
+        UserError: If data is missing or wrong, the checkpoint cannot be read or does not fit, or files are unreadable.
+    """
+    device = distributed.choose_device()
+    distributed.start(device)
+    is_first = distributed.rank() == 0
+    require_data(recipe, ("test",), config_name)
+    recipe, class_names = resolve_classes(recipe)
+    items = {name: of for name in recipe.sources if (of := read_split(recipe, class_names, name, "test")) is not None}
+    if not items:
+        raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
+
+    recognizer = Recognizer(recipe.model, recipe.label_spaces)
+    heads = {kind: _only_head(recipe, kind) for kind in ("image", "video")}
+    load_all_weights(recognizer, checkpoint, image_head=heads["image"], video_head=heads["video"])
+    recognizer.to(device).eval()
+
+    unreadable = UnreadableLog(recipe.max_unreadable)
+    evaluations = {}
+    with WorkerPool(recipe.num_workers, recipe.item_timeout_seconds) as workers:
+        for name, of_source in items.items():
+            share = len(range(distributed.rank(), len(of_source), distributed.world_size()))
+            with progress_bar(f"testing {name}", share) as advance:
+                names = class_names[recipe.sources[name].label_space]
+                evaluation = evaluate(recognizer, recipe, name, "test", of_source, workers, unreadable, names, advance)
+            evaluations[name] = evaluation
+    if is_first:
+        for name, evaluation in evaluations.items():
+            names = class_names[recipe.sources[name].label_space]
+            write_report(evaluation, folder / name)
+            _print(evaluation, folder / name)
+            if show_dir is not None:
+                draw_predictions(evaluation, recipe, items[name], names, show_dir / name, show_interval)
+        if dump is not None:
+            _dump(evaluations, recipe.main_source, dump)
+        for path, reason in unreadable.reasons.items():
+            print(f"left out, unreadable: {path}: {reason}")
+    return evaluations
+
+
+def draw_predictions(
+    evaluation: Evaluation, recipe: Recipe, items: Items, class_names: Sequence[str], folder: Path, interval: int
+) -> list[Path]:
+    """Draws every `interval`-th item with its label and what was predicted; returns the sheets, 24 items each."""
+    source = recipe.sources[evaluation.source]
+    pictures, captions, correct = [], [], []
+    by_key = {key: place for place, key in enumerate(evaluation.keys)}
+    for index in range(0, len(items), interval):
+        place = by_key.get(items[index].key)
+        if place is None:  # unreadable, and reported as such
+            continue
+        frames = load_clip(request_of(evaluation.source, source, evaluation.split, items, index)).frames
+        middle = frames[len(frames) // 2].permute(1, 2, 3, 0).numpy()  # [3, T, H, W] -> [T, H, W, 3]
+        pictures.append(middle[:: max(1, len(middle) // 4)][:4] if source.media == "video" else middle[0])
+        label, score = int(evaluation.labels[place]), evaluation.scores[place]
+        best = int(score.argmax())
+        wrong = "" if best == label else f", is {class_names[label]}"
+        captions.append(f"{class_names[best]} {score[best]:.0%}{wrong}")
+        correct.append(best == label)
+    folder.mkdir(parents=True, exist_ok=True)
+    sheets = []
+    columns = 3 if source.media == "video" else 6
+    for start in range(0, len(pictures), PICTURES_A_SHEET):
+        page = slice(start, start + PICTURES_A_SHEET)
+        path = folder / f"predictions_{start // PICTURES_A_SHEET + 1:03d}.png"
+        sheets.append(contact_sheet(pictures[page], captions[page], path, columns, correct[page]))
+    return sheets
+
+
+def _only_head(recipe: Recipe, kind: str) -> str | None:
+    heads = [name for name, space in recipe.label_spaces.items() if space.head == kind]
+    return heads[0] if len(heads) == 1 else None
+
+
+def _dump(evaluations: Mapping[str, Evaluation], main_source: str, dump: Path) -> None:
+    main = main_source if main_source in evaluations else next(iter(evaluations))
+    for name, evaluation in evaluations.items():
+        path = dump if name == main else dump.with_name(f"{dump.stem}.{name}{dump.suffix}")
+        write_result(evaluation, path)
+        print(f"scores of {name}: {path}")
+
+
+def _print(evaluation: Evaluation, folder: Path) -> None:
+    metrics = evaluation.metrics
+    shares = (metrics.top1, metrics.top5, metrics.mean_class_accuracy)
+    row = [evaluation.source, str(metrics.count), *(f"{share:.2%}" for share in shares)]
+    print_table(
+        f"{evaluation.split} of {evaluation.source}", ["source", "items", "top-1", "top-5", "mean class"], [row]
+    )
+    seen = [result for result in metrics.classes if result.accuracy is not None]
+    worst = sorted(seen, key=lambda result: result.accuracy or 0.0)[:WORST_CLASSES]
+    rows = [[r.name, str(r.count), str(r.correct), f"{r.accuracy:.2%}", r.mistaken_for or "-"] for r in worst]
+    title = "classes" if len(worst) == len(seen) else f"the {len(worst)} worst of {len(seen)} classes"
+    print_table(title, ["class", "items", "correct", "accuracy", "mostly taken for"], rows)
+    print(f"all classes: {folder / 'per_class.csv'}; confusion: {folder / 'confusion.png'}")

@@ -1,0 +1,347 @@
+"""Training: build, resume, loop, validate. Reads from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from omnisource import config, distributed
+from omnisource.data.annotations import Items
+from omnisource.data.source import Loader, Stream, UnreadableLog
+from omnisource.data.workers import WorkerPool
+from omnisource.errors import UserError, shortened
+from omnisource.evaluate import autocast, evaluate
+from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights import load_initial_weights
+from omnisource.plan import Plan, plan, read_split, require_data, resolve_classes
+from omnisource.randomness import make_deterministic, seed_initialization, seed_microbatch
+from omnisource.recipe import Recipe
+from omnisource.resume import check_same_run, find_checkpoint, prepare_work_dir, resume_notes, run_facts
+from omnisource.training.checkpoint import (
+    Checkpoint,
+    best_path,
+    checkpoint_path,
+    copy_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from omnisource.training.optimizer import build_optimizer, learning_rate
+from omnisource.training.report import NullReport, Report, StepRecord, open_report
+from omnisource.training.state import TrainState
+from omnisource.types import Batch
+
+
+class Interrupted(Exception):
+    """A run that was asked to stop, and saved before it did.
+
+    Attributes:
+        signal_number: The signal that asked.
+        checkpoint: Where the run was saved.
+    """
+
+    def __init__(self, signal_number: int, checkpoint: Path) -> None:
+        super().__init__(signal_number, checkpoint)
+        self.signal_number = signal_number
+        self.checkpoint = checkpoint
+
+
+def train(
+    recipe: Recipe, work_dir: Path, *, resume: str = "", auto_scale_lr: bool = False, config_name: str = ""
+) -> TrainState:
+    """Trains a recognizer as the recipe says and returns the state at the end of the run.
+
+    Args:
+        recipe: The whole run.
+        work_dir: Where checkpoints, metrics.jsonl, tensorboard files and the log go.
+        resume: "" starts a new run; "auto" continues from the newest checkpoint of `work_dir`, or starts where there
+            is none; anything else is the checkpoint to continue from.
+        auto_scale_lr: Whether the learning rate is multiplied by the real number of clips of the main source a step
+            and divided by `optimizer.base_batch_size`.
+        config_name: How errors name the recipe.
+
+    Raises:
+        UserError: For everything that a user can mend.
+        Interrupted: If SIGINT or SIGTERM asked the run to stop; it is saved.
+    """
+    # 1. Who we are.
+    device = distributed.choose_device()
+    distributed.start(device)
+    is_first = distributed.rank() == 0
+    if recipe.deterministic:
+        make_deterministic()
+    if auto_scale_lr:
+        recipe = _with_scaled_learning_rate(recipe)
+
+    # 2. Where we continue.
+    checkpoint_file = find_checkpoint(work_dir, resume)
+    checkpoint = read_checkpoint(checkpoint_file) if checkpoint_file else None
+
+    # 3. What we train on.
+    require_data(recipe, ("train", "validation") if recipe.validation.interval_epochs else ("train",), config_name)
+    recipe, class_names = resolve_classes(recipe)
+    train_items = {name: _must(read_split(recipe, class_names, name, "train")) for name in recipe.sources}
+    validation_items = _validation_items(recipe, class_names)
+    numbers = plan(recipe, {name: len(items) for name, items in train_items.items()}, distributed.world_size())
+    facts = run_facts(numbers, train_items)
+    if checkpoint and checkpoint_file:
+        check_same_run(checkpoint, checkpoint_file, recipe, facts)
+
+    # 4. What is trained.
+    seed_initialization(recipe.seed)
+    recognizer = Recognizer(recipe.model, recipe.label_spaces)
+    initial = ""
+    if recipe.model.weights and not checkpoint:
+        initial = load_initial_weights(recognizer, recipe.model.weights).describe()
+    recognizer.to(device)
+    state = TrainState(recognizer, build_optimizer(recipe.optimizer, recognizer))
+    state.samples_seen = dict.fromkeys(recipe.sources, 0)
+    if checkpoint:
+        state.load_state_dict(checkpoint.state)
+    model = DistributedDataParallel(recognizer, broadcast_buffers=False) if distributed.world_size() > 1 else recognizer
+
+    with contextlib.ExitStack() as stack:
+        # 5. What people see.
+        if is_first:
+            prepare_work_dir(work_dir, recipe, state.step, is_resumed=bool(resume))
+        resumed_step = state.step if resume else None
+        report = stack.enter_context(
+            open_report(
+                work_dir, distributed.rank(), resumed_step=resumed_step, interval_steps=recipe.log_interval_steps
+            )
+        )
+        for line in (initial, _describe(recipe, numbers, train_items, checkpoint_file), *resume_notes(checkpoint)):
+            if line:
+                report.message(line)
+
+        # 6. Where samples come from.
+        unreadable = UnreadableLog(recipe.max_unreadable, state.unreadable, report.message)
+        workers = stack.enter_context(WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, report.message))
+        streams = [
+            Stream(name, source, train_items[name], numbers.batch_sizes[name], recipe.seed)
+            for name, source in recipe.sources.items()
+        ]
+        mine = [distributed.rank() * recipe.accumulation + place for place in range(recipe.accumulation)]
+        loader = Loader(streams, workers, numbers.microbatches, mine, unreadable)
+        loader.seek(state.step)
+        stop = stack.enter_context(_stop_signals())
+
+        def save() -> Path:
+            path = checkpoint_path(work_dir, state.step)
+            if is_first:
+                names = {space: list(of_space) for space, of_space in class_names.items()}
+                content = Checkpoint(config.to_plain(recipe), names, facts, state.state_dict())
+                save_checkpoint(content, path, recipe.checkpoints.keep_last)
+            return path
+
+        # 7. The loop.
+        while state.step < numbers.total_steps:
+            record = _train_step(recipe, numbers, model, state, loader, mine, device)
+            report.step(record)
+
+            epoch, is_epoch_end = divmod(state.step, numbers.epoch_steps)[0], state.step % numbers.epoch_steps == 0
+            is_last = state.step == numbers.total_steps
+            is_best = False
+            if is_epoch_end and _is_due(recipe.validation.interval_epochs, epoch, is_last):
+                is_best = _validate(recipe, recognizer, state, validation_items, workers, unreadable, report, epoch)
+            saved = None
+            at_interval = recipe.checkpoints.interval_steps and state.step % recipe.checkpoints.interval_steps == 0
+            at_epoch = is_epoch_end and _is_due(recipe.checkpoints.interval_epochs, epoch, is_last)
+            stop_signal = _first_signal(stop)
+            if at_interval or at_epoch or is_best or stop_signal:
+                saved = save()
+                if is_best and is_first:
+                    copy_checkpoint(saved, best_path(work_dir))
+            if stop_signal and saved and not is_last:
+                raise Interrupted(stop_signal, saved)
+        report.message(_ending(state, work_dir))
+    return state
+
+
+def _train_step(
+    recipe: Recipe,
+    numbers: Plan,
+    model: nn.Module,
+    state: TrainState,
+    loader: Loader,
+    mine: Sequence[int],
+    device: torch.device,
+) -> StepRecord:
+    """Does one step: forward and backward over this process's microbatches, one change of the weights."""
+    started = time.perf_counter()
+    microbatches = next(loader)
+    data_seconds = time.perf_counter() - started
+
+    rate = learning_rate(recipe.optimizer, recipe.schedule, state.step, numbers.epoch_steps, recipe.num_epochs)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    model.train()
+    state.optimizer.zero_grad(set_to_none=True)
+    losses = torch.zeros(len(recipe.sources), dtype=torch.float64, device=device)
+    for number, (place, batches) in enumerate(zip(mine, microbatches, strict=True)):
+        is_last = number == len(microbatches) - 1
+        seed_microbatch(recipe.seed, state.step, place)
+        with _gradient_sync(model, is_last):
+            with autocast(device, recipe.precision):
+                by_source: dict[str, Tensor] = model([_on_device(batch, device) for batch in batches])
+            total = sum((recipe.sources[name].loss_weight * loss for name, loss in by_source.items()), torch.zeros(()))
+            (total / len(microbatches)).backward()
+        losses += torch.stack([loss.detach().double() for loss in by_source.values()]) / len(microbatches)
+        _require_finite(by_source, batches, state.step)
+    gradient_norm = nn.utils.clip_grad_norm_(
+        state.model.parameters(), recipe.optimizer.max_gradient_norm or math.inf, error_if_nonfinite=False
+    )
+    if not torch.isfinite(gradient_norm):
+        raise UserError(
+            f"step {state.step}: the gradient is not finite, so the weights would be lost. Lower "
+            f"optimizer.learning_rate (now {recipe.optimizer.learning_rate:g}) or continue from an earlier checkpoint."
+        )
+    state.optimizer.step()
+
+    losses = distributed.average(losses)
+    samples = {name: size * numbers.microbatches for name, size in numbers.batch_sizes.items()}
+    for name, count in samples.items():
+        state.samples_seen[name] += count
+    state.step += 1
+    names = list(recipe.sources)
+    weights = [recipe.sources[name].loss_weight for name in names]
+    return StepRecord(
+        step=state.step,
+        epoch=(state.step - 1) // numbers.epoch_steps + 1,
+        losses=dict(zip(names, losses.tolist(), strict=True)),
+        total_loss=sum(weight * loss for weight, loss in zip(weights, losses.tolist(), strict=True)),
+        learning_rate=rate,
+        gradient_norm=float(gradient_norm),
+        step_seconds=time.perf_counter() - started,
+        data_seconds=data_seconds,
+        samples=samples,
+        total_steps=numbers.total_steps,
+    )
+
+
+def _validate(
+    recipe: Recipe,
+    recognizer: Recognizer,
+    state: TrainState,
+    validation_items: Mapping[str, Items],
+    workers: WorkerPool,
+    unreadable: UnreadableLog,
+    report: Report | NullReport,
+    epoch: int,
+) -> bool:
+    """Validates every source that has validation items; returns whether the main one is better than ever."""
+    is_best = False
+    for name, items in validation_items.items():
+        evaluation = evaluate(recognizer, recipe, name, "validation", items, workers, unreadable)
+        report.validation(state.step, epoch, name, evaluation.metrics.as_dict())
+        is_better = state.best_score is None or evaluation.metrics.top1 > state.best_score
+        if name == recipe.main_source and is_better:
+            state.best_score, state.best_step = evaluation.metrics.top1, state.step
+            is_best = True
+    return is_best
+
+
+def _on_device(batch: Batch, device: torch.device) -> Batch:
+    return batch.pin_memory().to(device) if device.type == "cuda" else batch
+
+
+def _gradient_sync(model: nn.Module, is_last_microbatch: bool) -> contextlib.AbstractContextManager[Any]:
+    if isinstance(model, DistributedDataParallel) and not is_last_microbatch:
+        return model.no_sync()
+    return contextlib.nullcontext()
+
+
+def _require_finite(losses: Mapping[str, Tensor], batches: Sequence[Batch], step: int) -> None:
+    for batch in batches:
+        if not torch.isfinite(losses[batch.source]):
+            raise UserError(
+                f"step {step}: the loss of source {batch.source} is not finite. Its samples:\n"
+                f"{shortened(list(batch.keys), 10)}\nLower optimizer.learning_rate, or continue from an earlier "
+                "checkpoint with --resume."
+            )
+
+
+def _is_due(interval_epochs: int, epoch: int, is_last: bool) -> bool:
+    return interval_epochs > 0 and (is_last or epoch % interval_epochs == 0)
+
+
+def _with_scaled_learning_rate(recipe: Recipe) -> Recipe:
+    batch_size = recipe.sources[recipe.main_source].batch_size
+    assert batch_size is not None
+    global_batch_size = batch_size * distributed.world_size() * recipe.accumulation
+    scaled = recipe.optimizer.learning_rate * global_batch_size / recipe.optimizer.base_batch_size
+    return dataclasses.replace(recipe, optimizer=dataclasses.replace(recipe.optimizer, learning_rate=scaled))
+
+
+def _validation_items(recipe: Recipe, class_names: Mapping[str, tuple[str, ...]]) -> dict[str, Items]:
+    if recipe.validation.interval_epochs == 0:
+        return {}
+    found = {name: read_split(recipe, class_names, name, "validation") for name in recipe.sources}
+    return {name: items for name, items in found.items() if items is not None}
+
+
+def _must(items: Items | None) -> Items:
+    assert items is not None, "every source has training items"
+    return items
+
+
+def _describe(recipe: Recipe, numbers: Plan, items: Mapping[str, Items], checkpoint_file: Path | None) -> str:
+    lines = [f"{'continuing from ' + str(checkpoint_file) if checkpoint_file else 'new run'}, seed {recipe.seed}"]
+    for name, source in recipe.sources.items():
+        pace = f", ends with {source.ends_with}" if source.ends_with else ""
+        lines.append(
+            f"source {name}: {len(items[name])} {source.media}s, batch {numbers.batch_sizes[name]} x "
+            f"{numbers.microbatches} microbatches a step{pace}, loss weight {source.loss_weight:g}"
+        )
+    lines.append(
+        f"{recipe.num_epochs} epochs of {numbers.epoch_steps} steps of {recipe.main_source} = "
+        f"{numbers.total_steps} steps, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision}"
+    )
+    return "\n".join(lines)
+
+
+def _ending(state: TrainState, work_dir: Path) -> str:
+    lines = [f"the run is complete: {state.step} steps"]
+    if state.best_score is not None:
+        lines.append(f"best validation top-1 {state.best_score:.4f} at step {state.best_step}: {best_path(work_dir)}")
+    lines.append(f"last checkpoint: {checkpoint_path(work_dir, state.step)}")
+    if state.unreadable:
+        lines.append(f"{len(state.unreadable)} files could not be read:")
+        lines += [f"  {path}: {reason}" for path, reason in state.unreadable.items()]
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Yields a list to which SIGINT and SIGTERM are appended instead of ending the process at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1 and number == signal.SIGINT:  # a second Ctrl-C means it
+            raise KeyboardInterrupt
+
+    previous = {}
+    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _first_signal(received: Sequence[int]) -> int:
+    """Returns the signal that any process got, or 0; all processes agree, so that they stop at one step."""
+    return max(distributed.gather(received[0] if received else 0))

@@ -1,0 +1,12 @@
+"""Tests a checkpoint with the flags of the published system.
+
+Example:
+    python tools/test.py CONFIG CHECKPOINT --dump result.pkl
+"""
+
+import sys
+
+from omnisource.legacy import test_main
+
+if __name__ == "__main__":
+    sys.exit(test_main())
