@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +100,7 @@ def run_demo(folder: Path) -> int:
     for name, source in recipe.sources.items():
         items = read_split(resolved, names, name, "test")
         assert items is not None
-        interval = max(1, len(items) // CONTACT_SHEET_ITEMS)
+        interval = math.ceil(len(items) / CONTACT_SHEET_ITEMS)
         labels = names[source.label_space]
         sheets[name] = draw_predictions(evaluations[name], recipe, items, labels, run / "predictions" / name, interval)
         item = items[0]

@@ -92,6 +92,14 @@ class Recipe:
     deterministic: bool = False
     """Whether only deterministic algorithms are used."""
 
+    def only_head(self, kind: Literal["image", "video"]) -> str | None:
+        """Returns the label space whose head is the only one of its kind, or None where there are none or several.
+
+        A published checkpoint has one head of each kind: this is where its weights go.
+        """
+        heads = [name for name, space in self.label_spaces.items() if space.head == kind]
+        return heads[0] if len(heads) == 1 else None
+
     def __post_init__(self) -> None:
         faults = [*_name_faults(self), *_number_faults(self)]
         for name, source in self.sources.items():

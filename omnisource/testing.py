@@ -60,8 +60,7 @@ def test(
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 
     recognizer = Recognizer(recipe.model, recipe.label_spaces)
-    heads = {kind: _only_head(recipe, kind) for kind in ("image", "video")}
-    load_all_weights(recognizer, checkpoint, image_head=heads["image"], video_head=heads["video"])
+    load_all_weights(recognizer, checkpoint, recipe.only_head("image"), recipe.only_head("video"))
     recognizer.to(device).eval()
 
     unreadable = UnreadableLog(recipe.max_unreadable)
@@ -114,11 +113,6 @@ def draw_predictions(
         path = folder / f"predictions_{start // PICTURES_A_SHEET + 1:03d}.png"
         sheets.append(contact_sheet(pictures[page], captions[page], path, columns, correct[page]))
     return sheets
-
-
-def _only_head(recipe: Recipe, kind: str) -> str | None:
-    heads = [name for name, space in recipe.label_spaces.items() if space.head == kind]
-    return heads[0] if len(heads) == 1 else None
 
 
 def _dump(evaluations: Mapping[str, Evaluation], main_source: str, dump: Path) -> None:

@@ -25,7 +25,7 @@ from omnisource import (
     Validation,
 )
 
-views = EvaluationViews(num_clips=1, num_crops=1, short_side=112, crop_size=112)
+views = EvaluationViews(num_clips=1, num_crops=1, short_side=80, crop_size=80)
 
 recipe = Recipe(
     model=Model(depth=18, width=0.5),
@@ -43,9 +43,9 @@ recipe = Recipe(
             classes="classes.txt",
             batch_size=10,
             sampling=ClipSampling(clip_length=8, frame_interval=6),
-            training_view=TrainingView(crop_size=112, min_area=0.4),
+            training_view=TrainingView(crop_size=80, min_area=0.4),
             validation_views=views,
-            test_views=EvaluationViews(num_clips=10, num_crops=3, short_side=112, crop_size=112),
+            test_views=EvaluationViews(num_clips=10, num_crops=3, short_side=80, crop_size=80),
         ),
         "sports": Source(
             media="image",
@@ -54,18 +54,18 @@ recipe = Recipe(
             train=Split(list="train.txt"),
             validation=Split(list="val.txt"),
             classes="classes.txt",
-            batch_size=64,
-            training_view=TrainingView(crop_size=112, min_area=0.2),
+            batch_size=32,
+            training_view=TrainingView(crop_size=80, min_area=0.2),
             validation_views=views,
             test_views=views,
         ),
     },
     main_source="ut_interaction",
-    num_epochs=120,
-    optimizer=Optimizer(learning_rate=0.05, base_batch_size=10, weight_decay=5e-4),
-    schedule=Schedule(warmup_epochs=6),
-    validation=Validation(interval_epochs=20),
-    checkpoints=Checkpoints(interval_epochs=20, keep_last=2),
+    num_epochs=200,
+    optimizer=Optimizer(method="adamw", learning_rate=1e-3, base_batch_size=10, weight_decay=0.05),
+    schedule=Schedule(warmup_epochs=10),
+    validation=Validation(interval_epochs=50),
+    checkpoints=Checkpoints(interval_epochs=50, keep_last=2),
     num_workers=1,
     seed=0,
 )

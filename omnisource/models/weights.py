@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from omnisource.errors import UserError, shortened
@@ -38,6 +39,7 @@ __all__ = [
     "load_initial_weights",
     "load_into",
     "read_weights_file",
+    "save_published",
     "sizes_of",
     "state_dict_in",
     "to_published",
@@ -143,6 +145,29 @@ def load_all_weights(
     """
     state = from_published(state_dict_in(read_weights_file(path), str(path)), image_head, video_head)
     return load_into(module, state, origin=str(path), strict=True)
+
+
+def save_published(
+    path: str | Path, state: Mapping[str, Tensor], image_head: str | None, video_head: str | None
+) -> None:
+    """Writes weights as a published checkpoint: a .pth with a state dict of the published names.
+
+    Args:
+        path: File to write; it must not exist.
+        state: The recognizer's state dict.
+        image_head: Label space whose head becomes the published image head. None: there is none.
+        video_head: The same for the published video head.
+
+    Raises:
+        UserError: The file exists, or there are heads that the published format has no place for.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path}: exists already; choose another name")
+    content = {"state_dict": to_published(state, image_head, video_head), "meta": {}}
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save(content, temporary)
+    temporary.rename(path)
 
 
 def load_into(
