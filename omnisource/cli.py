@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from omnisource.errors import UserError
 
@@ -20,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(command: Callable[[], int]) -> int:
     """Runs `command` and returns its exit code; a user's mistake becomes a message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names are bytes: one that is no text here is shown escaped, and must not end the command.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command()
     except UserError as error:
@@ -31,24 +38,39 @@ def run(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
         sys.stderr.close()
         return 141
+    except OSError as error:  # a full disk, no permission, a folder where a file should be
+        if error.filename is None:
+            raise
+        print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(arguments: Sequence[str] | None) -> int:
     parser = _parser()
-    # argparse takes key=value only in one row; those that stand after a flag come back as unknown.
+    # argparse takes the last positional arguments only in one row; those that stand after a flag come back as unknown.
     parsed, unknown = parser.parse_known_args(arguments)
-    overrides = [text for text in unknown if "=" in text and not text.startswith("-")]
-    if len(overrides) < len(unknown) or (overrides and not hasattr(parsed, "overrides")):
+    if any(text.startswith("-") for text in unknown):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if overrides:
-        parsed.overrides = [*parsed.overrides, *overrides]
+    if hasattr(parsed, "overrides"):
+        parsed.overrides = [*parsed.overrides, *unknown]
+    elif hasattr(parsed, "files"):
+        parsed.files = [*parsed.files, *unknown]
+    elif unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return parsed.command(parsed)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes flags in full only: an abbreviation would change its meaning when a flag is added."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
 
 
 def _parser() -> argparse.ArgumentParser:
     from omnisource import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="omnisource", description="Trains one recognizer on image and video datasets together, and uses it."
     )
     parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
@@ -159,8 +181,8 @@ def _add_lists(commands: argparse._SubParsersAction) -> None:
     kinetics.add_argument("csv", metavar="CSV", type=Path, help="columns label,youtube_id,time_start,time_end,split")
     kinetics.add_argument("videos", metavar="VIDEOS", type=Path, help="folder of the clips, flat or one folder a class")
     folders = kinds.add_parser("folders", help="from a folder with one folder a class")
-    folders.add_argument("folder", metavar="FOLDER", type=Path)
-    folders.add_argument("--media", choices=("image", "video"), required=True)
+    folders.add_argument("folder", metavar="FOLDER", type=Path, help="folder that holds one folder a class")
+    folders.add_argument("--media", choices=("image", "video"), required=True, help="which files count, by suffix")
     folders.add_argument("--validation-share", type=float, default=0.0, help="share of each class to hold out")
     folders.add_argument("--validation-out", type=Path, metavar="LIST", help="list of the items held out")
     folders.add_argument("--seed", type=_non_negative, default=0, help="seed of what is held out (%(default)s)")
@@ -212,18 +234,18 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="override a key of the recipe")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="override a key of the recipe")
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return value
+    return _whole_number(text, least=1)
 
 
 def _non_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 0")
-    return value
+    return _whole_number(text, least=0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text}: wants a whole number of at least {least}")
+    return int(text)

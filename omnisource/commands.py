@@ -73,20 +73,23 @@ def run_test(
 
 
 def run_predict(checkpoint: str, files: Sequence[str], top: int, as_json: bool) -> int:
-    """Prints the best classes of every file; returns 0, or 2 if some could not be read."""
+    """Prints the best classes of every file; returns 0, or 2 if some could not be classified."""
+    from omnisource import distributed
     from omnisource.predict import load, media_files, predict
 
     loaded = load(checkpoint)
+    loaded.recognizer.to(distributed.choose_device())
     found = media_files(files)
-    unreadable = 0
+    failed = 0
     for path, media in found:
         try:
             predictions = list(predict(loaded, path, media, top))
-        except UnreadableMedia as error:
-            unreadable += 1
+        except UserError as error:  # one file's fault, so the others are still wanted
+            failed += 1
             print(f"error: {error}", file=sys.stderr)
             if as_json:
-                print(json.dumps({"path": path, "error": error.reason}), flush=True)
+                reason = error.reason if isinstance(error, UnreadableMedia) else str(error)
+                print(json.dumps({"path": path, "error": reason}, ensure_ascii=False), flush=True)
             continue
         for prediction in predictions:
             if as_json:
@@ -97,9 +100,9 @@ def run_predict(checkpoint: str, files: Sequence[str], top: int, as_json: bool) 
                 print(f"{path} ({prediction.head})")
                 for name, score in prediction.top:
                     print(f"  {score:7.2%}  {name}")
-    if unreadable:
-        print(f"{unreadable} of {len(found)} files could not be read", file=sys.stderr)
-    return 2 if unreadable else 0
+    if failed:
+        print(f"{failed} of {len(found)} files could not be classified", file=sys.stderr)
+    return 2 if failed else 0
 
 
 def run_show(config_path: str, overrides: Sequence[str], only_keys: bool) -> int:
@@ -121,7 +124,8 @@ def run_check(config_path: str, overrides: Sequence[str]) -> int:
     problems = check(load_recipe(config_path, overrides), config_path)
     for problem in problems:
         print(problem)
-    print(f"{len(problems)} problems" if problems else "nothing is wrong")
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    print(count if problems else "nothing is wrong")
     return 2 if problems else 0
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
-import importlib.util
 import inspect
 import json
+import math
 import sys
 import traceback
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from omnisource.errors import UserError
 
@@ -29,29 +29,40 @@ def load_config(path: str, expected: type[T], name: str = "recipe") -> T:
     """
     file = Path(path)
     if not file.is_file():
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.py")], n=1)
+        others = [other.name for other in file.parent.glob("*.py") if other.is_file()]
+        near = difflib.get_close_matches(file.name, others, n=1)
         hint = f" Did you mean {file.parent / near[0]}?" if near else ""
         raise UserError(f"{path}: no such config file.{hint}")
-    # The published name has hyphens and dots, which no import statement can say: load it by its path.
-    spec = importlib.util.spec_from_file_location("omnisource_config_" + str(abs(hash(file.resolve()))), file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses defined in a config look their module up here
+    value = getattr(_executed(file), name, None)
+    if not isinstance(value, expected):
+        found = "nothing of that name" if value is None else f"{name} = {value!r:.80}"
+        raise UserError(f"{path}: a config must build `{name} = {expected.__name__}(...)`; it has {found}.")
+    return value
+
+
+def _executed(file: Path) -> types.ModuleType:
+    """Returns the module that a Python file makes.
+
+    It is compiled here, and not imported: the published name has hyphens and dots, which no import statement can say,
+    and a cached import takes an edit of the same second and the same length for no edit.
+    """
+    module = types.ModuleType(f"omnisource_config_{file.stem}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses defined in a config look their module up here
     try:
-        spec.loader.exec_module(module)
+        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except UserError:
         raise
     except SyntaxError as error:
-        raise UserError(f"{error.filename or path}:{error.lineno}: not valid Python: {error.msg}") from error
-    except Exception as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
-        line = f":{frames[-1].lineno}" if frames else ""
-        raise UserError(f"{path}{line}: the config failed: {type(error).__name__}: {error}") from error
-    value = getattr(module, name, None)
-    if not isinstance(value, expected):
-        found = "nothing of that name" if value is None else f"a {type(value).__name__}"
-        raise UserError(f"{path}: a config must build `{name} = {expected.__name__}(...)`; it has {found}.")
-    return value
+        where = ":".join(str(part) for part in (error.filename or file, error.lineno) if part)
+        raise UserError(f"{where}: not valid Python: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"{file}:{frames[-1].lineno}" if frames else str(file)
+        # A ValueError is how a recipe says what is wrong with it; others need their name to be understood.
+        reason = str(error) if type(error) is ValueError else f"the config failed: {type(error).__name__}: {error}"
+        raise UserError(f"{where}: {reason}") from error
+    return module
 
 
 def to_plain(config: Any) -> Any:
@@ -74,7 +85,7 @@ def from_plain(expected: type[T], plain: Any, where: str) -> T:
         where: Names the file in errors.
 
     Raises:
-        UserError: If keys are missing or unknown, or a value has another type.
+        UserError: If keys are missing or unknown, a value has another type, or the config refuses its values.
     """
     try:
         return _built(expected, plain, "")
@@ -142,8 +153,58 @@ def field_docs(config_type: type) -> dict[str, str]:
     return docs
 
 
+def type_faults(config: Any, prefix: str = "") -> list[str]:
+    """Returns, a line each, which values of a config are not of the types that its fields declare.
+
+    Args:
+        config: A dataclass; Python itself checks no types.
+        prefix: Goes before the keys.
+    """
+    hints = typing.get_type_hints(type(config))
+    faults: list[str] = []
+    for field in dataclasses.fields(config):
+        key, value = f"{prefix}{field.name}", getattr(config, field.name)
+        option = next(option for option in union_members(hints[field.name]) if option is not type(None))
+        try:
+            if is_mapping(option) and isinstance(value, Mapping):
+                kind = typing.get_args(option)[1]
+                for name, group in value.items():
+                    faults += _group_faults(group, kind, f"{key}.{name}")
+            elif isinstance(option, type) and dataclasses.is_dataclass(option):
+                if value is not None or option is hints[field.name]:
+                    faults += _group_faults(value, option, key)
+            else:
+                _built(hints[field.name], to_plain(value), key)
+        except _Fault as fault:
+            faults.append(str(fault))
+    return faults
+
+
+def _group_faults(value: Any, expected: type, key: str) -> list[str]:
+    if not isinstance(value, expected):
+        return [f"{key} = {value!r:.80}: wants {wanted(expected)}"]
+    return type_faults(value, f"{key}.")
+
+
+def wanted(hint: Any) -> str:
+    """Returns what a field of the hinted type takes, for messages."""
+    simple = {int: "a whole number", float: "a finite number", bool: "True or False", str: "text", type(None): "None"}
+    texts = []
+    for option in union_members(hint):
+        arguments = typing.get_args(option)
+        if typing.get_origin(option) is typing.Literal:
+            texts.append(f"one of {', '.join(map(str, arguments))}")
+        elif typing.get_origin(option) is tuple:
+            texts.append("several values" if arguments[1:] == (...,) else f"{len(arguments)} values")
+        elif is_mapping(option):
+            texts.append("a mapping of names")
+        else:
+            texts.append(simple.get(option) or f"{option.__name__}(...)")
+    return " or ".join(texts)
+
+
 class _Fault(Exception):
-    """One stored value that does not fit."""
+    """One value that does not fit."""
 
 
 def _built(hint: Any, plain: Any, key: str) -> Any:
@@ -154,30 +215,56 @@ def _built(hint: Any, plain: Any, key: str) -> Any:
     option: Any = next(option for option in options if option is not type(None))
     origin, arguments = typing.get_origin(option), typing.get_args(option)
     if isinstance(option, type) and dataclasses.is_dataclass(option):
-        if not isinstance(plain, Mapping):
-            raise _Fault(f"{key or 'the config'} must be a group of keys")
-        hints = typing.get_type_hints(option)
-        unknown = set(map(str, plain)) - set(hints)
-        if unknown:
-            raise _Fault(f"unknown keys {', '.join(f'{key}.{name}'.lstrip('.') for name in sorted(unknown))}")
-        try:
-            return option(**{n: _built(hints[n], value, f"{key}.{n}".lstrip(".")) for n, value in plain.items()})
-        except TypeError as error:
-            raise _Fault(f"{key or 'the config'}: {error}") from None
+        return _built_group(option, plain, key)
     if is_mapping(option):
         if not isinstance(plain, Mapping):
             raise _Fault(f"{key} must be a group of keys")
         return {name: _built(arguments[1], value, f"{key}.{name}") for name, value in plain.items()}
     if origin is tuple:
         if not isinstance(plain, list) or (arguments[1:] != (...,) and len(plain) != len(arguments)):
-            raise _Fault(f"{key}: {plain!r} does not fit {option}")
+            raise _misfit(hint, plain, key)
         kinds = [arguments[0]] * len(plain) if arguments[1:] == (...,) else arguments
         return tuple(_built(kind, value, key) for kind, value in zip(kinds, plain, strict=True))
-    allowed = arguments if origin is typing.Literal else None
-    fits = plain in allowed if allowed else isinstance(plain, (int, float) if option is float else option)
-    if not fits or (isinstance(plain, bool) and option is not bool and not allowed):
-        raise _Fault(f"{key}: {plain!r} does not fit {allowed or option.__name__}")
-    return float(plain) if option is float and isinstance(plain, int) else plain
+    if not _fits(option, plain):
+        raise _misfit(hint, plain, key)
+    return float(cast(float, plain)) if option is float else plain
+
+
+def _misfit(hint: Any, plain: Any, key: str) -> _Fault:
+    return _Fault(f"{key} = {plain!r:.80}: wants {wanted(hint)}")
+
+
+def _fits(option: Any, plain: Any) -> bool:
+    """Returns whether a scalar is of a type, or one of the literals."""
+    if typing.get_origin(option) is typing.Literal:
+        return any(plain == allowed and type(plain) is type(allowed) for allowed in typing.get_args(option))
+    # True is an int to Python, but not to somebody who reads a recipe.
+    if isinstance(plain, bool) or option is bool:
+        return isinstance(plain, bool) and option is bool
+    if option is float:
+        return isinstance(plain, int | float) and math.isfinite(plain)
+    return isinstance(plain, option)
+
+
+def _built_group(expected: type, plain: Any, key: str) -> Any:
+    """Returns a mapping of plain data as a dataclass."""
+    if not isinstance(plain, Mapping):
+        raise _Fault(f"{key or 'the config'} must be a group of keys")
+    prefix = f"{key}." if key else ""
+    hints = typing.get_type_hints(expected)
+    needed = {
+        field.name
+        for field in dataclasses.fields(expected)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    for kind, names in (("unknown", set(map(str, plain)) - set(hints)), ("missing", needed - set(plain))):
+        if names:
+            raise _Fault(f"{kind} keys {', '.join(prefix + name for name in sorted(names))}")
+    values = {name: _built(hints[name], value, prefix + name) for name, value in plain.items()}
+    try:
+        return expected(**values)
+    except ValueError as error:  # the config's own checks
+        raise _Fault(str(error)) from None
 
 
 def union_members(hint: Any) -> list[Any]:

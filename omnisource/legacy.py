@@ -48,7 +48,19 @@ RENAMED_KEYS = {
     "data_root_val": "sources.NAME.validation.folder",
     "ann_file_train": "sources.NAME.train.list",
     "ann_file_val": "sources.NAME.validation.list",
-    "ann_file_test": "sources.NAME.test.list",
+    "ann_file_test": "sources.NAME.test.list (with its folder; where it is unset, the validation items are tested)",
+    "video_root": "sources.NAME.root and sources.NAME.train.folder",
+    "video_root_val": "sources.NAME.validation.folder",
+    "video_ann_train": "sources.NAME.train.list",
+    "video_ann_val": "sources.NAME.validation.list",
+    "image_root": "sources.NAME.root and sources.NAME.train.folder",
+    "image_ann_train": "sources.NAME.train.list",
+    "batchsize_video": "sources.NAME.batch_size",
+    "batchsize_image": "sources.NAME.batch_size, or sources.NAME.ends_with",
+    "image_dataloader": "sources.NAME",
+    "train_cfg.other_loaders": "sources.NAME",
+    "model.cls_head.image_classes": "label_spaces.NAME.num_classes",
+    "model.cls_head.video_classes": "label_spaces.NAME.num_classes",
     "launcher": "the flag --launcher",
 }
 """Keys of the published configs, or their beginnings, and where the same is set here."""
@@ -65,7 +77,9 @@ def test_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tools/train.py", description="Trains a recipe, with the published flags.")
+    parser = argparse.ArgumentParser(
+        prog="tools/train.py", description="Trains a recipe, with the published flags.", allow_abbrev=False
+    )
     parser.add_argument("config", help="Python file that builds `recipe`")
     parser.add_argument("--work-dir", type=Path, help="where the run goes (work_dirs/NAME OF THE CONFIG)")
     parser.add_argument(
@@ -82,7 +96,9 @@ def _train_parser() -> argparse.ArgumentParser:
 
 
 def _test_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tools/test.py", description="Tests a checkpoint, with the published flags.")
+    parser = argparse.ArgumentParser(
+        prog="tools/test.py", description="Tests a checkpoint, with the published flags.", allow_abbrev=False
+    )
     parser.add_argument("config", help="Python file that builds `recipe`")
     parser.add_argument("checkpoint", help="our own or a published checkpoint")
     parser.add_argument("--work-dir", type=Path, help="where the report goes (a folder `test` beside the checkpoint)")
@@ -141,6 +157,8 @@ def _test(arguments: argparse.Namespace) -> int:
     overrides, work_dir, resume = _translated(arguments.cfg_options)
     if resume:
         raise UserError("--cfg-options resume: a test resumes nothing; name the checkpoint")
+    if any(option.startswith("load_from=") for option in arguments.cfg_options):
+        raise UserError("--cfg-options load_from: a test loads the checkpoint that is named after the config")
     return run_test(
         arguments.config,
         arguments.checkpoint,

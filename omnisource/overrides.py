@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import math
@@ -18,58 +19,101 @@ T = TypeVar("T")
 def apply_overrides(config: T, overrides: Sequence[str]) -> T:
     """Returns `config` with each `dotted.key=value` applied, in order.
 
+    The config's own checks run once, after the last: two keys that only fit together can be changed in any order. A
+    key of a group that the config leaves unset (None) sets the group, with the defaults for its other keys.
+
     Raises:
-        UserError: If a key is unknown, names a group, or a value does not fit its type. All faults are listed.
+        UserError: If a key is unknown, names a group, or a value does not fit its type, or if the config refuses
+            the values. All faults are listed.
     """
     faults: list[str] = []
+    changed = config
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             faults.append(f"{override!r}: an override is written key=value")
             continue
         try:
-            config = _replaced(config, key.split("."), text, key)
+            changed = _replaced(changed, key.split("."), text, key)
+        except _UnknownKey as fault:
+            faults.append(f"{fault}{_elsewhere(config, key)}")
         except _Fault as fault:
             faults.append(str(fault))
     if faults:
         raise UserError("\n".join(faults))
-    return config
+    try:
+        return _checked(changed)
+    except ValueError as error:
+        raise UserError(f"the overrides make a config that is wrong: {error}") from None
 
 
 class _Fault(Exception):
     """One override that does not fit."""
 
 
+class _UnknownKey(_Fault):
+    """One override of a key that is not there."""
+
+
 def _replaced(node: Any, path: list[str], text: str, key: str) -> Any:
+    """Returns `node` with the value at `path` replaced; a config's own checks do not run."""
     here = ".".join(key.split(".")[: -len(path)])
     name, rest = path[0], path[1:]
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         names = [field.name for field in dataclasses.fields(node)]
         if name not in names:
-            raise _Fault(_unknown(key, here, name, names))
+            raise _unknown(key, here, path, names)
         hint = typing.get_type_hints(type(node))[name]
         current = getattr(node, name)
+        if current is None:
+            current = _default_group(hint)
+        changed = copy.copy(node)
         value = _replaced(current, rest, text, key) if rest else _parsed(text, hint, key, current)
-        try:
-            return dataclasses.replace(node, **{name: value})
-        except ValueError as error:
-            raise _Fault(f"{key}={text}: {error}") from None
+        object.__setattr__(changed, name, value)  # frozen for everyone else: this one is not yet anybody's
+        return changed
     if isinstance(node, Mapping):
         if name not in node:
-            raise _Fault(_unknown(key, here, name, list(node)))
+            raise _unknown(key, here, path, list(node))
         if not rest:
             raise _Fault(_is_group(key, node[name]))
         return {**node, name: _replaced(node[name], rest, text, key)}
-    if node is None:
-        raise _Fault(f"{key}: {here} is not set in the config, so {key} has no place; set {here} in the config file")
     raise _Fault(f"{key}: {here} is a value, not a group; write {here}=...")
 
 
-def _unknown(key: str, here: str, name: str, names: list[str]) -> str:
-    prefix = f"{here}." if here else ""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    suggestion = f"; did you mean {prefix}{near[0]}?" if near else ""
-    return f"unknown key {key}{suggestion} Allowed after {here or 'the start'}: {', '.join(names)}"
+def _checked(node: Any) -> Any:
+    """Returns a config built anew from its values, so that its own checks run."""
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        values = {field.name: _checked(getattr(node, field.name)) for field in dataclasses.fields(node)}
+        return dataclasses.replace(node, **values)
+    if isinstance(node, Mapping):
+        return {name: _checked(value) for name, value in node.items()}
+    return node
+
+
+def _default_group(hint: Any) -> Any:
+    """Returns the group that an optional field of groups may hold, or None where it has no defaults or is a value."""
+    for option in union_members(hint):
+        if isinstance(option, type) and dataclasses.is_dataclass(option):
+            try:
+                return option()
+            except TypeError:  # it has keys without defaults
+                return None
+    return None
+
+
+def _unknown(key: str, here: str, path: list[str], names: list[str]) -> _UnknownKey:
+    near = difflib.get_close_matches(path[0], names, n=1, cutoff=0.5)
+    meant = ".".join([*([here] if here else []), near[0], *path[1:]]) if near else ""
+    suggestion = f" Did you mean {meant}?" if near else ""
+    return _UnknownKey(
+        f"unknown key {key}.{suggestion} Allowed {f'after {here}' if here else 'are'}: {', '.join(names)}."
+    )
+
+
+def _elsewhere(config: Any, key: str) -> str:
+    """Returns a hint at the keys that end like an unknown one: `batch_size` is there, below each source."""
+    found = [full for full, _ in leaves(config) if full.endswith(f".{key}")]
+    return f" There is {', '.join(found)}." if found else ""
 
 
 def _is_group(key: str, node: Any) -> str:
@@ -119,6 +163,6 @@ def _scalar(text: str, hint: Any, key: str) -> Any:
         value = hint(text)
     except ValueError:
         raise _Fault(f"{key}={text}: wants {'a whole number' if hint is int else 'a number'}") from None
-    if not math.isfinite(value):
+    if hint is float and not math.isfinite(value):
         raise _Fault(f"{key}={text}: wants a finite number")
     return value

@@ -25,7 +25,9 @@ def resolve_classes(recipe: Recipe) -> tuple[Recipe, dict[str, tuple[str, ...]]]
     for space_name, space in recipe.label_spaces.items():
         found: dict[str, tuple[str, ...]] = {}
         for source_name, source in recipe.sources.items():
-            source_names = class_names_of(source) if source.label_space == space_name else None
+            if source.label_space != space_name:
+                continue
+            source_names = class_names_of(replace(source, root=os.path.expanduser(source.root)))
             if source_names is not None:
                 found[source_name] = source_names
         if len(set(found.values())) > 1:
@@ -61,27 +63,27 @@ def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str
     for name, source in recipe.sources.items():
         if all(split_of(source, split_name) is None for split_name in splits):
             continue
-        wanted: list[tuple[str, str, str]] = [("folder", f"sources.{name}.root", source.root)]
+        root = os.path.expanduser(source.root) or "."
+        wanted = {root: ("folder", f"sources.{name}.root")}
         if source.classes:
-            wanted.append(("class map", f"sources.{name}.classes", os.path.join(source.root, source.classes)))
+            wanted.setdefault(os.path.join(root, source.classes), ("class map", f"sources.{name}.classes"))
         for split_name in splits:
             split = split_of(source, split_name)
             if split is None:
                 continue
-            key = f"sources.{name}.{split_name}"
-            wanted.append(("folder", f"{key}.folder", os.path.join(source.root, split.folder)))
+            # Without test items of its own, a source is tested on those of validation: that is the key to change.
+            key = f"sources.{name}.{'validation' if split == source.validation else split_name}"
+            wanted.setdefault(os.path.join(root, split.folder) if split.folder else root, ("folder", f"{key}.folder"))
             if split.format != "folders":
-                wanted.append(("list", f"{key}.list", os.path.join(source.root, split.list)))
-        if not Path(source.root).is_dir():
-            wanted = [w for w in wanted if w[2].rstrip("/") != source.root.rstrip("/") or w[1].endswith(".root")]
-        for kind, key, path in dict.fromkeys(wanted):
+                wanted.setdefault(os.path.join(root, split.list), ("list", f"{key}.list"))
+        for path, (kind, key) in wanted.items():
             exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
             if not exists:
                 missing.append(f"  {path:<60} {kind}, {key}=")
     if missing:
         raise UserError(
             f"{config_path or 'the recipe'}: the data is not here. Missing:\n"
-            + "\n".join(dict.fromkeys(missing))
+            + "\n".join(missing)
             + "\nHow to lay out and list the data: docs/data.md. Another place: sources.NAME.root=FOLDER."
         )
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from omnisource.config import type_faults
+from omnisource.data.annotations import Split
 from omnisource.data.source import Source
 from omnisource.errors import UserError
 from omnisource.models.recognizer import LabelSpace, Model, check_label_space_name
 from omnisource.training.optimizer import Optimizer, Schedule
+from omnisource.types import Media
+
+WIDEST = 64
+"""Largest `model.width`: beyond it a layer would have more weights than any memory holds."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,11 @@ class Recipe:
         return heads[0] if len(heads) == 1 else None
 
     def __post_init__(self) -> None:
-        faults = [*_name_faults(self), *_number_faults(self)]
-        for name, source in self.sources.items():
-            faults += _source_faults(self, name, source)
+        faults = type_faults(self)
+        if not faults:  # the other checks rely on the types
+            faults = [*_name_faults(self), *_number_faults(self)]
+            for name, source in self.sources.items():
+                faults += [*_source_faults(self, name, source), *_view_faults(name, source)]
         if faults:
             raise ValueError("; ".join(faults))
 
@@ -116,6 +125,10 @@ def _name_faults(recipe: Recipe) -> list[str]:
         faults.append(f"main_source={recipe.main_source}: allowed are {', '.join(recipe.sources)}")
     elif recipe.sources[recipe.main_source].ends_with:
         faults.append(f"sources.{recipe.main_source}.ends_with: the main source sets the pace and follows none")
+    for name in recipe.sources:
+        # The name is a part of keys and of paths in the work dir.
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+            faults.append(f"source {name!r}: the name may have letters, digits, _ and - only")
     used = {source.label_space for source in recipe.sources.values()}
     for name, space in recipe.label_spaces.items():
         try:
@@ -123,7 +136,7 @@ def _name_faults(recipe: Recipe) -> list[str]:
         except UserError as error:
             faults.append(str(error))
         if name not in used:
-            faults.append(f"label_spaces.{name}: no source uses it, so its head would never be trained; remove it")
+            faults.append(f"label_spaces.{name}: no source uses it, so its head would never be trained: remove it")
         if space.num_classes is not None and space.num_classes < 1:
             faults.append(f"label_spaces.{name}.num_classes={space.num_classes}: must be at least 1")
         if not 0 <= space.dropout < 1:
@@ -147,6 +160,10 @@ def _number_faults(recipe: Recipe) -> list[str]:
         "checkpoints.interval_steps": (recipe.checkpoints.interval_steps, 0),
         "checkpoints.keep_last": (recipe.checkpoints.keep_last, 1),
         "schedule.warmup_epochs": (recipe.schedule.warmup_epochs, 0),
+        "schedule.warmup_start_factor": (recipe.schedule.warmup_start_factor, 0),
+        "schedule.final_factor": (recipe.schedule.final_factor, 0),
+        "optimizer.momentum": (recipe.optimizer.momentum, 0),
+        "optimizer.weight_decay": (recipe.optimizer.weight_decay, 0),
         "optimizer.base_batch_size": (recipe.optimizer.base_batch_size, 1),
     }
     faults = [f"{key}={value}: must be at least {low}" for key, (value, low) in least.items() if value < low]
@@ -158,6 +175,10 @@ def _number_faults(recipe: Recipe) -> list[str]:
     if recipe.optimizer.max_gradient_norm is not None:
         positive["optimizer.max_gradient_norm"] = recipe.optimizer.max_gradient_norm
     faults += [f"{key}={value}: must be above 0" for key, value in positive.items() if value <= 0]
+    if recipe.model.width > WIDEST:
+        faults.append(f"model.width={recipe.model.width}: must be at most {WIDEST}")
+    if not all(0 <= beta < 1 for beta in recipe.optimizer.betas):
+        faults.append(f"optimizer.betas={recipe.optimizer.betas}: both must be in [0, 1)")
     return faults
 
 
@@ -169,31 +190,65 @@ def _source_faults(recipe: Recipe, name: str, source: Source) -> list[str]:
             f"{key}.label_space={source.label_space}: allowed are {', '.join(recipe.label_spaces) or 'none (none set)'}"
         )
     if (source.batch_size is None) == (not source.ends_with):
-        faults.append(f"{key}: set either batch_size or ends_with")
+        faults.append(f"{key}: set one of batch_size and ends_with, and not both")
     if source.batch_size is not None and source.batch_size < 1:
         faults.append(f"{key}.batch_size={source.batch_size}: must be at least 1")
     if source.ends_with:
         pace = recipe.sources.get(source.ends_with)
         if pace is None or pace.batch_size is None:
-            sized = [other for other, its in recipe.sources.items() if its.batch_size is not None]
-            faults.append(f"{key}.ends_with={source.ends_with}: allowed are sources with a batch_size: {sized}")
+            sized = ", ".join(other for other, its in recipe.sources.items() if its.batch_size is not None)
+            faults.append(
+                f"{key}.ends_with={source.ends_with}: allowed are sources with a batch_size: {sized or 'there is none'}"
+            )
     if source.loss_weight < 0:
         faults.append(f"{key}.loss_weight={source.loss_weight}: must be at least 0")
-    if source.media == "image" and source.train.format in ("frames_folder", "video_frames_label"):
-        faults.append(f"{key}.train.format={source.train.format}: is for videos, the source's media is image")
+    for split_name in ("train", "validation", "test"):
+        split: Split | None = getattr(source, split_name)
+        if split is not None:
+            faults += _split_faults(f"{key}.{split_name}", split, source.media)
+    return faults
+
+
+def _split_faults(key: str, split: Split, media: Media) -> list[str]:
+    faults = []
+    if split.format != "folders" and not split.list:
+        faults.append(f"{key}.list: is empty, and format={split.format} needs a list (or format=folders none)")
+    if media == "image" and split.format in ("frames_folder", "video_frames_label"):
+        faults.append(f"{key}.format={split.format}: is for videos, the source's media is image")
+    if split.format == "frames_folder":
+        try:
+            has_number = split.frame_template.format(1) != split.frame_template.format(2)
+        except (IndexError, KeyError, ValueError, AttributeError):
+            has_number = False
+        if not has_number:
+            faults.append(
+                f"{key}.frame_template={split.frame_template}: wants a place for the number, as img_{{:05d}}.jpg"
+            )
+    return faults
+
+
+def _view_faults(name: str, source: Source) -> list[str]:
+    key, view = f"sources.{name}", source.training_view
+    faults = []
+    least_one = {
+        "training_view.crop_size": view.crop_size,
+        "sampling.clip_length": source.sampling.clip_length,
+        "sampling.frame_interval": source.sampling.frame_interval,
+    }
     for which in ("validation_views", "test_views"):
         views = getattr(source, which)
+        least_one[f"{which}.num_clips"] = views.num_clips
         if not 1 <= views.crop_size <= views.short_side:
             faults.append(f"{key}.{which}: crop_size={views.crop_size} must be in 1..short_side={views.short_side}")
-        if views.num_clips < 1:
-            faults.append(f"{key}.{which}.num_clips={views.num_clips}: must be at least 1")
-    view, sampling = source.training_view, source.sampling
+    faults += [f"{key}.{which}={value}: must be at least 1" for which, value in least_one.items() if value < 1]
     if not 0 < view.min_area <= view.max_area <= 1:
-        faults.append(f"{key}.training_view: needs 0 < min_area <= max_area <= 1")
+        faults.append(
+            f"{key}.training_view: needs 0 < min_area <= max_area <= 1, has {view.min_area} and {view.max_area}"
+        )
     if not 0 < view.min_aspect <= view.max_aspect:
-        faults.append(f"{key}.training_view: needs 0 < min_aspect <= max_aspect")
+        faults.append(
+            f"{key}.training_view: needs 0 < min_aspect <= max_aspect, has {view.min_aspect} and {view.max_aspect}"
+        )
     if not 0 <= view.flip_probability <= 1:
         faults.append(f"{key}.training_view.flip_probability={view.flip_probability}: must be in [0, 1]")
-    if view.crop_size < 1 or sampling.clip_length < 1 or sampling.frame_interval < 1:
-        faults.append(f"{key}: crop_size, clip_length and frame_interval must be at least 1")
     return faults

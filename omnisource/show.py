@@ -57,6 +57,8 @@ def _print_sources(recipe: Recipe) -> None:
     steps = f"{numbers.epoch_steps} steps an epoch, {numbers.total_steps} in all" if numbers else f"steps: {UNKNOWN}"
     header = ["source", "media", "label space", "train", "validation", "test", "batch, one process"]
     print_table(f"Sources ({steps}, with one process)", header, rows)
+    if any(count is None for of_source in counts.values() for count in of_source.values()):
+        print("unknown: the list or its files are missing or wrong; omnisource check CONFIG says which\n")
 
 
 def _print_cost(recipe: Recipe) -> None:
@@ -81,9 +83,13 @@ def _print_cost(recipe: Recipe) -> None:
         for size in dict.fromkeys(sizes):
             shape = f"{size}x{size}" if source.media == "image" else f"{frames}x{size}x{size}"
             cost = count_multiply_adds(recognizer, source.media, frames, size, head)
-            rows.append([f"{source.media} path, head {head}", shape, size_text, f"{cost / 1e9:.2f} G"])
+            rows.append([f"{source.media} path, head {head}", shape, size_text, _multiply_adds(cost)])
     rows = [list(row) for row in dict.fromkeys(tuple(row) for row in rows)]
     print_table("Parameters and multiply-adds of one view", ["path", "input", "parameters", "multiply-adds"], rows)
+
+
+def _multiply_adds(count: int) -> str:
+    return f"{count / 1e9:.2f} G" if count >= 1e7 else f"{count / 1e6:.2f} M"
 
 
 def _millions(count: int) -> str:
