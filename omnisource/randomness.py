@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import numpy as np
 import torch
@@ -44,7 +45,11 @@ def seed_microbatch(seed: int, step: int, microbatch: int) -> None:
 
 
 def make_deterministic() -> None:
-    """Makes torch use deterministic algorithms only, and fail where it has none."""
+    """Makes torch use deterministic algorithms only, and fail where it has none.
+
+    Has to come before the first matrix product on a GPU: cuBLAS reads its setting then.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
