@@ -41,7 +41,9 @@ def run_training(
         if distributed.rank() == 0:
             again = shlex.join([config_path, *overrides, "--work-dir", str(folder), "--resume", "auto"])
             scaled = " --auto-scale-lr" if auto_scale_lr else ""
-            print(f"stopped and saved: {stop.checkpoint}\ncontinue with: omnisource train {again}{scaled}")
+            count = distributed.world_size()
+            started = f" (started as before, by torchrun or srun, in {count} processes)" if count > 1 else ""
+            print(f"stopped and saved: {stop.checkpoint}\ncontinue with{started}: omnisource train {again}{scaled}")
         return 128 + stop.signal_number
     finally:
         distributed.stop()

@@ -205,12 +205,13 @@ class Loader:
         """Returns the next step: for each microbatch of this process the batches, in the order of the streams."""
         while len(self._requested) <= self.prefetch_steps:
             self._requested.append(self._request_step(self._step + len(self._requested)))
-        microbatches = self._requested.popleft()
-        self._step += 1
-        return [
+        step = [
             tuple(self._collect(stream, batch) for stream, batch in zip(self.streams, batches, strict=True))
-            for batches in microbatches
+            for batches in self._requested[0]
         ]
+        self._requested.popleft()  # only now, so that after an interrupt `seek` gives up what was not fetched
+        self._step += 1
+        return step
 
     def _request_step(self, step: int) -> list[list[list[tuple[SampleRequest, int]]]]:
         numbers = [step * self.microbatches + place for place in self.mine]
@@ -279,13 +280,17 @@ def results_in_order(
     """Yields (request, what the workers made of it) in the order of the requests, `ahead` of which are under way."""
     under_way: deque[tuple[SampleRequest, int]] = deque()
     coming = iter(requests)
-    while True:
-        while len(under_way) <= ahead and (request := next(coming, None)) is not None:
-            under_way.append((request, workers.submit(request)))
-        if not under_way:
-            return
-        request, ticket = under_way.popleft()
-        yield request, workers.result(ticket)
+    try:
+        while True:
+            while len(under_way) <= ahead and (request := next(coming, None)) is not None:
+                under_way.append((request, workers.submit(request)))
+            if not under_way:
+                return
+            request, ticket = under_way.popleft()
+            yield request, workers.result(ticket)
+    finally:
+        for _, ticket in under_way:  # of a caller that does not want the rest
+            workers.discard(ticket)
 
 
 def request_of(

@@ -1,48 +1,53 @@
-"""Worker processes that load samples, each of which can be ended and replaced without losing or repeating one.
+"""Workers that load samples, each of which can be ended and replaced without losing or repeating one.
 
-Every worker has a pipe of its own and is given self-contained requests, so the parent knows at any moment what a
+Every worker is given self-contained requests over a channel of its own, so the parent knows at any moment what a
 worker holds. A worker that dies is replaced and its requests are given out again; since a request decides its sample
-entirely, the replacement loads the same pixels. Workers are started by forkserver (or spawn, where there is none):
-a process forked from one that has used FFmpeg can hang on FFmpeg's locks.
+entirely, the replacement loads the same pixels.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import multiprocessing
-import signal
+import math
+import socket
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
-import numpy as np
-import torch
-
 from omnisource.data.pipeline import SampleRequest, load_clip
+from omnisource.data.worker_process import START_METHOD, Crash, Load, StartMethod, WorkerProcess, outcome
 from omnisource.errors import UnreadableMedia
-from omnisource.types import Clip
 
 IN_FLIGHT = 2
 """Requests that a worker holds at once: the one it loads and the next, so that it never waits for the parent."""
 
 MAX_ATTEMPTS = 2
-"""Workers that may die over one request before its file counts as unreadable."""
+"""Workers that may die over one request before its file counts as unreadable; as many may fail to start in a row."""
+
+START_SECONDS = 300.0
+"""Wall time that a worker may take to start: to import torch, perhaps over a slow network, and the main program."""
+
+TICK_SECONDS = 1.0
+"""The feeding thread looks at the clock at least this often."""
 
 
 class WorkerPool:
     """Loads requests in worker processes; results are fetched by ticket, in any order.
 
+    What was submitted is loaded without waiting for the results to be fetched: who submits bounds the memory.
+
     Args:
         num_workers: Number of processes; 0 loads in the calling process, at the moment of `result`.
         item_timeout_seconds: Wall time after which a worker that is still at one request is ended and the file
-            counts as unreadable.
-        notify: Called with one line whenever a worker was replaced.
+            counts as unreadable. Time in which the whole program was stopped does not count.
+        notify: Called with one line whenever a worker was replaced, from within `result` and `close`.
         load: What a worker does with a request; a function of a module, so that it can be named to a process.
+        start_method: How processes are started: "forkserver" or, slower, "spawn".
     """
 
     def __init__(
@@ -50,61 +55,54 @@ class WorkerPool:
         num_workers: int,
         item_timeout_seconds: float,
         notify: Callable[[str], None] = print,
-        load: Callable[[SampleRequest], Any] = load_clip,
+        load: Load = load_clip,
+        start_method: StartMethod = START_METHOD,
     ) -> None:
         self._timeout = item_timeout_seconds
         self._notify = notify
         self._load = load
+        self._start_method: StartMethod = start_method
         self._next_ticket = 0
+        self._requests: dict[int, SampleRequest] = {}  # by ticket, those that are not loaded yet
         self._waiting: deque[int] = deque()  # tickets that no worker holds yet, oldest first
-        self._requests: dict[int, SampleRequest] = {}
         self._attempts: dict[int, int] = {}
         self._results: dict[int, Any] = {}
-        self._discarded: set[int] = set()
-        self._changed = threading.Condition()
-        self._closing = False
-        self._failure: str | None = None  # why no worker can run at all
+        self._discarded: set[int] = set()  # tickets that a worker still holds
+        self._notices: deque[str] = deque()
+        self._changed = threading.Condition()  # guards all of the above
+        self._failure: str | None = None  # why nothing is loaded any more
+        self._is_closing = False
+        self._workers: list[WorkerProcess] = []
+        self._failed_starts = [0] * num_workers  # in a row
         self._thread: threading.Thread | None = None
-        self._wake_reader, self._wake_writer = connection.Pipe(duplex=False)
-        self._workers: list[_Worker] = []
         if num_workers:
-            methods = multiprocessing.get_all_start_methods()
-            self._context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-            if "forkserver" in methods:
-                self._context.set_forkserver_preload(["omnisource.data.workers"])
-            self._workers = [_Worker(self._context, number, self._load) for number in range(num_workers)]
-            self._thread = threading.Thread(target=self._run, name="omnisource-workers", daemon=True)
-            self._thread.start()
+            self._start()
 
     def submit(self, request: SampleRequest) -> int:
         """Returns the ticket under which `result` gives the sample of `request`."""
         with self._changed:
+            if self._is_closing:
+                raise RuntimeError("the workers are closed")
             ticket = self._next_ticket
             self._next_ticket += 1
             self._requests[ticket] = request
-            self._waiting.append(ticket)
-        if self._workers:
-            self._wake()
+            if self._thread is not None:
+                self._waiting.append(ticket)
+                self._wake()
         return ticket
 
     def result(self, ticket: int) -> Any:
         """Returns what loading a ticket's request gave, or the UnreadableMedia that it raised; waits for it.
 
         Raises:
+            KeyError: If the result was fetched before, or the ticket given up.
             RuntimeError: If loading failed for a reason that is not the file's: a fault of the program.
         """
-        if not self._workers:
-            result = _outcome(self._load, self._requests.pop(ticket))
-            with self._changed:
-                self._waiting.remove(ticket)
+        if self._thread is None and not self._is_closing:
+            result = outcome(self._load, self._requests.pop(ticket))
         else:
-            with self._changed:
-                while ticket not in self._results:
-                    if self._failure or self._thread is None or not self._thread.is_alive():
-                        raise RuntimeError(self._failure or "the thread that feeds the workers ended")
-                    self._changed.wait(timeout=1.0)
-                result = self._results.pop(ticket)
-        if isinstance(result, _Crash):
+            result = self._awaited(ticket)
+        if isinstance(result, Crash):
             raise RuntimeError(f"a loading worker failed:\n{result.traceback}")
         return result
 
@@ -116,24 +114,33 @@ class WorkerPool:
             elif ticket in self._waiting:
                 self._waiting.remove(ticket)
                 del self._requests[ticket]
-            else:
-                self._discarded.add(ticket)
+            elif ticket in self._requests:
+                if self._thread is None:
+                    del self._requests[ticket]
+                else:
+                    self._discarded.add(ticket)
 
     @property
     def process_ids(self) -> list[int]:
         """Process ids of the workers that now run."""
-        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
+        return [worker.process_id for worker in self._workers]
 
     def close(self) -> None:
-        """Ends all workers; what was submitted and not fetched is dropped."""
-        self._closing = True
-        self._wake()
+        """Ends all workers; what was submitted and not fetched is dropped. May be called again."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
         if self._thread is not None:
+            self._wake()
             self._thread.join()
+            self._wake_reader.close()
+            self._wake_writer.close()
             self._thread = None
         for worker in self._workers:
             worker.end()
         self._workers = []
+        atexit.unregister(self.close)
+        self._tell()
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -141,181 +148,166 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _start(self) -> None:
+        # Left to multiprocessing, the workers would be ended at the exit of the interpreter while the thread, which
+        # still runs then, replaces them, and the exit would wait for the replacements.
+        atexit.register(self.close)
+        try:
+            self._wake_reader, self._wake_writer = socket.socketpair()
+            self._wake_reader.setblocking(False)
+            self._wake_writer.setblocking(False)
+            for number in range(len(self._failed_starts)):
+                self._workers.append(WorkerProcess(self._start_method, number, self._load))
+            thread = threading.Thread(target=self._run, name="omnisource-workers", daemon=True)
+            thread.start()
+            self._thread = thread
+        except BaseException:
+            self.close()
+            raise
+
+    def _awaited(self, ticket: int) -> Any:
+        while True:
+            self._tell()
+            with self._changed:
+                if self._is_closing:
+                    raise RuntimeError("the workers are closed")
+                if ticket in self._results:
+                    return self._results.pop(ticket)
+                if ticket not in self._requests or ticket in self._discarded:
+                    raise KeyError(f"ticket {ticket} was fetched before, or given up")
+                if self._failure is not None:
+                    raise RuntimeError(self._failure)
+                self._changed.wait(TICK_SECONDS)
+
+    def _tell(self) -> None:
+        # Not from the thread: whoever is notified need not be prepared for threads, and sees its own exceptions.
+        while self._notices:
+            self._notify(self._notices.popleft())
+
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._wake_writer.send_bytes(b"")
+        with contextlib.suppress(OSError):  # full: it will wake anyway
+            self._wake_writer.send(b"\0")
 
     def _run(self) -> None:
-        while not self._closing and not self._failure:
-            self._hand_out()
-            ready = connection.wait(
-                [self._wake_reader, *(worker.pipe for worker in self._workers)], timeout=self._seconds_to_deadline()
-            )
-            if self._wake_reader in ready:
-                while self._wake_reader.poll():
-                    self._wake_reader.recv_bytes()
-            for number, worker in enumerate(self._workers):
-                if worker.pipe in ready:
-                    self._receive(number, worker)
-                elif worker.is_ready and worker.held and time.monotonic() > worker.started + self._timeout:
-                    self._replace_hung(number, worker)
+        self._looked = time.monotonic()  # when the thread last looked at the clock
+        try:
+            while not self._is_closing and self._failure is None:
+                self._hand_out()
+                ready = self._wait()
+                for number, worker in enumerate(self._workers):
+                    self._attend(number, worker, worker.channel in ready)
+        except BaseException:
+            self._fail(f"the thread that feeds the workers failed:\n{traceback.format_exc()}")
 
     def _hand_out(self) -> None:
         with self._changed:
             # Fill every worker's first place before any second one, so that a short queue is spread evenly.
             for depth in range(1, IN_FLIGHT + 1):
                 for worker in self._workers:
-                    if self._waiting and len(worker.held) < depth:
+                    if self._waiting and worker.is_ready and len(worker.held) < depth:
                         ticket = self._waiting.popleft()
                         worker.give(ticket, self._requests[ticket])
 
-    def _receive(self, number: int, worker: _Worker) -> None:
+    def _wait(self) -> list[Any]:
+        """Returns the sockets that have input; waits for one, but not beyond the next deadline."""
+        soonest = min(self._deadline(worker) for worker in self._workers)
+        timeout = min(max(0.0, soonest - time.monotonic()), TICK_SECONDS)
+        ready = connection.wait([self._wake_reader, *(worker.channel for worker in self._workers)], timeout)
+        if self._wake_reader in ready:
+            with contextlib.suppress(BlockingIOError):
+                while self._wake_reader.recv(4096):
+                    pass
+        before, self._looked = self._looked, time.monotonic()
+        stopped_seconds = self._looked - before - timeout
+        if stopped_seconds > TICK_SECONDS:
+            # The program was stopped (Ctrl-Z, a debugger, a paused container), and most likely its workers too.
+            for worker in self._workers:
+                worker.since += stopped_seconds
+        return ready
+
+    def _deadline(self, worker: WorkerProcess) -> float:
+        if not worker.is_ready:
+            return worker.since + START_SECONDS
+        return worker.since + self._timeout if worker.held else math.inf
+
+    def _attend(self, number: int, worker: WorkerProcess, has_input: bool) -> None:
         try:
-            if not worker.is_ready:
-                worker.pipe.recv()
-                worker.is_ready = True
-                worker.started = time.monotonic()
-                return
-            ticket, result = worker.take()
+            answer = worker.receive() if has_input else None
         except (EOFError, OSError):
+            worker.end(is_dead=True)
             if worker.is_ready:
                 self._replace_dead(number, worker)
             else:
-                worker.end()
-                self._failure = f"a loading worker could not start ({_exit_words(worker.process.exitcode)})"
+                self._start_anew(number, worker.ending)
             return
-        self._finish(ticket, result)
+        if answer is not None:
+            self._finish(*answer)
+        elif time.monotonic() > self._deadline(worker):
+            worker.end()
+            if worker.is_ready:
+                self._replace_hung(number, worker)
+            else:
+                self._start_anew(number, f"not within {START_SECONDS:g} s")
+        if worker.is_ready:
+            self._failed_starts[number] = 0
+
+    def _replace_dead(self, number: int, worker: WorkerProcess) -> None:
+        where = f" at {self._requests[worker.held[0]].path}" if worker.held else ""
+        self._note(f"worker {number} ended ({worker.ending}){where}; it is replaced")
+        if worker.held:
+            current = worker.held[0]
+            self._attempts[current] = self._attempts.get(current, 0) + 1
+            if self._attempts[current] >= MAX_ATTEMPTS:
+                reason = f"its worker process ended ({worker.ending}), {MAX_ATTEMPTS} times"
+                self._finish(current, UnreadableMedia(self._requests[current].path, reason))
+                worker.held.popleft()
+        self._replace(number, worker)
+
+    def _replace_hung(self, number: int, worker: WorkerProcess) -> None:
+        current = worker.held.popleft()
+        path = self._requests[current].path
+        self._note(f"worker {number} was ended after {self._timeout:g} s at {path}; it is replaced")
+        self._finish(current, UnreadableMedia(path, f"loading took longer than {self._timeout:g} s"))
+        self._replace(number, worker)
+
+    def _replace(self, number: int, worker: WorkerProcess) -> None:
+        with self._changed:
+            for ticket in worker.held:
+                if ticket in self._discarded:
+                    self._forget(ticket)
+            self._waiting.extendleft(ticket for ticket in reversed(worker.held) if ticket in self._requests)
+        self._workers[number] = WorkerProcess(self._start_method, number, self._load)
+
+    def _start_anew(self, number: int, ending: str) -> None:
+        self._failed_starts[number] += 1
+        if self._failed_starts[number] < MAX_ATTEMPTS:
+            self._note(f"worker {number} did not start ({ending}); it is replaced")
+            self._workers[number] = WorkerProcess(self._start_method, number, self._load)
+            return
+        self._fail(
+            f"loading worker {number} did not start ({ending}), {MAX_ATTEMPTS} times; its own error, if it had one, "
+            "stands above. Each worker imports the main program, which must therefore be a file that works only under "
+            '`if __name__ == "__main__":`. With num_workers=0 there are no workers.'
+        )
 
     def _finish(self, ticket: int, result: Any) -> None:
         with self._changed:
-            self._requests.pop(ticket)
-            self._attempts.pop(ticket, None)
-            if ticket in self._discarded:
-                self._discarded.remove(ticket)
-            else:
+            if ticket not in self._discarded:
                 self._results[ticket] = result
+            self._forget(ticket)
             self._changed.notify_all()
 
-    def _replace_dead(self, number: int, worker: _Worker) -> None:
-        worker.end()
-        held = list(worker.held)
-        reason = f"its worker process ended ({_exit_words(worker.process.exitcode)})"
-        if held:
-            current = held[0]
-            self._attempts[current] = self._attempts.get(current, 0) + 1
-            path = self._requests[current].path
-            self._notify(f"worker {number} ended ({_exit_words(worker.process.exitcode)}) at {path}; it is replaced")
-            if self._attempts[current] >= MAX_ATTEMPTS:
-                self._finish(current, UnreadableMedia(path, f"{reason}, {MAX_ATTEMPTS} times"))
-                held.remove(current)
-        else:
-            self._notify(f"worker {number} ended ({_exit_words(worker.process.exitcode)}); it is replaced")
-        self._start_again(number, held)
+    def _forget(self, ticket: int) -> None:
+        del self._requests[ticket]
+        self._attempts.pop(ticket, None)
+        self._discarded.discard(ticket)
 
-    def _replace_hung(self, number: int, worker: _Worker) -> None:
-        worker.end()
-        current, *held = worker.held
-        path = self._requests[current].path
-        self._notify(f"worker {number} was ended after {self._timeout:g} s at {path}; it is replaced")
-        self._finish(current, UnreadableMedia(path, f"decoding took longer than {self._timeout:g} s"))
-        self._start_again(number, held)
-
-    def _start_again(self, number: int, tickets: list[int]) -> None:
+    def _note(self, line: str) -> None:
         with self._changed:
-            self._waiting.extendleft(reversed(tickets))
-        self._workers[number] = _Worker(self._context, number, self._load)
+            self._notices.append(line)
+            self._changed.notify_all()
 
-    def _seconds_to_deadline(self) -> float | None:
-        deadlines = [worker.started + self._timeout for worker in self._workers if worker.is_ready and worker.held]
-        return max(0.0, min(deadlines) - time.monotonic()) + 0.01 if deadlines else None
-
-
-@dataclass(frozen=True)
-class _Crash:
-    """A fault of the program in a worker, as its traceback."""
-
-    traceback: str
-
-
-@dataclass
-class _Worker:
-    """One process, its pipe, and the tickets that it holds, the one being loaded first."""
-
-    context: Any
-    number: int
-    load: Callable[[SampleRequest], Any]
-    held: deque[int] = field(default_factory=deque)
-    started: float = 0.0
-    is_ready: bool = False
-
-    def __post_init__(self) -> None:
-        self.pipe, theirs = self.context.Pipe()
-        name = f"omnisource-worker-{self.number}"
-        self.process = self.context.Process(target=_serve, args=(theirs, self.load), name=name, daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def give(self, ticket: int, request: SampleRequest) -> None:
-        if not self.held:
-            self.started = time.monotonic()
-        self.held.append(ticket)
-        with contextlib.suppress(OSError):  # a dead worker is found, and replaced, when its pipe is read
-            self.pipe.send((ticket, request))
-
-    def take(self) -> tuple[int, Any]:
-        ticket, header = self.pipe.recv()
-        if isinstance(header, _ClipHeader):
-            pixels = np.empty(header.shape, dtype=np.uint8)
-            self.pipe.recv_bytes_into(pixels.data.cast("B"))
-            header = Clip(torch.from_numpy(pixels), header.label, header.key, header.media)
-        self.held.remove(ticket)
-        self.started = time.monotonic()
-        return ticket, header
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
-
-@dataclass(frozen=True)
-class _ClipHeader:
-    """What goes before a clip's bytes: everything but the pixels."""
-
-    shape: tuple[int, ...]
-    label: int
-    key: str
-    media: Any
-
-
-def _serve(pipe: connection.Connection, load: Callable[[SampleRequest], Any]) -> None:
-    """Loads requests from the pipe until the parent closes it or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
-    torch.set_num_threads(1)
-    with contextlib.suppress(EOFError, ConnectionError):
-        pipe.send("ready")
-        while True:
-            ticket, request = pipe.recv()
-            result = _outcome(load, request)
-            if isinstance(result, Clip):
-                pixels = result.frames.numpy()
-                pipe.send((ticket, _ClipHeader(pixels.shape, result.label, result.key, result.media)))
-                pipe.send_bytes(pixels.data.cast("B"))
-            else:
-                pipe.send((ticket, result))
-
-
-def _outcome(load: Callable[[SampleRequest], Any], request: SampleRequest) -> Any:
-    try:
-        return load(request)
-    except UnreadableMedia as error:
-        return error
-    except Exception:
-        return _Crash(f"{request}\n{traceback.format_exc()}")
-
-
-def _exit_words(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-exit_code).name
-    return f"exit code {exit_code}"
+    def _fail(self, reason: str) -> None:
+        with self._changed:
+            self._failure = reason
+            self._changed.notify_all()
