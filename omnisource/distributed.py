@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import os
 import re
 import subprocess
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from omnisource.errors import UserError
+
+T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)
 """Longest wait for another process in a collective; validation of one process may be that far behind."""
@@ -90,6 +96,59 @@ def average(values: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(values)
         values = values / dist.get_world_size()
     return values
+
+
+def in_parallel(module: nn.Module) -> nn.Module:
+    """Returns a module whose gradients are averaged over the processes; the module itself where there is one process.
+
+    Its buffers stay each process's own: running statistics are made alike when they are needed (`broadcast_buffers`).
+    """
+    if world_size() == 1:
+        return module
+    # torch 2.13 gave the argument a new name, and warns of the old one.
+    names = inspect.signature(DistributedDataParallel).parameters
+    options: dict[str, Any] = {}
+    options["forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"] = False
+    return DistributedDataParallel(module, **options)
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Gives the buffers of a module (running statistics) the values that process 0 has."""
+    if dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def from_first(function: Callable[[], T]) -> T:
+    """Returns what `function` returns on process 0, the only one that calls it.
+
+    Raises:
+        UserError: On process 0, if the function did.
+        SystemExit: On the others then, without a word.
+    """
+    value: T | None = None
+    error: UserError | None = None
+    if rank() == 0:
+        try:
+            value = function()
+        except UserError as raised:
+            error = raised
+    fail_together(error)
+    return broadcast(value)
+
+
+def fail_together(error: UserError | None) -> None:
+    """Raises if any process comes with an error, so that none waits for one that is gone.
+
+    Raises:
+        UserError: The error, where it happened.
+        SystemExit: On the others, without a word: one message is enough.
+    """
+    failed = any(gather(error is not None))
+    if error is not None:
+        raise error
+    if failed:
+        raise SystemExit(2)
 
 
 def describe_slurm_job() -> None:

@@ -80,23 +80,29 @@ def evaluate(
     views = source.validation_views if split == "validation" else source.test_views
     mine = range(distributed.rank(), len(items), distributed.world_size())
     clips = evaluation_clips(source_name, source, split, items, mine, workers, ahead=2 * recipe.num_workers)
-    results: list[tuple[int, str, int, Tensor]] = []
+    known: list[tuple[int, str, int]] = []  # (index, key, label) of the rows of `rows`
+    rows: list[Tensor] = []
+    failure = None
     was_training = recognizer.training
     recognizer.eval()
     try:
         for group in _groups(clips, recipe.views_at_a_time, unreadable, on_item):
-            scores = _scores([clip for _, clip in group], recognizer, recipe, source.label_space)
-            results += [(i, clip.key, clip.label, score) for (i, clip), score in zip(group, scores, strict=True)]
+            rows.append(_scores([clip for _, clip in group], recognizer, recipe, source.label_space))
+            known += [(index, clip.key, clip.label) for index, clip in group]
+    except UserError as error:
+        failure = error
     finally:
         recognizer.train(was_training)
-    everything = sorted(
-        (result for part in distributed.gather(results) for result in part), key=lambda result: result[0]
-    )
-    if not everything:
+    distributed.fail_together(failure)
+    # One tensor a process: of a row alone, pickling would send the whole group that it is a view of.
+    parts = distributed.gather((known, torch.cat(rows) if rows else None))
+    known = [entry for of_process, _ in parts for entry in of_process]
+    if not known:
         raise UserError(f"source {source_name}: none of its {len(items)} {split} items can be read")
-    scores = torch.stack([score for _, _, _, score in everything])
-    labels = torch.tensor([label for _, _, label, _ in everything], dtype=torch.int64)
-    keys = tuple(key for _, key, _, _ in everything)
+    in_order = sorted(range(len(known)), key=lambda place: known[place][0])
+    scores = torch.cat([part for _, part in parts if part is not None])[in_order]
+    labels = torch.tensor([known[place][2] for place in in_order], dtype=torch.int64)
+    keys = tuple(known[place][1] for place in in_order)
     metrics = classification_metrics(scores, labels, class_names)
     return Evaluation(source_name, split, keys, scores, labels, views.crop_size, metrics)
 
@@ -163,9 +169,14 @@ def write_result(evaluation: Evaluation, path: Path) -> None:
         for score, label, key in zip(evaluation.scores, evaluation.labels, evaluation.keys, strict=True)
     ]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(pickle.dumps(results))
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(pickle.dumps(results))
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: the scores cannot be written: {error.strerror or error}") from error
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:

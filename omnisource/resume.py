@@ -1,22 +1,43 @@
-"""Continuing a run: which checkpoint, whether it is of the same run, and what a former run left behind."""
+"""Stopping and continuing a run: signals, saving in time, which checkpoint, whether it is of the same run."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.metadata
-from collections.abc import Mapping
+import re
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
+from torch import nn
 
-from omnisource import config
+from omnisource import config, distributed
 from omnisource.data.annotations import Items
+from omnisource.data.source import UnreadableLog
 from omnisource.errors import UserError, shortened
 from omnisource.plan import Plan
 from omnisource.recipe import Recipe
-from omnisource.training.checkpoint import Checkpoint, best_path, checkpoint_path, read_checkpoint, saved_checkpoints
+from omnisource.training.checkpoint import (
+    Checkpoint,
+    best_path,
+    checkpoint_path,
+    copy_checkpoint,
+    read_checkpoint,
+    remove_unfinished,
+    saved_checkpoints,
+)
+from omnisource.training.metrics_file import METRICS
+from omnisource.training.state import TrainState
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end a run after the step that is under way, saved."""
 
 MAY_DIFFER = (
+    "accumulation",  # what counts is its product with the number of processes, which is compared by itself
     "num_workers",
     "item_timeout_seconds",
     "log_interval_steps",
@@ -28,8 +49,29 @@ MAY_DIFFER = (
 )
 """Keys, or beginnings of keys, that a resumed run may change: they do not touch what is trained."""
 
+EVALUATION_KEYS = re.compile(r"sources\.[^.]+\.(validation|test|validation_views|test_views)\b")
+"""Keys that say what is validated and tested, and how; a resumed run may change them too."""
+
 PATH_KEYS = (".root", ".folder", ".list", ".classes")
 """Ends of keys that say where data lies; a resumed run may change them as long as the lists are the same."""
+
+
+class Interrupted(Exception):
+    """A run that was asked to stop, and saved before it did.
+
+    Attributes:
+        signal_number: The signal that asked.
+        checkpoint: Where the run was saved.
+    """
+
+    def __init__(self, signal_number: int, checkpoint: Path) -> None:
+        super().__init__(signal_number, checkpoint)
+        self.signal_number = signal_number
+        self.checkpoint = checkpoint
+
+
+class StopAsked(Exception):
+    """A signal came during a validation, which is given up."""
 
 
 def find_checkpoint(work_dir: Path, resume: str) -> Path | None:
@@ -40,31 +82,74 @@ def find_checkpoint(work_dir: Path, resume: str) -> Path | None:
         resume: "" for a new run, "auto" for the newest checkpoint of `work_dir` if there is one, or a file.
 
     Raises:
-        UserError: If a new run is wanted where there is one already.
+        UserError: If a new run, or one that continues another folder's, is wanted where there is one already.
     """
-    if resume and resume != "auto":
-        return Path(resume)
     saved = saved_checkpoints(work_dir)
     if resume == "auto":
         return saved[-1] if saved else None
-    if saved or (work_dir / "metrics.jsonl").exists():
+    holds_run = bool(saved) or (work_dir / METRICS).exists()
+    if not resume:
+        if holds_run:
+            raise UserError(
+                f"{work_dir} already holds a run. Continue it with --resume auto, or choose another --work-dir."
+            )
+        return None
+    checkpoint = Path(resume)
+    if holds_run and checkpoint.resolve().parent != best_path(work_dir).resolve().parent:
         raise UserError(
-            f"{work_dir} already holds a run. Continue it with --resume auto, or choose another --work-dir."
+            f"{work_dir} already holds a run, and {checkpoint} is none of its checkpoints. Choose another --work-dir."
         )
-    return None
+    return checkpoint
 
 
-def prepare_work_dir(work_dir: Path, recipe: Recipe, step: int, is_resumed: bool) -> None:
-    """Makes the work dir; on resume sets aside what a former run wrote after the step that is resumed."""
-    work_dir.mkdir(parents=True, exist_ok=True)
-    (work_dir / "recipe.json").write_text(config.to_json(recipe) + "\n", encoding="utf-8")
-    if is_resumed:
-        for path in saved_checkpoints(work_dir):
-            if path > checkpoint_path(work_dir, step):
-                path.rename(path.with_suffix(".pt.discarded"))
-        best = best_path(work_dir)
-        if best.exists() and read_checkpoint(best).state["step"] > step:
-            best.rename(best.with_suffix(".pt.discarded"))
+def prepare_work_dir(work_dir: Path, recipe: Recipe) -> None:
+    """Makes the work dir and writes recipe.json into it; removes what a killed process left half written.
+
+    Raises:
+        UserError: If the work dir cannot be written to.
+    """
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        (work_dir / "recipe.json").write_text(config.to_json(recipe) + "\n", encoding="utf-8")
+        remove_unfinished(work_dir)
+    except OSError as error:
+        raise UserError(f"--work-dir {work_dir}: cannot be written to: {error.strerror or error}") from error
+
+
+def set_aside_later_files(work_dir: Path, origin: Path | None, state: TrainState) -> bool:
+    """Renames the checkpoints of steps that a resumed run does again, and makes best.pt the best one up to here.
+
+    Args:
+        work_dir: Folder of the run.
+        origin: Checkpoint that the run continues from, perhaps in another work dir.
+        state: What it holds.
+
+    Returns:
+        Whether best.pt is the checkpoint of `state.best_step`.
+    """
+    for path in saved_checkpoints(work_dir):
+        if path > checkpoint_path(work_dir, state.step):
+            path.rename(path.with_suffix(".pt.discarded"))
+    best = best_path(work_dir)
+    if best.exists() and (state.best_step is None or _step_of(best) != state.best_step):
+        best.rename(best.with_suffix(".pt.discarded"))
+    if state.best_step is None or origin is None:
+        return False
+    name = checkpoint_path(work_dir, state.best_step).name
+    for candidate in (best, best.with_name(name), origin.with_name(best.name), origin.with_name(name)):
+        if _step_of(candidate) == state.best_step:
+            if candidate != best:
+                copy_checkpoint(candidate, best)
+            return True
+    return False
+
+
+def _step_of(path: Path) -> int | None:
+    """Returns the step of a checkpoint; None for one that is missing or damaged."""
+    try:
+        return read_checkpoint(path).state["step"]
+    except UserError:
+        return None
 
 
 def run_facts(numbers: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
@@ -89,7 +174,7 @@ def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Ma
     differing = [
         f"  {key}: {theirs!r} in the checkpoint, {ours!r} now"
         for key, ours, theirs in config.differences(config.to_plain(recipe), checkpoint.recipe)
-        if not key.startswith(MAY_DIFFER) and not key.endswith(PATH_KEYS)
+        if not key.startswith(MAY_DIFFER) and not key.endswith(PATH_KEYS) and not EVALUATION_KEYS.match(key)
     ]
     for name, digest in facts["digests"].items():
         theirs = checkpoint.facts["digests"].get(name)
@@ -114,3 +199,83 @@ def resume_notes(checkpoint: Checkpoint | None) -> list[str]:
     if checkpoint.facts["threads"] != torch.get_num_threads():
         changed.append(f"threads {checkpoint.facts['threads']} -> {torch.get_num_threads()}")
     return [f"bit-for-bit equality with the interrupted run is not promised: {', '.join(changed)}"] if changed else []
+
+
+@contextlib.contextmanager
+def saved_if_failing(state: TrainState, save: Callable[[bool], Path], work_dir: Path) -> Iterator[None]:
+    """Saves the run if what is done within, which leaves the weights alone, fails: hours may lie since the last save.
+
+    The process that fails saves by itself; under torchrun the others are about to be ended.
+    """
+    unreadable = dict(state.unreadable)
+    try:
+        yield
+    except StopAsked:
+        raise
+    except Exception as error:
+        state.unreadable = unreadable  # a file that stopped the run has not been permitted
+        path = checkpoint_path(work_dir, state.step)
+        if state.step == 0 or path.exists():
+            raise
+        try:
+            save(True)
+        except UserError as not_saved:
+            raise UserError(f"{error}\n{not_saved}") from error
+        if isinstance(error, UserError):
+            raise UserError(f"{error}\nThe run is saved: {path}. Continue it with --resume auto.") from error
+        raise
+
+
+@contextlib.contextmanager
+def full_disk_named(work_dir: Path) -> Iterator[None]:
+    """Turns the errors of a full disk that libraries raise, such as the one that writes curves, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        if isinstance(error.__context__, UserError):  # what failed first says it better
+            raise error.__context__ from error
+        raise UserError(
+            f"{work_dir}: cannot be written to: {error.strerror}. Checkpoints that are there are whole; make space, "
+            "then continue with --resume auto."
+        ) from error
+
+
+def agree(model: nn.Module, unreadable: UnreadableLog) -> None:
+    """Gives all processes the running statistics of the first one, and the unreadable files that any has met.
+
+    Raises:
+        UserError: If these are, together, more than the recipe permits.
+    """
+    distributed.broadcast_buffers(model)
+    known = distributed.gather(unreadable.reasons)
+    for reasons in known:
+        for path, reason in reasons.items():
+            unreadable.reasons.setdefault(path, reason)
+    count, error = len(unreadable.reasons), None
+    if count > max(unreadable.permitted, *map(len, known)) and distributed.rank() == 0:
+        files = [f"{path}: {reason}" for path, reason in unreadable.reasons.items()]
+        error = UserError(f"{shortened(files)}\n{count} unreadable in all processes, {unreadable.permitted} permitted.")
+    distributed.fail_together(error)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Yields a list to which SIGINT and SIGTERM are appended instead of ending the process at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1 and number == signal.SIGINT:  # a second Ctrl-C means it
+            raise KeyboardInterrupt
+
+    previous = {}
+    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
+        for number in STOP_SIGNALS:
+            previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from omnisource.data.annotations import Items
 from omnisource.data.pipeline import load_clip
 from omnisource.data.source import UnreadableLog, request_of
 from omnisource.data.workers import WorkerPool
-from omnisource.errors import UserError
+from omnisource.errors import UserError, shortened
 from omnisource.evaluate import Evaluation, evaluate, write_report, write_result
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights import load_all_weights
+from omnisource.models.weights import OWN_FORMAT, load_all_weights, read_weights_file
 from omnisource.pictures import contact_sheet
 from omnisource.plan import read_split, require_data, resolve_classes
 from omnisource.progress import progress_bar
@@ -59,6 +60,9 @@ def test(
     if not items:
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 
+    if is_first:
+        _require_writable([folder, *([dump.parent] if dump else []), *([show_dir] if show_dir else [])])
+    _check_classes(checkpoint, class_names)
     recognizer = Recognizer(recipe.model, recipe.label_spaces)
     load_all_weights(recognizer, checkpoint, recipe.only_head("image"), recipe.only_head("video"))
     recognizer.to(device).eval()
@@ -72,6 +76,7 @@ def test(
                 names = class_names[recipe.sources[name].label_space]
                 evaluation = evaluate(recognizer, recipe, name, "test", of_source, workers, unreadable, names, advance)
             evaluations[name] = evaluation
+    left_out = {path: reason for part in distributed.gather(unreadable.reasons) for path, reason in part.items()}
     if is_first:
         for name, evaluation in evaluations.items():
             names = class_names[recipe.sources[name].label_space]
@@ -81,7 +86,7 @@ def test(
                 draw_predictions(evaluation, recipe, items[name], names, show_dir / name, show_interval)
         if dump is not None:
             _dump(evaluations, recipe.main_source, dump)
-        for path, reason in unreadable.reasons.items():
+        for path, reason in left_out.items():
             print(f"left out, unreadable: {path}: {reason}")
     return evaluations
 
@@ -113,6 +118,39 @@ def draw_predictions(
         path = folder / f"predictions_{start // PICTURES_A_SHEET + 1:03d}.png"
         sheets.append(contact_sheet(pictures[page], captions[page], path, columns, correct[page]))
     return sheets
+
+
+def _require_writable(folders: Sequence[Path]) -> None:
+    """Makes the folders of what is going to be written: a test can take hours, and must not fail after them."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: the folder cannot be made: {error.strerror or error}") from error
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"{folder}: the folder cannot be written to; name another one")
+
+
+def _check_classes(path: str, class_names: Mapping[str, Sequence[str]]) -> None:
+    """Checks that the classes have the names and the order that one of our checkpoints was trained with."""
+    content = read_weights_file(path)
+    if content.get("format") != OWN_FORMAT:
+        return
+    for space, names in class_names.items():
+        trained = content["class_names"].get(space, [])
+        numbers = [str(index) for index in range(len(names))]
+        if len(trained) != len(names) or numbers in (list(names), list(trained)):
+            continue  # another number of classes does not fit the weights, and numbers say nothing of the classes
+        differing = [
+            f"  class {index} is {theirs!r} in the checkpoint, {ours!r} here"
+            for index, (theirs, ours) in enumerate(zip(trained, names, strict=True))
+            if theirs != ours
+        ]
+        if differing:
+            raise UserError(
+                f"{path}: was trained on other classes of {space}, or on another order of them:\n"
+                f"{shortened(differing)}\nGive the sources the class map of the training."
+            )
 
 
 def _dump(evaluations: Mapping[str, Evaluation], main_source: str, dump: Path) -> None:

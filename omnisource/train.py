@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,7 +26,21 @@ from omnisource.models.weights import load_initial_weights
 from omnisource.plan import Plan, plan, read_split, require_data, resolve_classes
 from omnisource.randomness import make_deterministic, seed_initialization, seed_microbatch
 from omnisource.recipe import Recipe
-from omnisource.resume import check_same_run, find_checkpoint, prepare_work_dir, resume_notes, run_facts
+from omnisource.resume import (
+    STOP_SIGNALS,
+    Interrupted,
+    StopAsked,
+    agree,
+    check_same_run,
+    find_checkpoint,
+    full_disk_named,
+    prepare_work_dir,
+    resume_notes,
+    run_facts,
+    saved_if_failing,
+    set_aside_later_files,
+    stop_signals,
+)
 from omnisource.training.checkpoint import (
     Checkpoint,
     best_path,
@@ -40,20 +53,6 @@ from omnisource.training.optimizer import build_optimizer, learning_rate
 from omnisource.training.report import NullReport, Report, StepRecord, open_report
 from omnisource.training.state import TrainState
 from omnisource.types import Batch
-
-
-class Interrupted(Exception):
-    """A run that was asked to stop, and saved before it did.
-
-    Attributes:
-        signal_number: The signal that asked.
-        checkpoint: Where the run was saved.
-    """
-
-    def __init__(self, signal_number: int, checkpoint: Path) -> None:
-        super().__init__(signal_number, checkpoint)
-        self.signal_number = signal_number
-        self.checkpoint = checkpoint
 
 
 def train(
@@ -84,7 +83,7 @@ def train(
         recipe = _with_scaled_learning_rate(recipe)
 
     # 2. Where we continue.
-    checkpoint_file = find_checkpoint(work_dir, resume)
+    checkpoint_file = distributed.from_first(lambda: find_checkpoint(work_dir, resume))
     checkpoint = read_checkpoint(checkpoint_file) if checkpoint_file else None
 
     # 3. What we train on.
@@ -102,25 +101,34 @@ def train(
     recognizer = Recognizer(recipe.model, recipe.label_spaces)
     initial = ""
     if recipe.model.weights and not checkpoint:
-        initial = load_initial_weights(recognizer, recipe.model.weights).describe()
+        heads = recipe.only_head("image"), recipe.only_head("video")
+        initial = load_initial_weights(recognizer, recipe.model.weights, *heads).describe()
     recognizer.to(device)
     state = TrainState(recognizer, build_optimizer(recipe.optimizer, recognizer))
     state.samples_seen = dict.fromkeys(recipe.sources, 0)
     if checkpoint:
         state.load_state_dict(checkpoint.state)
-    model = DistributedDataParallel(recognizer, broadcast_buffers=False) if distributed.world_size() > 1 else recognizer
-
-    with contextlib.ExitStack() as stack:
-        # 5. What people see.
+    notes = resume_notes(checkpoint)
+    del checkpoint  # its tensors are in the model and the optimizer
+    model = distributed.in_parallel(recognizer)
+    awaits_validation = functools.partial(_awaits_validation, recipe, numbers, state, bool(validation_items))
+    if state.step == numbers.total_steps and not awaits_validation():
         if is_first:
-            prepare_work_dir(work_dir, recipe, state.step, is_resumed=bool(resume))
+            print(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")
+        return state
+
+    with full_disk_named(work_dir), contextlib.ExitStack() as stack:
+        # 5. What people see.
+        distributed.from_first(lambda: prepare_work_dir(work_dir, recipe))
+        if resume and not distributed.from_first(lambda: set_aside_later_files(work_dir, checkpoint_file, state)):
+            state.best_score = state.best_step = None  # the file of the best is gone: the next validation makes one
         resumed_step = state.step if resume else None
         report = stack.enter_context(
             open_report(
                 work_dir, distributed.rank(), resumed_step=resumed_step, interval_steps=recipe.log_interval_steps
             )
         )
-        for line in (initial, _describe(recipe, numbers, train_items, checkpoint_file), *resume_notes(checkpoint)):
+        for line in (initial, _describe(recipe, numbers, train_items, checkpoint_file), *notes):
             if line:
                 report.message(line)
 
@@ -134,36 +142,46 @@ def train(
         mine = [distributed.rank() * recipe.accumulation + place for place in range(recipe.accumulation)]
         loader = Loader(streams, workers, numbers.microbatches, mine, unreadable)
         loader.seek(state.step)
-        stop = stack.enter_context(_stop_signals())
+        stop = stack.enter_context(stop_signals())
 
-        def save() -> Path:
+        def save(is_alone: bool = False) -> Path:
             path = checkpoint_path(work_dir, state.step)
-            if is_first:
+            if not is_alone:
+                agree(recognizer, unreadable)
+            if is_first or is_alone:
                 names = {space: list(of_space) for space, of_space in class_names.items()}
                 content = Checkpoint(config.to_plain(recipe), names, facts, state.state_dict())
                 save_checkpoint(content, path, recipe.checkpoints.keep_last)
             return path
 
         # 7. The loop.
-        while state.step < numbers.total_steps:
-            record = _train_step(recipe, numbers, model, state, loader, mine, device)
-            report.step(record)
+        while state.step < numbers.total_steps or awaits_validation():
+            stop_signal = 0
+            is_made_up = awaits_validation()  # the run was stopped between the last step of an epoch and its validation
+            if not is_made_up:
+                started = time.perf_counter()
+                with saved_if_failing(state, save, work_dir):
+                    microbatches = next(loader)
+                data_seconds = time.perf_counter() - started
+                record, stop_signal = _train_step(recipe, numbers, model, state, microbatches, mine, device, stop)
+                step_seconds = time.perf_counter() - started
+                report.step(dataclasses.replace(record, step_seconds=step_seconds, data_seconds=data_seconds))
 
-            epoch, is_epoch_end = divmod(state.step, numbers.epoch_steps)[0], state.step % numbers.epoch_steps == 0
-            is_last = state.step == numbers.total_steps
             is_best = False
-            if is_epoch_end and _is_due(recipe.validation.interval_epochs, epoch, is_last):
-                is_best = _validate(recipe, recognizer, state, validation_items, workers, unreadable, report, epoch)
-            saved = None
-            at_interval = recipe.checkpoints.interval_steps and state.step % recipe.checkpoints.interval_steps == 0
-            at_epoch = is_epoch_end and _is_due(recipe.checkpoints.interval_epochs, epoch, is_last)
-            stop_signal = _first_signal(stop)
-            if at_interval or at_epoch or is_best or stop_signal:
+            if awaits_validation() and not stop_signal:
+                try:
+                    with saved_if_failing(state, save, work_dir):
+                        is_best = _validate(
+                            recipe, recognizer, state, numbers, validation_items, workers, unreadable, report, stop
+                        )
+                except StopAsked:
+                    stop_signal = stop[0]
+            if stop_signal or is_best or is_made_up or _is_saving_due(recipe, numbers, state.step):
                 saved = save()
                 if is_best and is_first:
                     copy_checkpoint(saved, best_path(work_dir))
-            if stop_signal and saved and not is_last:
-                raise Interrupted(stop_signal, saved)
+                if stop_signal and (state.step < numbers.total_steps or awaits_validation()):
+                    raise Interrupted(stop_signal, saved)
         report.message(_ending(state, work_dir))
     return state
 
@@ -173,15 +191,16 @@ def _train_step(
     numbers: Plan,
     model: nn.Module,
     state: TrainState,
-    loader: Loader,
+    microbatches: Sequence[Sequence[Batch]],
     mine: Sequence[int],
     device: torch.device,
-) -> StepRecord:
-    """Does one step: forward and backward over this process's microbatches, one change of the weights."""
-    started = time.perf_counter()
-    microbatches = next(loader)
-    data_seconds = time.perf_counter() - started
+    stop: Sequence[int],
+) -> tuple[StepRecord, int]:
+    """Does one step: forward and backward over this process's microbatches, one change of the weights.
 
+    Returns:
+        What was done, and the signal that asked any of the processes to stop, or 0: all of them stop at one step.
+    """
     rate = learning_rate(recipe.optimizer, recipe.schedule, state.step, numbers.epoch_steps, recipe.num_epochs)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
@@ -208,47 +227,82 @@ def _train_step(
         )
     state.optimizer.step()
 
-    losses = distributed.average(losses)
+    # The signals travel with the losses: a collective of their own would cost every step a wait.
+    asked = torch.tensor([float(number in stop) for number in STOP_SIGNALS], dtype=torch.float64)
+    averages = distributed.average(torch.cat([losses, asked.to(device)])).tolist()
+    by_name = dict(zip(recipe.sources, averages, strict=False))
+    stop_signal = max((n for n, share in zip(STOP_SIGNALS, averages[len(by_name) :], strict=True) if share), default=0)
     samples = {name: size * numbers.microbatches for name, size in numbers.batch_sizes.items()}
     for name, count in samples.items():
         state.samples_seen[name] += count
     state.step += 1
-    names = list(recipe.sources)
-    weights = [recipe.sources[name].loss_weight for name in names]
-    return StepRecord(
+    record = StepRecord(
         step=state.step,
         epoch=(state.step - 1) // numbers.epoch_steps + 1,
-        losses=dict(zip(names, losses.tolist(), strict=True)),
-        total_loss=sum(weight * loss for weight, loss in zip(weights, losses.tolist(), strict=True)),
+        losses=by_name,
+        total_loss=sum(recipe.sources[name].loss_weight * loss for name, loss in by_name.items()),
         learning_rate=rate,
         gradient_norm=float(gradient_norm),
-        step_seconds=time.perf_counter() - started,
-        data_seconds=data_seconds,
+        step_seconds=0.0,  # the loop, which also waits for the data, knows
+        data_seconds=0.0,
         samples=samples,
         total_steps=numbers.total_steps,
     )
+    return record, stop_signal
 
 
 def _validate(
     recipe: Recipe,
     recognizer: Recognizer,
     state: TrainState,
+    numbers: Plan,
     validation_items: Mapping[str, Items],
     workers: WorkerPool,
     unreadable: UnreadableLog,
     report: Report | NullReport,
-    epoch: int,
+    stop: Sequence[int],
 ) -> bool:
-    """Validates every source that has validation items; returns whether the main one is better than ever."""
-    is_best = False
-    for name, items in validation_items.items():
-        evaluation = evaluate(recognizer, recipe, name, "validation", items, workers, unreadable)
+    """Validates every source that has validation items; returns whether the main one is better than ever.
+
+    Raises:
+        StopAsked: If a signal came before the end, and there is one process: several could not agree at once.
+    """
+
+    def look_for_signal() -> None:
+        if stop and distributed.world_size() == 1:
+            raise StopAsked
+
+    agree(recognizer, unreadable)
+    evaluations = {
+        name: evaluate(recognizer, recipe, name, "validation", items, workers, unreadable, on_item=look_for_signal)
+        for name, items in validation_items.items()
+    }
+    state.validated_step = state.step
+    epoch = state.step // numbers.epoch_steps
+    for name, evaluation in evaluations.items():
         report.validation(state.step, epoch, name, evaluation.metrics.as_dict())
-        is_better = state.best_score is None or evaluation.metrics.top1 > state.best_score
-        if name == recipe.main_source and is_better:
-            state.best_score, state.best_step = evaluation.metrics.top1, state.step
-            is_best = True
-    return is_best
+    main = evaluations.get(recipe.main_source)
+    if main is None or (state.best_score is not None and main.metrics.top1 <= state.best_score):
+        return False
+    state.best_score, state.best_step = main.metrics.top1, state.step
+    return True
+
+
+def _awaits_validation(recipe: Recipe, numbers: Plan, state: TrainState, has_items: bool) -> bool:
+    """Returns whether the last step ended an epoch that is to be validated, and has not been."""
+    is_missing = has_items and state.validated_step < state.step
+    return is_missing and _is_epoch_due(numbers, state.step, recipe.validation.interval_epochs)
+
+
+def _is_saving_due(recipe: Recipe, numbers: Plan, step: int) -> bool:
+    every = recipe.checkpoints.interval_steps
+    return (every > 0 and step % every == 0) or _is_epoch_due(numbers, step, recipe.checkpoints.interval_epochs)
+
+
+def _is_epoch_due(numbers: Plan, step: int, interval_epochs: int) -> bool:
+    """Returns whether a step ends an epoch after which something is done every `interval_epochs`, and at the end."""
+    epoch, rest = divmod(step, numbers.epoch_steps)
+    return rest == 0 and interval_epochs > 0 and (step == numbers.total_steps or epoch % interval_epochs == 0)
 
 
 def _on_device(batch: Batch, device: torch.device) -> Batch:
@@ -269,10 +323,6 @@ def _require_finite(losses: Mapping[str, Tensor], batches: Sequence[Batch], step
                 f"{shortened(list(batch.keys), 10)}\nLower optimizer.learning_rate, or continue from an earlier "
                 "checkpoint with --resume."
             )
-
-
-def _is_due(interval_epochs: int, epoch: int, is_last: bool) -> bool:
-    return interval_epochs > 0 and (is_last or epoch % interval_epochs == 0)
 
 
 def _with_scaled_learning_rate(recipe: Recipe) -> Recipe:
@@ -319,29 +369,3 @@ def _ending(state: TrainState, work_dir: Path) -> str:
         lines.append(f"{len(state.unreadable)} files could not be read:")
         lines += [f"  {path}: {reason}" for path, reason in state.unreadable.items()]
     return "\n".join(lines)
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Yields a list to which SIGINT and SIGTERM are appended instead of ending the process at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1 and number == signal.SIGINT:  # a second Ctrl-C means it
-            raise KeyboardInterrupt
-
-    previous = {}
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _first_signal(received: Sequence[int]) -> int:
-    """Returns the signal that any process got, or 0; all processes agree, so that they stop at one step."""
-    return max(distributed.gather(received[0] if received else 0))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import pickle
 import re
 import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,15 +83,17 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, keep_last: int) -> None:
 def copy_checkpoint(source: Path, target: Path) -> None:
     """Puts a copy of a saved checkpoint at `target`, atomically; shares the data on disk where that is possible."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
         try:
             os.link(source, temporary)
         except OSError:  # a file system without hard links
             shutil.copyfile(source, temporary)
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise _cannot_write(target, error) from error
 
 
@@ -107,16 +107,32 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        lines = str(error).splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        raise UserError(f"{path}: not a whole checkpoint of ours, or truncated: {reason}") from error
+    except Exception as error:  # a broken file can fail in any way
+        raise UserError(f"{path}: {_reason(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of a run of omnisource")
+        raise UserError(
+            f"{path}: not a checkpoint of a run of omnisource. Start a new run from its weights: model.weights={path}"
+        )
     if content["format_version"] > FORMAT_VERSION:
         raise UserError(f"{path}: written by a newer omnisource (format {content['format_version']}); update yours")
     state = {"model": content["model"], **content["state"]}
     return Checkpoint(content["recipe"], content["class_names"], content["facts"], state)
+
+
+def remove_unfinished(work_dir: Path) -> None:
+    """Removes the files that a process left which was killed while it saved."""
+    for path in (work_dir / FOLDER).glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    """Returns why a file cannot be read, without torch's advice to trust the file."""
+    named = re.search(r"GLOBAL (\S+) ", str(error))
+    if named:
+        return f"refused, and nothing of it was run: it names {named[1]}, which no checkpoint of ours does"
+    inner = re.search(r"WeightsUnpickler error: *(.+)", str(error))
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"not a whole checkpoint of ours, or truncated: {inner[1] if inner else lines[0]}"
 
 
 def _write_atomically(path: Path, content: memoryview) -> None:

@@ -24,6 +24,8 @@ class TrainState:
         unreadable: Reason by path, of the files that could not be read.
         best_score: Highest validation top-1 of the main source so far, in [0, 1]; None before the first validation.
         best_step: Steps done when it was reached.
+        validated_step: Steps done at the last validation; 0 before the first. A run that was stopped at the end of an
+            epoch, before the validation there, makes up for it.
     """
 
     model: nn.Module
@@ -33,6 +35,7 @@ class TrainState:
     unreadable: dict[str, str] = field(default_factory=dict)
     best_score: float | None = None
     best_step: int | None = None
+    validated_step: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as tensors and plain values."""
@@ -44,6 +47,7 @@ class TrainState:
             "unreadable": dict(self.unreadable),
             "best_score": self.best_score,
             "best_step": self.best_step,
+            "validated_step": self.validated_step,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -55,3 +59,4 @@ class TrainState:
         self.unreadable = dict(state["unreadable"])
         self.best_score = state["best_score"]
         self.best_step = state["best_step"]
+        self.validated_step = state["validated_step"]

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnisource import testing
+from omnisource.data.source import UnreadableLog
+from omnisource.data.workers import WorkerPool
+from omnisource.evaluate import evaluate
+from omnisource.plan import read_split, resolve_classes
+from omnisource.predict import load_recognizer
+from omnisource.train import train
+from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
+from tests.media import truncate
+from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
+from tests.runs.tiny_runs import PROJECT, environment, roots, step_lines, tiny_recipe, validation_lines
+
+if not torch.distributed.is_available():
+    pytest.skip("this torch has no distributed package", allow_module_level=True)
+
+TRAIN, TEST = PROJECT / "tools/train.py", PROJECT / "tools/test.py"
+
+
+def torchrun(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [*command, str(script), *arguments],
+        env={**environment(), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+@pytest.fixture(scope="module")
+def uneven(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a copy of the data with 5 videos to validate on, which two processes cannot share evenly."""
+    copied = tmp_path_factory.mktemp("uneven") / "data"
+    shutil.copytree(data, copied)
+    video_list = copied / "kinetics400/kinetics400_val_list_videos.txt"
+    video_list.write_text("".join(video_list.read_text().splitlines(keepends=True)[1:]))
+    return copied
+
+
+@pytest.fixture(scope="module")
+def trained(uneven: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the work dir of a run of two processes."""
+    work_dir = tmp_path_factory.mktemp("two") / "run"
+    options = ["--launcher", "pytorch", "--auto-scale-lr", "--work-dir", str(work_dir)]
+    result = torchrun(TRAIN, str(PUBLISHED_CONFIG), *options, "--cfg-options", *tiny_overrides(more=roots(uneven)))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("the run is complete: 3 steps") == 1
+    assert "Warning" not in result.stderr
+    return work_dir
+
+
+def test_two_processes_see_what_one_sees_with_two_microbatches(trained: Path, uneven: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(uneven, "accumulation=2", f"optimizer.learning_rate={0.01 * 4 / 128}"), tmp_path)
+    two, one = step_lines(trained), step_lines(tmp_path)
+    assert [line["step"] for line in two] == [1, 2, 3]
+    assert two[0]["losses"] == pytest.approx(one[0]["losses"], rel=1e-5)
+    assert two[0]["gradient_norm"] == pytest.approx(one[0]["gradient_norm"], rel=1e-3)
+    for line, other in zip(two, one, strict=True):
+        assert line["samples"] == other["samples"] == {"kinetics400": 4, "imagenet": 4}
+        assert line["learning_rate"] == pytest.approx(other["learning_rate"])
+    # Each process steps from the mean gradient of both, so the weights stay those of one process.
+    ours, theirs = (
+        read_checkpoint(checkpoint_path(folder, 3)).state["model"]["heads.kinetics400.fc2.weight"]
+        for folder in (trained, tmp_path)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
+
+
+def test_first_process_alone_writes(trained: Path) -> None:
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "checkpoints",
+        "metrics.jsonl",
+        "recipe.json",
+        "tensorboard",
+        "train.log",
+    ]
+    assert len(list((trained / "tensorboard").iterdir())) == 1
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["best.pt", "step_000000003.pt"]
+
+
+def test_all_processes_validate_the_weights_that_are_saved(trained: Path, uneven: Path) -> None:
+    [line] = validation_lines(trained)
+    recipe, names = resolve_classes(tiny_recipe(uneven))
+    items = read_split(recipe, names, "kinetics400", "validation")
+    assert items is not None
+    assert line["metrics"]["count"] == len(items) == 5
+    recognizer = load_recognizer(checkpoint_path(trained, 3))
+    with WorkerPool(0, 60) as workers:
+        alone = evaluate(recognizer, recipe, "kinetics400", "validation", items, workers, UnreadableLog(0))
+    assert line["metrics"] == pytest.approx(alone.metrics.as_dict())
+
+
+def test_uneven_split_is_tested_once_each_and_dumped_in_list_order(trained: Path, uneven: Path, tmp_path: Path) -> None:
+    checkpoint = str(checkpoint_path(trained, 3))
+    options = ["--launcher", "pytorch", "--work-dir", str(tmp_path / "two"), "--dump", str(tmp_path / "two.pkl")]
+    result = torchrun(
+        TEST, str(PUBLISHED_CONFIG), checkpoint, *options, "--cfg-options", *tiny_overrides(more=roots(uneven))
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("all classes:") == 1
+    testing.test(tiny_recipe(uneven), checkpoint, tmp_path / "one", tmp_path / "one.pkl")
+    two, one = (pickle.loads((tmp_path / name).read_bytes()) for name in ("two.pkl", "one.pkl"))
+    listed = (uneven / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
+    assert [entry["key"] for entry in two] == [line.rsplit(" ", 1)[0] for line in listed]
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours["key"] == theirs["key"]
+        torch.testing.assert_close(ours["pred_score"], theirs["pred_score"], rtol=1e-5, atol=1e-6)
+        assert torch.equal(ours["gt_label"], theirs["gt_label"])
+
+
+def test_failure_of_one_process_ends_all_with_its_error(data: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    # The second of the list is in the share of the second process.
+    listed = (copied / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
+    video = copied / "kinetics400/videos_val" / listed[1].rsplit(" ", 1)[0]
+    truncate(video, 0.1)
+    options = ["--launcher", "pytorch", "--work-dir", str(tmp_path / "run")]
+    result = torchrun(TRAIN, str(PUBLISHED_CONFIG), *options, "--cfg-options", *tiny_overrides(more=roots(copied)))
+    assert result.returncode != 0
+    assert result.stderr.startswith(f"error: {video}: ")  # before what torchrun has to say
+    assert result.stderr.count("error: ") == 1
+    assert "omnisource/train.py" not in result.stderr  # no traceback of ours
+    # The steps are not lost: the run goes on, here in one process with as many microbatches, with the validation.
+    [saved] = saved_checkpoints(tmp_path / "run")
+    assert f"The run is saved: {saved}" in result.stderr
+    assert validation_lines(tmp_path / "run") == []
+    train(tiny_recipe(copied, "accumulation=2", "max_unreadable=1"), tmp_path / "run", resume="auto")
+    assert [line["step"] for line in step_lines(tmp_path / "run")] == [1, 2, 3]
+    assert [line["metrics"]["count"] for line in validation_lines(tmp_path / "run")] == [5]
+
+
+AGREEMENT = """
+import torch
+from omnisource import distributed
+from omnisource.data.source import UnreadableLog
+from omnisource.errors import UserError
+from omnisource.resume import agree
+
+distributed.start(torch.device("cpu"))
+me = distributed.rank()
+norm = torch.nn.BatchNorm1d(2)
+norm.running_mean.fill_(me + 1.0)
+norm.num_batches_tracked.fill_(me + 5)
+log = UnreadableLog(2, {"both.mp4": "cut", f"{me}.mp4": f"met by {me}"})
+merged = {"both.mp4": "cut", "0.mp4": "met by 0", "1.mp4": "met by 1"}
+try:
+    agree(norm, log)  # three files together, two permitted
+except UserError as error:
+    assert me == 0 and "3 unreadable in all processes, 2 permitted" in str(error), error
+except SystemExit as silent:
+    assert me == 1 and silent.code == 2
+else:
+    raise AssertionError("more files than permitted")
+assert norm.running_mean.tolist() == [1.0, 1.0] and int(norm.num_batches_tracked) == 5
+assert log.reasons == merged
+log.permitted = 3
+agree(norm, log)
+
+assert distributed.gather(me) == [0, 1]
+assert distributed.from_first(lambda: ("rank", me)) == ("rank", 0)
+assert distributed.average(torch.tensor([float(me), 3.0])).tolist() == [0.5, 3.0]
+try:
+    distributed.fail_together(UserError("mine") if me == 1 else None)
+except UserError as error:
+    assert me == 1 and str(error) == "mine"
+except SystemExit as silent:
+    assert me == 0 and silent.code == 2
+distributed.fail_together(None)
+print("agreed")
+distributed.stop()
+"""
+
+
+def test_processes_agree_on_statistics_unreadable_files_and_failures(tmp_path: Path) -> None:
+    script = tmp_path / "agreement.py"
+    script.write_text(AGREEMENT)
+    result = torchrun(script)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("agreed") == 2

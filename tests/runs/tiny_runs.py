@@ -1,0 +1,113 @@
+"""Runs that are small enough for a test: recipes on the miniatures, and what to look at afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnisource import Recipe, Source, Split
+from omnisource.commands import load_recipe
+from tests.media import moving_square, write_frames
+from tests.miniature import PUBLISHED_CONFIG, VIDEO_CLASSES, make_published_layout, tiny_overrides
+
+PROJECT = Path(__file__).resolve().parents[2]
+TIMES = ("step_seconds", "data_seconds")
+
+
+def make_data(folder: Path) -> Path:
+    """Makes the miniature of the published layout and a third dataset of raw frames (4 items); returns its `data`."""
+    make_published_layout(folder)
+    lines = []
+    for number in range(4):
+        label = number % 3
+        frames = moving_square(6, 36, 44, direction=list(VIDEO_CLASSES.values())[label], seed=70 + number)
+        write_frames(folder / "data/raw" / f"item{number}", frames)
+        lines.append(f"item{number} 6 {label}\n")
+    (folder / "data/raw/list.txt").write_text("".join(lines))
+    return folder / "data"
+
+
+def roots(data: Path) -> list[str]:
+    """Returns the overrides that point the published config to the miniature."""
+    return [f"sources.{name}.root={data / name}" for name in ("kinetics400", "imagenet")]
+
+
+def tiny_recipe(data: Path, *more: str) -> Recipe:
+    """Returns the published recipe on the miniature: 12 videos and 15 images, 2 videos a step, so 6 steps an epoch."""
+    return load_recipe(str(PUBLISHED_CONFIG), tiny_overrides(more=[*roots(data), *more]))
+
+
+def mixed_recipe(data: Path, *more: str) -> Recipe:
+    """Returns a recipe of videos, images and raw frames with 2 microbatches a step: 3 steps an epoch, deterministic."""
+    recipe = tiny_recipe(data, "accumulation=2", "deterministic=True", *more)
+    raw = Source(
+        media="video",
+        label_space="kinetics400",
+        root=str(data / "raw"),
+        train=Split(list="list.txt", format="frames_folder"),
+        batch_size=1,
+        loss_weight=0.5,
+        sampling=recipe.sources["kinetics400"].sampling,
+        training_view=recipe.sources["kinetics400"].training_view,
+    )
+    return dataclasses.replace(recipe, sources={**recipe.sources, "raw": raw})
+
+
+def lines_of(work_dir: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """Returns the lines of a metrics file without their times."""
+    lines = [json.loads(line) for line in (work_dir / name).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def step_lines(work_dir: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """Returns the lines of the steps."""
+    return [line for line in lines_of(work_dir, name) if line["kind"] == "step"]
+
+
+def validation_lines(work_dir: Path) -> list[dict[str, Any]]:
+    """Returns the lines of the validations."""
+    return [line for line in lines_of(work_dir) if line["kind"] == "validation"]
+
+
+def difference(ours: Any, theirs: Any, where: str = "") -> str:
+    """Returns where two nested values first differ, "" if they are equal; tensors must be equal bit for bit."""
+    if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
+        return "" if ours.dtype == theirs.dtype and torch.equal(ours, theirs) else where or "the tensor"
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        if ours.keys() != theirs.keys():
+            return f"{where}: keys {sorted(map(str, ours.keys() ^ theirs.keys()))}"
+        found = (difference(ours[key], theirs[key], f"{where}.{key}") for key in ours)
+        return next(filter(None, found), "")
+    if isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
+        if len(ours) != len(theirs):
+            return f"{where}: {len(ours)} and {len(theirs)} entries"
+        found = (difference(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=True)))
+        return next(filter(None, found), "")
+    return "" if type(ours) is type(theirs) and ours == theirs else f"{where}: {ours!r} and {theirs!r}"
+
+
+def run_python(arguments: Sequence[str], folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs Python with the given arguments in `folder`, on one thread; returns what came out."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+        **options,
+    )
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment of processes that tests start: one thread, and the checkout's package."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
