@@ -56,7 +56,7 @@ RENAMED_KEYS = {
     "image_root": "sources.NAME.root and sources.NAME.train.folder",
     "image_ann_train": "sources.NAME.train.list",
     "batchsize_video": "sources.NAME.batch_size",
-    "batchsize_image": "sources.NAME.batch_size, or sources.NAME.ends_with",
+    "batchsize_image": "sources.NAME.batch_size",
     "image_dataloader": "sources.NAME",
     "train_cfg.other_loaders": "sources.NAME",
     "model.cls_head.image_classes": "label_spaces.NAME.num_classes",

@@ -96,7 +96,10 @@ def _load_own(path: Path) -> Loaded:
 
 def _load_published(path: Path, content: Mapping[str, Any]) -> Loaded:
     state = from_published(state_dict_in(content, str(path)), PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
-    sizes = sizes_of(state)
+    try:
+        sizes = sizes_of(state)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if not sizes.heads:
         raise UserError(f"{path}: a backbone without heads classifies nothing; train from it with model.weights={path}")
     protocols: dict[Media, EvaluationViews] = {

@@ -50,7 +50,7 @@ from omnisource.training.checkpoint import (
     save_checkpoint,
 )
 from omnisource.training.optimizer import build_optimizer, learning_rate
-from omnisource.training.report import NullReport, Report, StepRecord, open_report
+from omnisource.training.report import NullReport, Report, StepRecord, draw_curves, open_report
 from omnisource.training.state import TrainState
 from omnisource.types import Batch
 
@@ -79,6 +79,9 @@ def train(
     is_first = distributed.rank() == 0
     if recipe.deterministic:
         make_deterministic()
+    else:
+        torch.backends.cudnn.benchmark = True  # every step has the same shapes: looking for the best kernel pays
+    _refuse_wrong_gradients(recipe, device)
     if auto_scale_lr:
         recipe = _with_scaled_learning_rate(recipe)
 
@@ -183,6 +186,8 @@ def train(
                 if stop_signal and (state.step < numbers.total_steps or awaits_validation()):
                     raise Interrupted(stop_signal, saved)
         report.message(_ending(state, work_dir))
+        if is_first:
+            report.message(f"curves: {draw_curves(work_dir)}")
     return state
 
 
@@ -303,6 +308,16 @@ def _is_epoch_due(numbers: Plan, step: int, interval_epochs: int) -> bool:
     """Returns whether a step ends an epoch after which something is done every `interval_epochs`, and at the end."""
     epoch, rest = divmod(step, numbers.epoch_steps)
     return rest == 0 and interval_epochs > 0 and (step == numbers.total_steps or epoch % interval_epochs == 0)
+
+
+def _refuse_wrong_gradients(recipe: Recipe, device: torch.device) -> None:
+    """Raises a UserError where torch 2.13 leaves gradients unwritten: fewer frames than the temporal kernel of 3."""
+    two_frames = [n for n, s in recipe.sources.items() if s.media == "video" and s.sampling.clip_length == 2]
+    if recipe.precision == "bfloat16" and device.type == "cpu" and two_frames:
+        raise UserError(
+            f"sources.{two_frames[0]}.sampling.clip_length=2 with precision=bfloat16: on a CPU torch's bfloat16 "
+            "gradients of 3-D convolutions over two frames can be wrong. Use other clips or precision=float32."
+        )
 
 
 def _on_device(batch: Batch, device: torch.device) -> Batch:

@@ -196,8 +196,8 @@ class SlowOnly(nn.Module):
         """
         x = F.relu(self.bn1(self.conv1(x, media), media), inplace=True)
         if media == "video":
-            # The pool looks along no time, so frames may pass as channels: torch's 3-D pool has no deterministic gradient
-            # on a GPU, the 2-D one has. [N, C, T, H, W] -> [N, C * T, H, W] -> [N, C, T, H / 2, W / 2]
+            # The pool looks along no time, so frames may pass as channels: on a GPU torch's 3-D pool has no
+            # deterministic gradient, the 2-D one has. [N, C, T, H, W] -> [N, C * T, H, W] -> [N, C, T, H / 2, W / 2]
             x = F.max_pool2d(x.flatten(1, 2), kernel_size=3, stride=2, padding=1).unflatten(1, x.shape[1:3])
         else:
             x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)

@@ -271,6 +271,15 @@ def test_work_dir_that_cannot_be_made_is_refused_by_name(data: Path, tmp_path: P
         train(tiny_recipe(data), tmp_path / "file/run")
 
 
+def test_clips_for_which_torch_has_no_right_bfloat16_gradients_are_refused(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data, "precision=bfloat16", "sources.kinetics400.sampling.clip_length=2")
+    if torch.cuda.is_available():
+        pytest.skip("the fault is that of torch on a CPU")
+    with pytest.raises(UserError, match=r"sources\.kinetics400\.sampling\.clip_length=2 with precision=bfloat16"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def weights_after_a_step(data: Path, work_dir: Path, weights: Path, *more: str) -> dict[str, torch.Tensor]:
     """Returns the weights of a run that starts from a file and does one step too small to change them."""
     tiny_step = ("optimizer.learning_rate=1e-12", "optimizer.weight_decay=0", *ONE_STEP)
