@@ -82,6 +82,7 @@ def test_two_processes_see_what_one_sees_with_two_microbatches(trained: Path, un
 def test_first_process_alone_writes(trained: Path) -> None:
     assert sorted(path.name for path in trained.iterdir()) == [
         "checkpoints",
+        "curves.svg",
         "metrics.jsonl",
         "recipe.json",
         "tensorboard",
