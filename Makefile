@@ -41,4 +41,4 @@ $(STAMP): pyproject.toml constraints.txt
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find omnisource tests tools configs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find omnisource tests tools configs -name __pycache__ -type d -prune -exec rm -rf {} +

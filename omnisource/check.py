@@ -8,7 +8,7 @@ from omnisource.data.annotations import find_problems
 from omnisource.data.pipeline import SampleRequest, read_whole
 from omnisource.data.source import SplitName, request_of, results_in_order, split_of
 from omnisource.data.workers import WorkerPool
-from omnisource.errors import UnreadableMedia
+from omnisource.errors import UnreadableMedia, UserError
 from omnisource.plan import require_data, resolve_classes
 from omnisource.progress import progress_bar
 from omnisource.recipe import Recipe
@@ -24,12 +24,18 @@ def check(recipe: Recipe, config_path: str) -> list[str]:
         config_path: How errors name it.
 
     Raises:
-        UserError: If a folder or a list that the recipe names is missing, or a class map is wrong.
+        UserError: If no folder of any source is there, or a class map is missing or wrong, so that no list can be
+            understood.
     """
     splits: tuple[SplitName, ...] = ("train", "validation", "test")
-    require_data(recipe, splits, config_path)
-    recipe, names = resolve_classes(recipe)
     problems: list[str] = []
+    try:
+        require_data(recipe, splits, config_path)
+    except UserError as error:
+        if not any(os.path.isdir(os.path.expanduser(source.root)) for source in recipe.sources.values()):
+            raise
+        problems.append(str(error))  # the lists that are there are read all the same
+    recipe, names = resolve_classes(recipe)
     requests: dict[str, SampleRequest] = {}
     for source_name, source in recipe.sources.items():
         checked = []
@@ -40,7 +46,7 @@ def check(recipe: Recipe, config_path: str) -> list[str]:
             checked.append(split)
             class_names = names[source.label_space]
             items, faults = find_problems(source.root, split, source.media, class_names, len(class_names), source_name)
-            problems += [str(fault) for fault in faults]
+            problems += [line for fault in faults if (line := str(fault)) not in problems]
             empty = sum(count == 0 for count in items.class_counts(len(class_names)))
             print(
                 f"source {source_name}, {split_name}: {len(items)} items of {len(class_names) - empty} of "

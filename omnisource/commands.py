@@ -42,8 +42,10 @@ def run_training(
             again = shlex.join([config_path, *overrides, "--work-dir", str(folder), "--resume", "auto"])
             scaled = " --auto-scale-lr" if auto_scale_lr else ""
             count = distributed.world_size()
-            started = f" (started as before, by torchrun or srun, in {count} processes)" if count > 1 else ""
-            print(f"stopped and saved: {stop.checkpoint}\ncontinue with{started}: omnisource train {again}{scaled}")
+            command = f"omnisource train {again}{scaled}"
+            if count > 1:
+                command = f"the command that started the {count} processes, and --resume auto"
+            print(f"stopped and saved: {stop.checkpoint}\ncontinue with: {command}")
         return 128 + stop.signal_number
     finally:
         distributed.stop()

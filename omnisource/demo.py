@@ -19,7 +19,7 @@ from omnisource.predict import load, predict
 from omnisource.recipe import Checkpoints, Recipe, Validation
 from omnisource.testing import draw_predictions, test
 from omnisource.train import train
-from omnisource.training.checkpoint import best_path
+from omnisource.training.checkpoint import checkpoint_path
 from omnisource.training.optimizer import Optimizer, Schedule
 from omnisource.training.report import draw_curves
 
@@ -90,8 +90,9 @@ def run_demo(folder: Path) -> int:
     make_demo_media(media)
     recipe = demo_recipe(media)
     run = next(path for n in itertools.count(1) if not (path := folder / f"run_{n}").exists())
-    train(recipe, run)
-    checkpoint = best_path(run)
+    state = train(recipe, run)
+    # The last, not the best: the best is chosen on the clips that are tested here.
+    checkpoint = checkpoint_path(run, state.step)
     evaluations = test(recipe, str(checkpoint), run / "test")
 
     loaded = load(checkpoint)

@@ -31,6 +31,8 @@ def choose_device() -> torch.device:
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
+    if torch.cuda.device_count() == 1 and "SLURM_PROCID" in os.environ:
+        return torch.device("cuda", 0)  # SLURM can show each of its tasks the one GPU that is its own
     if local_rank() >= torch.cuda.device_count():
         raise UserError(
             f"process {local_rank()} of this machine has no GPU of its own: there are "
@@ -123,25 +125,25 @@ def from_first(function: Callable[[], T]) -> T:
     """Returns what `function` returns on process 0, the only one that calls it.
 
     Raises:
-        UserError: On process 0, if the function did.
+        Exception: On process 0, if the function did.
         SystemExit: On the others then, without a word.
     """
     value: T | None = None
-    error: UserError | None = None
+    error: Exception | None = None
     if rank() == 0:
         try:
             value = function()
-        except UserError as raised:
+        except Exception as raised:  # raised again below, once the others know
             error = raised
     fail_together(error)
     return broadcast(value)
 
 
-def fail_together(error: UserError | None) -> None:
+def fail_together(error: Exception | None) -> None:
     """Raises if any process comes with an error, so that none waits for one that is gone.
 
     Raises:
-        UserError: The error, where it happened.
+        Exception: The error, where it happened.
         SystemExit: On the others, without a word: one message is enough.
     """
     failed = any(gather(error is not None))
@@ -166,8 +168,13 @@ def describe_slurm_job() -> None:
     if "MASTER_ADDR" not in os.environ:
         nodes = os.environ.get("SLURM_NODELIST", "localhost")
         if re.search(r"\[|,", nodes):
-            nodes = subprocess.run(
-                ["scontrol", "show", "hostnames", nodes], check=True, capture_output=True, text=True
-            ).stdout.split()[0]
+            command = ["scontrol", "show", "hostnames", nodes]
+            try:
+                nodes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
+            except (OSError, subprocess.CalledProcessError, IndexError) as error:
+                raise UserError(
+                    f"--launcher slurm: `{' '.join(command)}` failed ({error}), so the first node is not known; set "
+                    "MASTER_ADDR to its name."
+                ) from error
         os.environ["MASTER_ADDR"] = nodes
     os.environ.setdefault("MASTER_PORT", "29500")

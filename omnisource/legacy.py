@@ -30,7 +30,7 @@ RENAMED_KEYS = {
     "param_scheduler": "schedule",
     "train_cfg.max_epochs": "num_epochs",
     "train_cfg.val_interval": "validation.interval_epochs",
-    "train_cfg.val_begin": "validation.interval_epochs",
+    "train_cfg.val_begin": "nothing: validation begins with the first interval",
     "default_hooks.checkpoint.interval": "checkpoints.interval_epochs",
     "default_hooks.checkpoint.max_keep_ckpts": "checkpoints.keep_last",
     "default_hooks.logger.interval": "log_interval_steps",
@@ -56,7 +56,10 @@ RENAMED_KEYS = {
     "image_root": "sources.NAME.root and sources.NAME.train.folder",
     "image_ann_train": "sources.NAME.train.list",
     "batchsize_video": "sources.NAME.batch_size",
-    "batchsize_image": "sources.NAME.batch_size",
+    "batchsize_image": "nothing: it follows from the counts, by sources.NAME.ends_with",
+    "num_images": "nothing: sources are counted",
+    "num_videos": "nothing: sources are counted",
+    "num_gpus": "nothing: processes are counted",
     "image_dataloader": "sources.NAME",
     "train_cfg.other_loaders": "sources.NAME",
     "model.cls_head.image_classes": "label_spaces.NAME.num_classes",
@@ -114,7 +117,10 @@ def _test_parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides")
     parser.add_argument(
-        "--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none", help="what started the processes"
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what started the processes; none: torchrun, if its variables are set, or nobody",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, help="number of this process on its machine")
 

@@ -215,10 +215,11 @@ def saved_if_failing(state: TrainState, save: Callable[[bool], Path], work_dir: 
     except Exception as error:
         state.unreadable = unreadable  # a file that stopped the run has not been permitted
         path = checkpoint_path(work_dir, state.step)
-        if state.step == 0 or path.exists():
+        if state.step == 0:
             raise
         try:
-            save(True)
+            if not path.exists():
+                save(True)
         except UserError as not_saved:
             raise UserError(f"{error}\n{not_saved}") from error
         if isinstance(error, UserError):

@@ -60,8 +60,8 @@ def test(
     if not items:
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 
-    if is_first:
-        _require_writable([folder, *([dump.parent] if dump else []), *([show_dir] if show_dir else [])])
+    written = [folder, *([dump.parent] if dump else []), *([show_dir] if show_dir else [])]
+    distributed.from_first(lambda: _require_writable(written))
     _check_classes(checkpoint, class_names)
     recognizer = Recognizer(recipe.model, recipe.label_spaces)
     load_all_weights(recognizer, checkpoint, recipe.only_head("image"), recipe.only_head("video"))
@@ -97,26 +97,27 @@ def draw_predictions(
     """Draws every `interval`-th item with its label and what was predicted; returns the sheets, 24 items each."""
     source = recipe.sources[evaluation.source]
     pictures, captions, correct = [], [], []
+    sheets: list[Path] = []
+    columns = 3 if source.media == "video" else 6
+    folder.mkdir(parents=True, exist_ok=True)
     by_key = {key: place for place, key in enumerate(evaluation.keys)}
-    for index in range(0, len(items), interval):
-        place = by_key.get(items[index].key)
-        if place is None:  # unreadable, and reported as such
-            continue
+    # Items without scores were unreadable, and are reported as such.
+    indices = [index for index in range(0, len(items), interval) if items[index].key in by_key]
+    for index in indices:
+        place = by_key[items[index].key]
         frames = load_clip(request_of(evaluation.source, source, evaluation.split, items, index)).frames
         middle = frames[len(frames) // 2].permute(1, 2, 3, 0).numpy()  # [3, T, H, W] -> [T, H, W, 3]
-        pictures.append(middle[:: max(1, len(middle) // 4)][:4] if source.media == "video" else middle[0])
+        shown = middle[:: max(1, len(middle) // 4)][:4] if source.media == "video" else middle[0]
+        pictures.append(shown.copy())  # a view would keep all views of the item in memory
         label, score = int(evaluation.labels[place]), evaluation.scores[place]
         best = int(score.argmax())
         wrong = "" if best == label else f", is {class_names[label]}"
         captions.append(f"{class_names[best]} {score[best]:.0%}{wrong}")
         correct.append(best == label)
-    folder.mkdir(parents=True, exist_ok=True)
-    sheets = []
-    columns = 3 if source.media == "video" else 6
-    for start in range(0, len(pictures), PICTURES_A_SHEET):
-        page = slice(start, start + PICTURES_A_SHEET)
-        path = folder / f"predictions_{start // PICTURES_A_SHEET + 1:03d}.png"
-        sheets.append(contact_sheet(pictures[page], captions[page], path, columns, correct[page]))
+        if len(pictures) == PICTURES_A_SHEET or index == indices[-1]:
+            path = folder / f"predictions_{len(sheets) + 1:03d}.png"
+            sheets.append(contact_sheet(pictures, captions, path, columns, correct))
+            pictures, captions, correct = [], [], []
     return sheets
 
 

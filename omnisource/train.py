@@ -105,7 +105,7 @@ def train(
     initial = ""
     if recipe.model.weights and not checkpoint:
         heads = recipe.only_head("image"), recipe.only_head("video")
-        initial = load_initial_weights(recognizer, recipe.model.weights, *heads).describe()
+        initial = load_initial_weights(recognizer, recipe.model.weights, *heads).describe(limit=1000)
     recognizer.to(device)
     state = TrainState(recognizer, build_optimizer(recipe.optimizer, recognizer))
     state.samples_seen = dict.fromkeys(recipe.sources, 0)
@@ -158,10 +158,12 @@ def train(
             return path
 
         # 7. The loop.
+        is_trained = False
         while state.step < numbers.total_steps or awaits_validation():
             stop_signal = 0
             is_made_up = awaits_validation()  # the run was stopped between the last step of an epoch and its validation
             if not is_made_up:
+                is_trained = True
                 started = time.perf_counter()
                 with saved_if_failing(state, save, work_dir):
                     microbatches = next(loader)
@@ -171,7 +173,10 @@ def train(
                 report.step(dataclasses.replace(record, step_seconds=step_seconds, data_seconds=data_seconds))
 
             is_best = False
+            is_saving_due = _is_saving_due(recipe, numbers, state.step)
             if awaits_validation() and not stop_signal:
+                if is_saving_due:
+                    save()  # a validation is long, and the process may be killed in it
                 try:
                     with saved_if_failing(state, save, work_dir):
                         is_best = _validate(
@@ -179,14 +184,14 @@ def train(
                         )
                 except StopAsked:
                     stop_signal = stop[0]
-            if stop_signal or is_best or is_made_up or _is_saving_due(recipe, numbers, state.step):
+            if stop_signal or is_best or is_made_up or is_saving_due:
                 saved = save()
                 if is_best and is_first:
                     copy_checkpoint(saved, best_path(work_dir))
                 if stop_signal and (state.step < numbers.total_steps or awaits_validation()):
                     raise Interrupted(stop_signal, saved)
         report.message(_ending(state, work_dir))
-        if is_first:
+        if is_first and is_trained:
             report.message(f"curves: {draw_curves(work_dir)}")
     return state
 
@@ -311,7 +316,7 @@ def _is_epoch_due(numbers: Plan, step: int, interval_epochs: int) -> bool:
 
 
 def _refuse_wrong_gradients(recipe: Recipe, device: torch.device) -> None:
-    """Raises a UserError where torch 2.13 leaves gradients unwritten: fewer frames than the temporal kernel of 3."""
+    """Raises a UserError where torch 2.13 leaves gradients unwritten: two frames under a temporal kernel of three."""
     two_frames = [n for n, s in recipe.sources.items() if s.media == "video" and s.sampling.clip_length == 2]
     if recipe.precision == "bfloat16" and device.type == "cpu" and two_frames:
         raise UserError(
@@ -372,6 +377,11 @@ def _describe(recipe: Recipe, numbers: Plan, items: Mapping[str, Items], checkpo
         f"{recipe.num_epochs} epochs of {numbers.epoch_steps} steps of {recipe.main_source} = "
         f"{numbers.total_steps} steps, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision}"
     )
+    if recipe.schedule.warmup_epochs >= recipe.num_epochs:
+        lines.append(
+            f"warning: the run ends within its warm-up of {recipe.schedule.warmup_epochs:g} epochs, so the learning "
+            "rate only rises; lower schedule.warmup_epochs"
+        )
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omnisource.cli import main
-from tests.media import truncate
+from tests.media import moving_square, truncate, write_frames, write_image
 from tests.miniature import (
     OWN_DATA_CONFIG,
     PUBLISHED_CONFIG,
@@ -105,8 +105,31 @@ def test_class_without_items_is_counted_and_no_fault(capsys: pytest.CaptureFixtu
     assert "source kinetics400, train: 12 items of 3 of 5 classes" in text
 
 
-def test_missing_folders_are_told_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", CONFIG, *tiny_overrides(), "sources.kinetics400.root=elsewhere"]) == 2
+def test_missing_folder_of_one_source_does_not_hide_what_is_wrong_with_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = next(Path("data/imagenet/train").rglob("*.JPEG"))
+    truncate(image, 0.5)
+    code, text = checked(capsys, CONFIG, *tiny_overrides(), "sources.kinetics400.root=elsewhere")
+    assert code == 2
+    assert "elsewhere/videos_train" in text and "docs/data.md" in text
+    assert f"{image}: " in text and "15 files read" in text
+
+
+def test_missing_folders_of_all_sources_are_told_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    roots = ["sources.kinetics400.root=elsewhere", "sources.imagenet.root=nowhere"]
+    assert main(["check", CONFIG, *tiny_overrides(), *roots]) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert "elsewhere/videos_train" in output.err and "docs/data.md" in output.err
+
+
+def test_raw_frames_of_two_sizes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("data/kinetics400/videos_train/raw")
+    write_frames(folder, moving_square(3, 40, 48, seed=1))
+    write_image(folder / "img_00003.jpg", moving_square(1, 32, 48, seed=1)[0])
+    Path("data/kinetics400/raw.txt").write_text("raw 3 0\n")
+    raw = ["sources.kinetics400.train.list=raw.txt", "sources.kinetics400.train.format=frames_folder"]
+    code, text = checked(capsys, CONFIG, *tiny_overrides(), *raw)
+    assert code == 2
+    assert "img_00003.jpg: its size 48x32 is not that of img_00002.jpg, 48x40" in text

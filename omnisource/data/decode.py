@@ -126,18 +126,26 @@ class VideoFile:
         return collected.pixels()
 
     def decode_all(self) -> int:
-        """Decodes every frame, keeping none; returns how many there are.
+        """Decodes every frame, keeping one; returns how many there are.
 
         Raises:
-            UnreadableMedia: The file is damaged somewhere.
+            UnreadableMedia: The file is damaged somewhere, its frames change their size, or its pixel format is not
+                supported.
         """
-        count = 0
+        position = -1
+        collected: _CollectedFrames | None = None
         with closing(self._decode_from_start()) as frames:
-            for _, damaged in frames:
+            for position, (frame, damaged) in enumerate(frames):
                 if damaged is not None:
                     raise UnreadableMedia(self.path, f"damaged: frame {damaged} is not whole")
-                count += 1
-        return count
+                if collected is None:
+                    collected = _CollectedFrames(self.path, np.zeros(1, dtype=np.int64))
+                    size = (frame.width, frame.height)
+                    collected.take(0, frame)
+                elif (frame.width, frame.height) != size:
+                    reason = f"the size of its frames changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+                    raise UnreadableMedia(self.path, f"{reason} before frame {position}")
+        return position + 1
 
     def _read_by_timestamp(self, collected: _CollectedFrames) -> bool:
         """Reads frames by seeking; returns False when anything is not as the index says."""

@@ -5,6 +5,7 @@ Understood are our own checkpoints, published checkpoints of mmaction2, and imag
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,8 @@ class LoadReport:
         """Whether every tensor of the file went into the model, and every one of the model came from the file."""
         return not (self.missing or self.unexpected or self.mismatched)
 
-    def describe(self) -> str:
-        """Returns the report for people, on one screen: a line a layer, long lists cut."""
+    def describe(self, limit: int = 8) -> str:
+        """Returns the report for people: a line a layer, lists of more than `limit` lines cut."""
         wanted = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [f"{self.origin}: {len(self.loaded)} of the model's {wanted} tensors loaded"]
         groups = (
@@ -94,7 +95,7 @@ class LoadReport:
         )
         for title, names, group_lines in groups:
             if names:
-                lines += [f"  {title} ({len(names)}):", *_indented(group_lines, limit=8)]
+                lines += [f"  {title} ({len(names)}):", *_indented(group_lines, limit=limit)]
         return "\n".join(lines)
 
 
@@ -164,10 +165,16 @@ def save_published(
     path = Path(path)
     if path.exists():
         raise UserError(f"{path}: exists already; choose another name")
-    content = {"state_dict": to_published(state, image_head, video_head), "meta": {}}
+    content = {"state_dict": to_published(state, image_head, video_head), "meta": {}, "message_hub": {}}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     temporary = path.with_name(f".{path.name}.tmp")
-    torch.save(content, temporary)
-    temporary.rename(path)
+    try:
+        temporary.write_bytes(buffer.getbuffer())
+        temporary.rename(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def load_into(

@@ -234,6 +234,14 @@ def test_unreadable_video_in_validation_loses_no_step(data: Path, tmp_path: Path
     assert state.best_step == 6
 
 
+def test_run_that_ends_within_its_warm_up_says_so(data: Path, tmp_path: Path) -> None:
+    warning = "the run ends within its warm-up of 3 epochs"
+    for warmup_epochs, is_said in ((3, True), (0.5, False)):
+        run = tmp_path / str(warmup_epochs)
+        train(tiny_recipe(data, *ONE_STEP, f"schedule.warmup_epochs={warmup_epochs}"), run)
+        assert (warning in (run / "train.log").read_text()) == is_said
+
+
 def test_run_that_diverges_stops_and_leaves_its_checkpoints(data: Path, tmp_path: Path) -> None:
     settings = ("optimizer.learning_rate=1e30", "checkpoints.interval_steps=1", "validation.interval_epochs=0")
     with pytest.raises(UserError, match=r"(loss|gradient).* is not finite(.|\n)*[Ll]ower\s+optimizer.learning_rate"):
