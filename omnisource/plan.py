@@ -110,6 +110,16 @@ def read_split(
     return read_items(source.root, split, source.media, names[source.label_space], num_classes, source_name)
 
 
+def read_splits(recipe: Recipe, names: Mapping[str, tuple[str, ...]], split_name: SplitName) -> dict[str, Items]:
+    """Returns the items of one split by source, of the sources that have it; the arguments are those of `read_split`.
+
+    Raises:
+        UserError: Everything that is wrong with the first list that is wrong.
+    """
+    found = {name: read_split(recipe, names, name, split_name) for name in recipe.sources}
+    return {name: items for name, items in found.items() if items is not None}
+
+
 @dataclass(frozen=True)
 class Plan:
     """The numbers of a run that follow from its recipe and the real counts of its sources.
@@ -150,3 +160,33 @@ def plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> Plan:
             batch_sizes[name] = max(1, counts[name] // (epoch_steps(source.ends_with) * microbatches))
     steps = epoch_steps(recipe.main_source)
     return Plan(batch_sizes, microbatches, steps, steps * recipe.num_epochs)
+
+
+def with_scaled_learning_rate(recipe: Recipe, num_processes: int) -> Recipe:
+    """Returns the recipe with its learning rate times the clips of the main source a step / `base_batch_size`."""
+    batch_size = recipe.sources[recipe.main_source].batch_size
+    assert batch_size is not None
+    global_batch_size = batch_size * num_processes * recipe.accumulation
+    scaled = recipe.optimizer.learning_rate * global_batch_size / recipe.optimizer.base_batch_size
+    return replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=scaled))
+
+
+def describe_plan(recipe: Recipe, numbers: Plan, items: Mapping[str, Items]) -> str:
+    """Returns the plan for people, a line a source and one for the run; `items`: the training items by source."""
+    lines = []
+    for name, source in recipe.sources.items():
+        pace = f", ends with {source.ends_with}" if source.ends_with else ""
+        lines.append(
+            f"source {name}: {len(items[name])} {source.media}s, batch {numbers.batch_sizes[name]} x "
+            f"{numbers.microbatches} microbatches a step{pace}, loss weight {source.loss_weight:g}"
+        )
+    lines.append(
+        f"{recipe.num_epochs} epochs of {numbers.epoch_steps} steps of {recipe.main_source} = "
+        f"{numbers.total_steps} steps, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision}"
+    )
+    if recipe.schedule.warmup_epochs >= recipe.num_epochs:
+        lines.append(
+            f"warning: the run ends within its warm-up of {recipe.schedule.warmup_epochs:g} epochs, so the learning "
+            "rate only rises; lower schedule.warmup_epochs"
+        )
+    return "\n".join(lines)

@@ -33,6 +33,9 @@ from omnisource.training.checkpoint import (
 from omnisource.training.metrics_file import METRICS
 from omnisource.training.state import TrainState
 
+RESAMPLING = "training: antialiased bilinear, crop before resize; evaluation: bilinear without antialiasing"
+"""How frames are resized; another way makes other pixels of the same files, so checkpoints remember it."""
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that end a run after the step that is under way, saved."""
 
@@ -158,9 +161,8 @@ def run_facts(numbers: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
     return {
         "versions": versions,
         "threads": torch.get_num_threads(),
-        "resampling": "training: antialiased bilinear, crop before resize; evaluation: bilinear without antialiasing",
+        "resampling": RESAMPLING,
         "microbatches": numbers.microbatches,
-        "batch_sizes": dict(numbers.batch_sizes),
         "digests": {name: of_source.digest() for name, of_source in items.items()},
     }
 
@@ -191,11 +193,13 @@ def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Ma
 
 
 def resume_notes(checkpoint: Checkpoint | None) -> list[str]:
-    """Returns what a user should know about continuing here: versions and threads that are others now."""
+    """Returns what a user should know about continuing here: versions, resampling and threads that are others now."""
     if checkpoint is None:
         return []
     now = {name: importlib.metadata.version(name) for name in checkpoint.facts["versions"]}
     changed = [f"{name} {old} -> {now[name]}" for name, old in checkpoint.facts["versions"].items() if old != now[name]]
+    if checkpoint.facts["resampling"] != RESAMPLING:
+        changed.append(f"resampling {checkpoint.facts['resampling']!r} -> {RESAMPLING!r}")
     if checkpoint.facts["threads"] != torch.get_num_threads():
         changed.append(f"threads {checkpoint.facts['threads']} -> {torch.get_num_threads()}")
     return [f"bit-for-bit equality with the interrupted run is not promised: {', '.join(changed)}"] if changed else []

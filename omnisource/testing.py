@@ -16,7 +16,7 @@ from omnisource.evaluate import Evaluation, evaluate, write_report, write_result
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights import OWN_FORMAT, load_all_weights, read_weights_file
 from omnisource.pictures import contact_sheet
-from omnisource.plan import read_split, require_data, resolve_classes
+from omnisource.plan import read_splits, require_data, resolve_classes
 from omnisource.progress import progress_bar
 from omnisource.recipe import Recipe
 from omnisource.tables import print_table
@@ -56,7 +56,7 @@ def test(
     is_first = distributed.rank() == 0
     require_data(recipe, ("test",), config_name)
     recipe, class_names = resolve_classes(recipe)
-    items = {name: of for name in recipe.sources if (of := read_split(recipe, class_names, name, "test")) is not None}
+    items = read_splits(recipe, class_names, "test")
     if not items:
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 

@@ -23,7 +23,15 @@ from omnisource.errors import UserError, shortened
 from omnisource.evaluate import autocast, evaluate
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights import load_initial_weights
-from omnisource.plan import Plan, plan, read_split, require_data, resolve_classes
+from omnisource.plan import (
+    Plan,
+    describe_plan,
+    plan,
+    read_splits,
+    require_data,
+    resolve_classes,
+    with_scaled_learning_rate,
+)
 from omnisource.randomness import make_deterministic, seed_initialization, seed_microbatch
 from omnisource.recipe import Recipe
 from omnisource.resume import (
@@ -83,7 +91,7 @@ def train(
         torch.backends.cudnn.benchmark = True  # every step has the same shapes: looking for the best kernel pays
     _refuse_wrong_gradients(recipe, device)
     if auto_scale_lr:
-        recipe = _with_scaled_learning_rate(recipe)
+        recipe = with_scaled_learning_rate(recipe, distributed.world_size())
 
     # 2. Where we continue.
     checkpoint_file = distributed.from_first(lambda: find_checkpoint(work_dir, resume))
@@ -92,8 +100,8 @@ def train(
     # 3. What we train on.
     require_data(recipe, ("train", "validation") if recipe.validation.interval_epochs else ("train",), config_name)
     recipe, class_names = resolve_classes(recipe)
-    train_items = {name: _must(read_split(recipe, class_names, name, "train")) for name in recipe.sources}
-    validation_items = _validation_items(recipe, class_names)
+    train_items = read_splits(recipe, class_names, "train")
+    validation_items = read_splits(recipe, class_names, "validation") if recipe.validation.interval_epochs else {}
     numbers = plan(recipe, {name: len(items) for name, items in train_items.items()}, distributed.world_size())
     facts = run_facts(numbers, train_items)
     if checkpoint and checkpoint_file:
@@ -131,9 +139,10 @@ def train(
                 work_dir, distributed.rank(), resumed_step=resumed_step, interval_steps=recipe.log_interval_steps
             )
         )
-        for line in (initial, _describe(recipe, numbers, train_items, checkpoint_file), *notes):
-            if line:
-                report.message(line)
+        beginning = f"continuing from {checkpoint_file}" if checkpoint_file else "new run"
+        words = (initial, f"{beginning}, seed {recipe.seed}", describe_plan(recipe, numbers, train_items), *notes)
+        for text in filter(None, words):
+            report.message(text)
 
         # 6. Where samples come from.
         unreadable = UnreadableLog(recipe.max_unreadable, state.unreadable, report.message)
@@ -343,46 +352,6 @@ def _require_finite(losses: Mapping[str, Tensor], batches: Sequence[Batch], step
                 f"{shortened(list(batch.keys), 10)}\nLower optimizer.learning_rate, or continue from an earlier "
                 "checkpoint with --resume."
             )
-
-
-def _with_scaled_learning_rate(recipe: Recipe) -> Recipe:
-    batch_size = recipe.sources[recipe.main_source].batch_size
-    assert batch_size is not None
-    global_batch_size = batch_size * distributed.world_size() * recipe.accumulation
-    scaled = recipe.optimizer.learning_rate * global_batch_size / recipe.optimizer.base_batch_size
-    return dataclasses.replace(recipe, optimizer=dataclasses.replace(recipe.optimizer, learning_rate=scaled))
-
-
-def _validation_items(recipe: Recipe, class_names: Mapping[str, tuple[str, ...]]) -> dict[str, Items]:
-    if recipe.validation.interval_epochs == 0:
-        return {}
-    found = {name: read_split(recipe, class_names, name, "validation") for name in recipe.sources}
-    return {name: items for name, items in found.items() if items is not None}
-
-
-def _must(items: Items | None) -> Items:
-    assert items is not None, "every source has training items"
-    return items
-
-
-def _describe(recipe: Recipe, numbers: Plan, items: Mapping[str, Items], checkpoint_file: Path | None) -> str:
-    lines = [f"{'continuing from ' + str(checkpoint_file) if checkpoint_file else 'new run'}, seed {recipe.seed}"]
-    for name, source in recipe.sources.items():
-        pace = f", ends with {source.ends_with}" if source.ends_with else ""
-        lines.append(
-            f"source {name}: {len(items[name])} {source.media}s, batch {numbers.batch_sizes[name]} x "
-            f"{numbers.microbatches} microbatches a step{pace}, loss weight {source.loss_weight:g}"
-        )
-    lines.append(
-        f"{recipe.num_epochs} epochs of {numbers.epoch_steps} steps of {recipe.main_source} = "
-        f"{numbers.total_steps} steps, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision}"
-    )
-    if recipe.schedule.warmup_epochs >= recipe.num_epochs:
-        lines.append(
-            f"warning: the run ends within its warm-up of {recipe.schedule.warmup_epochs:g} epochs, so the learning "
-            "rate only rises; lower schedule.warmup_epochs"
-        )
-    return "\n".join(lines)
 
 
 def _ending(state: TrainState, work_dir: Path) -> str:

@@ -27,11 +27,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from omnisource.data.images import count_frame_folder, decode_frame_folder, decode_image, is_empty_file
+from omnisource.data.images import decode_frame_folder, decode_image, is_empty_file
 from omnisource.data.video_index import first_video_stream, read_index, read_packets
 from omnisource.errors import UnreadableMedia
 
-__all__ = ["FewerFrames", "VideoFile", "count_frame_folder", "decode_frame_folder", "decode_image"]
+__all__ = ["FewerFrames", "VideoFile", "decode_frame_folder", "decode_image"]
 
 
 class FewerFrames(Exception):

@@ -114,22 +114,6 @@ def decode_frame_folder(
     return frames
 
 
-def count_frame_folder(folder: str | os.PathLike[str], template: str) -> int:
-    """Returns how many frames lie in a folder: those numbered 1, 2, ... up to the first that is missing.
-
-    Raises:
-        UnreadableMedia: The folder cannot be read.
-    """
-    try:
-        names = set(os.listdir(folder))
-    except OSError as error:
-        raise UnreadableMedia(os.fspath(folder), f"the folder cannot be read ({error.strerror})") from error
-    count = 0
-    while template.format(count + 1) in names:
-        count += 1
-    return count
-
-
 @functools.cache
 def _available_formats() -> list[str]:
     """Returns the formats that this build of Pillow reads; old ones lack AVIF."""

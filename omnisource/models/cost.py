@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,22 +25,6 @@ def _normalisation_operations(input_shape: Sequence[int], *arguments: object, **
 _NORMALISATIONS = dict.fromkeys(
     (torch.ops.aten.native_batch_norm, torch.ops.aten._native_batch_norm_legit_no_training), _normalisation_operations
 )
-
-
-@dataclass(frozen=True)
-class CostRow:
-    """One row of the table of costs.
-
-    Attributes:
-        part: What is counted.
-        parameters: Number of parameters.
-        multiply_adds: Multiply-adds by input size ("8x224x224" for clips, "224x224" for images); empty where the
-            part takes no input.
-    """
-
-    part: str
-    parameters: int
-    multiply_adds: Mapping[str, int]
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -86,53 +69,6 @@ def count_multiply_adds(
         else:
             on_meta.logits(clips, media, head)
     return counter.get_total_flops() // 2  # the counter takes a multiply-add as 2
-
-
-def cost_rows(
-    recognizer: Recognizer,
-    clip_sizes: Sequence[tuple[int, int]] = ((8, 224), (8, 256)),
-    image_sizes: Sequence[int] = (224,),
-) -> list[CostRow]:
-    """Returns the rows of the table: the whole, the backbone on either path, and every path through a head.
-
-    Args:
-        recognizer: The recognizer, on any device.
-        clip_sizes: (frames, pixels) at which the video path is counted.
-        image_sizes: Pixels at which the image path is counted.
-    """
-    inputs: dict[Media, list[tuple[int, int]]] = {
-        "video": list(clip_sizes),
-        "image": [(1, size) for size in image_sizes],
-    }
-    backbone = recognizer.backbone
-
-    def costs(media: Media, head: str | None) -> dict[str, int]:
-        return {
-            _input_name(media, length, size): count_multiply_adds(recognizer, media, length, size, head)
-            for length, size in inputs[media]
-        }
-
-    rows = [
-        CostRow("whole recognizer", count_parameters(recognizer), {}),
-        CostRow("backbone, video path", count_parameters(backbone), costs("video", None)),
-        CostRow(
-            "backbone, image path, kernels summed over time", count_parameters_after_sum(backbone), costs("image", None)
-        ),
-    ]
-    for name, space in recognizer.label_spaces.items():
-        head = recognizer.heads[name]
-        multiply_adds = costs(space.head, name)
-        rows.append(
-            CostRow(f"{space.head} path to {name}", count_parameters(backbone) + count_parameters(head), multiply_adds)
-        )
-        if space.head == "image":
-            summed = count_parameters_after_sum(backbone) + count_parameters(head)
-            rows.append(CostRow(f"image path to {name}, kernels summed over time", summed, multiply_adds))
-    return rows
-
-
-def _input_name(media: Media, length: int, size: int) -> str:
-    return f"{length}x{size}x{size}" if media == "video" else f"{size}x{size}"
 
 
 def _copied_to_meta(recognizer: Recognizer) -> Recognizer:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from omnisource.data.images import MAX_IMAGE_PIXELS, count_frame_folder, decode_frame_folder, decode_image
+from omnisource.data.images import MAX_IMAGE_PIXELS, decode_frame_folder, decode_image
 from omnisource.errors import UnreadableMedia
 from tests.media import numbered_frame, numbered_frames, read_number, read_numbers, truncate, write_frames, write_image
 
@@ -219,14 +219,3 @@ class TestFrameFolder:
             UnreadableMedia, match=r"img_00003\.jpg: its size 48x64 is not that of img_00001\.jpg, 64x48"
         ):
             decode_frame_folder(tmp_path, "img_{:05d}.jpg", [2, 0])
-
-    def test_is_counted_up_to_the_first_gap(self, tmp_path: Path):
-        write_frames(tmp_path, numbered_frames(5))
-        (tmp_path / "img_00007.jpg").touch()
-        (tmp_path / "notes.txt").touch()
-        assert count_frame_folder(tmp_path, "img_{:05d}.jpg") == 5
-        assert count_frame_folder(tmp_path, "flow_{:05d}.jpg") == 0
-
-    def test_that_is_missing_is_named(self, tmp_path: Path):
-        with pytest.raises(UnreadableMedia, match="nowhere: the folder cannot be read"):
-            count_frame_folder(tmp_path / "nowhere", "img_{:05d}.jpg")
