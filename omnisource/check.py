@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from omnisource.data.annotations import find_problems
+from omnisource.data.loader import results_in_order
 from omnisource.data.pipeline import SampleRequest, read_whole
-from omnisource.data.source import SplitName, request_of, results_in_order, split_of
+from omnisource.data.source import SplitName, request_of, split_of
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.plan import require_data, resolve_classes

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from omnisource import distributed
 from omnisource.data.annotations import Items
-from omnisource.data.source import SplitName, UnreadableLog, evaluation_clips
+from omnisource.data.loader import evaluation_clips
+from omnisource.data.source import SplitName
+from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.metrics import ClassificationMetrics, classification_metrics, confusion_matrix

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from omnisource.data.annotations import Items, Split, read_items
 from omnisource.data.source import SplitName, class_names_of, split_of
+from omnisource.data.stream import first_position
 from omnisource.errors import UserError
 from omnisource.recipe import Recipe
 
@@ -125,16 +127,21 @@ class Plan:
     """The numbers of a run that follow from its recipe and the real counts of its sources.
 
     Attributes:
-        batch_sizes: Samples of each source in a microbatch.
+        batch_sizes: Samples of each source in a microbatch; broken where sources keep a broken ratio, so that
+            microbatches have the number below or above it.
         microbatches: Microbatches in a step, over all processes and accumulation.
         epoch_steps: Steps in an epoch of the main source.
         total_steps: Steps in the run.
     """
 
-    batch_sizes: Mapping[str, int]
+    batch_sizes: Mapping[str, Fraction]
     microbatches: int
     epoch_steps: int
     total_steps: int
+
+    def samples_before(self, step: int) -> dict[str, int]:
+        """Returns how many samples of each source the run has seen when it has done `step` steps."""
+        return {name: first_position(size, step * self.microbatches) for name, size in self.batch_sizes.items()}
 
 
 def plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> Plan:
@@ -146,18 +153,23 @@ def plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> Plan:
         num_processes: Training processes.
     """
     microbatches = num_processes * recipe.accumulation
+    epoch_items = {name: recipe.sources[name].epoch_items or count for name, count in counts.items()}
 
     def epoch_steps(name: str) -> int:
         batch_size = recipe.sources[name].batch_size
         assert batch_size is not None
-        return max(1, counts[name] // (batch_size * microbatches))
+        return max(1, epoch_items[name] // (batch_size * microbatches))
 
-    batch_sizes = {}
+    batch_sizes: dict[str, Fraction] = {}
     for name, source in recipe.sources.items():
         if source.batch_size is not None:
-            batch_sizes[name] = source.batch_size
+            batch_sizes[name] = Fraction(source.batch_size)
+        elif source.ratio_to:
+            pace = recipe.sources[source.ratio_to].batch_size
+            assert pace is not None
+            batch_sizes[name] = pace * Fraction(str(source.ratio))  # 0.1 is a tenth, which no float is
         else:
-            batch_sizes[name] = max(1, counts[name] // (epoch_steps(source.ends_with) * microbatches))
+            batch_sizes[name] = Fraction(max(1, epoch_items[name] // (epoch_steps(source.ends_with) * microbatches)))
     steps = epoch_steps(recipe.main_source)
     return Plan(batch_sizes, microbatches, steps, steps * recipe.num_epochs)
 
@@ -171,13 +183,22 @@ def with_scaled_learning_rate(recipe: Recipe, num_processes: int) -> Recipe:
     return replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=scaled))
 
 
+def batch_size_text(batch_size: Fraction) -> str:
+    """Returns a batch size for people."""
+    return f"{float(batch_size):g}"
+
+
 def describe_plan(recipe: Recipe, numbers: Plan, items: Mapping[str, Items]) -> str:
     """Returns the plan for people, a line a source and one for the run; `items`: the training items by source."""
     lines = []
     for name, source in recipe.sources.items():
         pace = f", ends with {source.ends_with}" if source.ends_with else ""
+        if source.ratio_to:
+            pace = f", {source.ratio:g} for each sample of {source.ratio_to}"
+        if source.class_power != 1:
+            pace += f", drawn with replacement, classes by count^{source.class_power:g}"
         lines.append(
-            f"source {name}: {len(items[name])} {source.media}s, batch {numbers.batch_sizes[name]} x "
+            f"source {name}: {len(items[name])} {source.media}s, batch {batch_size_text(numbers.batch_sizes[name])} x "
             f"{numbers.microbatches} microbatches a step{pace}, loss weight {source.loss_weight:g}"
         )
     lines.append(

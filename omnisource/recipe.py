@@ -84,11 +84,17 @@ class Recipe:
     num_workers: int = 8
     """Loading processes for each training process. 0: load in the training process."""
 
-    item_timeout_seconds: float = 120.0
-    """Wall time that one item may take to load before its worker is ended and the file counts as unreadable."""
+    item_processor_seconds: float = 120.0
+    """Processor time that one item may take to load before its worker is ended and the file counts as unreadable."""
+
+    item_timeout_seconds: float = 600.0
+    """Wall time that one item may take, waiting for disk and network with it; generous, for machines that are busy."""
 
     max_unreadable: int = 0
     """Files that may be unreadable; each is named, and in training replaced by the next item of its list."""
+
+    max_unreadable_share: float = 0.0
+    """The same as a share of all items that the run reads; the larger of the two limits holds."""
 
     log_interval_steps: int = 20
     """Steps from one log line to the next where there is no terminal; metrics.jsonl has every step."""
@@ -107,6 +113,10 @@ class Recipe:
         heads = [name for name, space in self.label_spaces.items() if space.head == kind]
         return heads[0] if len(heads) == 1 else None
 
+    def permitted_unreadable(self, num_items: int) -> int:
+        """Returns how many of `num_items` items may be unreadable."""
+        return max(self.max_unreadable, int(self.max_unreadable_share * num_items))
+
     def __post_init__(self) -> None:
         faults = type_faults(self)
         if not faults:  # the other checks rely on the types
@@ -123,8 +133,11 @@ def _name_faults(recipe: Recipe) -> list[str]:
         faults.append("a recipe needs at least one source")
     elif recipe.main_source not in recipe.sources:
         faults.append(f"main_source={recipe.main_source}: allowed are {', '.join(recipe.sources)}")
-    elif recipe.sources[recipe.main_source].ends_with:
-        faults.append(f"sources.{recipe.main_source}.ends_with: the main source sets the pace and follows none")
+    else:
+        main = recipe.sources[recipe.main_source]
+        if main.ends_with or main.ratio_to:
+            key = "ends_with" if main.ends_with else "ratio_to"
+            faults.append(f"sources.{recipe.main_source}.{key}: the main source sets the pace and follows none")
     for name in recipe.sources:
         # The name is a part of keys and of paths in the work dir.
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
@@ -170,6 +183,7 @@ def _number_faults(recipe: Recipe) -> list[str]:
     positive = {
         "optimizer.learning_rate": recipe.optimizer.learning_rate,
         "item_timeout_seconds": recipe.item_timeout_seconds,
+        "item_processor_seconds": recipe.item_processor_seconds,
         "model.width": recipe.model.width,
     }
     if recipe.optimizer.max_gradient_norm is not None:
@@ -177,6 +191,8 @@ def _number_faults(recipe: Recipe) -> list[str]:
     faults += [f"{key}={value}: must be above 0" for key, value in positive.items() if value <= 0]
     if recipe.model.width > WIDEST:
         faults.append(f"model.width={recipe.model.width}: must be at most {WIDEST}")
+    if not 0 <= recipe.max_unreadable_share <= 1:
+        faults.append(f"max_unreadable_share={recipe.max_unreadable_share}: must be in [0, 1]")
     if not all(0 <= beta < 1 for beta in recipe.optimizer.betas):
         faults.append(f"optimizer.betas={recipe.optimizer.betas}: both must be in [0, 1)")
     return faults
@@ -189,23 +205,37 @@ def _source_faults(recipe: Recipe, name: str, source: Source) -> list[str]:
         faults.append(
             f"{key}.label_space={source.label_space}: allowed are {', '.join(recipe.label_spaces) or 'none (none set)'}"
         )
-    if (source.batch_size is None) == (not source.ends_with):
-        faults.append(f"{key}: set one of batch_size and ends_with, and not both")
-    if source.batch_size is not None and source.batch_size < 1:
-        faults.append(f"{key}.batch_size={source.batch_size}: must be at least 1")
-    if source.ends_with:
-        pace = recipe.sources.get(source.ends_with)
-        if pace is None or pace.batch_size is None:
-            sized = ", ".join(other for other, its in recipe.sources.items() if its.batch_size is not None)
-            faults.append(
-                f"{key}.ends_with={source.ends_with}: allowed are sources with a batch_size: {sized or 'there is none'}"
-            )
+    faults += _pace_faults(recipe, key, source)
+    if source.class_power == 1 and source.epoch_items is not None:
+        faults.append(f"{key}.epoch_items={source.epoch_items}: with class_power=1 an epoch is every item once")
+    if source.epoch_items is not None and source.epoch_items < 1:
+        faults.append(f"{key}.epoch_items={source.epoch_items}: must be at least 1")
     if source.loss_weight < 0:
         faults.append(f"{key}.loss_weight={source.loss_weight}: must be at least 0")
     for split_name in ("train", "validation", "test"):
         split: Split | None = getattr(source, split_name)
         if split is not None:
             faults += _split_faults(f"{key}.{split_name}", split, source.media)
+    return faults
+
+
+def _pace_faults(recipe: Recipe, key: str, source: Source) -> list[str]:
+    """Returns what is wrong with how the batch size of a source is set."""
+    faults = []
+    if [source.batch_size is not None, bool(source.ends_with), bool(source.ratio_to)].count(True) != 1:
+        faults.append(f"{key}: set exactly one of batch_size, ends_with and ratio_to")
+    if source.batch_size is not None and source.batch_size < 1:
+        faults.append(f"{key}.batch_size={source.batch_size}: must be at least 1")
+    sized = {name: other.batch_size for name, other in recipe.sources.items() if other.batch_size is not None}
+    for field_name, pace in (("ends_with", source.ends_with), ("ratio_to", source.ratio_to)):
+        if pace and pace not in sized:
+            allowed = ", ".join(sized) or "there is none"
+            faults.append(f"{key}.{field_name}={pace}: allowed are sources with a batch_size: {allowed}")
+    if source.ratio_to in sized and not source.ratio * sized[source.ratio_to] >= 1:
+        faults.append(
+            f"{key}.ratio={source.ratio:g}: of a batch of {sized[source.ratio_to]} that is less than one sample, and "
+            "every microbatch needs one of every source; raise the ratio or the batch_size"
+        )
     return faults
 
 

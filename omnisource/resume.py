@@ -17,7 +17,7 @@ from torch import nn
 
 from omnisource import config, distributed
 from omnisource.data.annotations import Items
-from omnisource.data.source import UnreadableLog
+from omnisource.data.unreadable import Replacement, UnreadableLog
 from omnisource.errors import UserError, shortened
 from omnisource.plan import Plan
 from omnisource.recipe import Recipe
@@ -43,6 +43,7 @@ MAY_DIFFER = (
     "accumulation",  # what counts is its product with the number of processes, which is compared by itself
     "num_workers",
     "item_timeout_seconds",
+    "item_processor_seconds",
     "log_interval_steps",
     "views_at_a_time",
     "max_unreadable",
@@ -247,14 +248,18 @@ def full_disk_named(work_dir: Path) -> Iterator[None]:
         ) from error
 
 
-def agree(model: nn.Module, unreadable: UnreadableLog) -> None:
+def agree(model: nn.Module, unreadable: UnreadableLog, step: int) -> list[Replacement]:
     """Gives all processes the running statistics of the first one, and the unreadable files that any has met.
+
+    Returns:
+        The replacements that all processes have made in the first `step` steps and not told of before.
 
     Raises:
         UserError: If these are, together, more than the recipe permits.
     """
     distributed.broadcast_buffers(model)
-    known = distributed.gather(unreadable.reasons)
+    parts = distributed.gather((unreadable.reasons, unreadable.untold))
+    known = [reasons for reasons, _ in parts]
     for reasons in known:
         for path, reason in reasons.items():
             unreadable.reasons.setdefault(path, reason)
@@ -263,6 +268,7 @@ def agree(model: nn.Module, unreadable: UnreadableLog) -> None:
         files = [f"{path}: {reason}" for path, reason in unreadable.reasons.items()]
         error = UserError(f"{shortened(files)}\n{count} unreadable in all processes, {unreadable.permitted} permitted.")
     distributed.fail_together(error)
+    return unreadable.settle([one for _, untold in parts for one in untold], step)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from omnisource import config
 from omnisource.errors import UserError
 from omnisource.models.cost import count_multiply_adds, count_parameters, count_parameters_after_sum
 from omnisource.models.recognizer import Recognizer
-from omnisource.plan import plan, read_split, resolve_classes
+from omnisource.plan import batch_size_text, plan, read_split, resolve_classes
 from omnisource.recipe import Recipe
 from omnisource.tables import print_table
 
@@ -49,8 +49,9 @@ def _print_sources(recipe: Recipe) -> None:
     numbers = plan(recipe, train_counts, num_processes=1) if len(train_counts) == len(recipe.sources) else None
     rows = []
     for name, source in recipe.sources.items():
-        batch = str(numbers.batch_sizes[name]) if numbers else str(source.batch_size or UNKNOWN)
+        batch = batch_size_text(numbers.batch_sizes[name]) if numbers else str(source.batch_size or UNKNOWN)
         pace = f"{batch} (ends with {source.ends_with})" if source.ends_with else batch
+        pace = f"{batch} ({source.ratio:g} for each of {source.ratio_to})" if source.ratio_to else pace
         of_splits = [UNKNOWN if count is None else str(count or "-") for count in counts[name].values()]
         classes = str(resolved.label_spaces[source.label_space].num_classes or UNKNOWN)
         rows.append([name, source.media, f"{source.label_space} ({classes} classes)", *of_splits, pace])

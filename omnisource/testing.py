@@ -9,7 +9,8 @@ from pathlib import Path
 from omnisource import distributed
 from omnisource.data.annotations import Items
 from omnisource.data.pipeline import load_clip
-from omnisource.data.source import UnreadableLog, request_of
+from omnisource.data.source import request_of
+from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError, shortened
 from omnisource.evaluate import Evaluation, evaluate, write_report, write_result
@@ -67,9 +68,11 @@ def test(
     load_all_weights(recognizer, checkpoint, recipe.only_head("image"), recipe.only_head("video"))
     recognizer.to(device).eval()
 
-    unreadable = UnreadableLog(recipe.max_unreadable)
+    unreadable = UnreadableLog(recipe.permitted_unreadable(sum(map(len, items.values()))))
     evaluations = {}
-    with WorkerPool(recipe.num_workers, recipe.item_timeout_seconds) as workers:
+    with WorkerPool(
+        recipe.num_workers, recipe.item_timeout_seconds, item_processor_seconds=recipe.item_processor_seconds
+    ) as workers:
         for name, of_source in items.items():
             share = len(range(distributed.rank(), len(of_source), distributed.world_size()))
             with progress_bar(f"testing {name}", share) as advance:

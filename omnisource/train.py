@@ -17,7 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from omnisource import config, distributed
 from omnisource.data.annotations import Items
-from omnisource.data.source import Loader, Stream, UnreadableLog
+from omnisource.data.loader import Loader
+from omnisource.data.stream import Stream
+from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError, shortened
 from omnisource.evaluate import autocast, evaluate
@@ -58,7 +60,7 @@ from omnisource.training.checkpoint import (
     save_checkpoint,
 )
 from omnisource.training.optimizer import build_optimizer, learning_rate
-from omnisource.training.report import NullReport, Report, StepRecord, draw_curves, open_report
+from omnisource.training.report import UNREADABLE, NullReport, Report, StepRecord, draw_curves, open_report
 from omnisource.training.state import TrainState
 from omnisource.types import Batch
 
@@ -145,8 +147,17 @@ def train(
             report.message(text)
 
         # 6. Where samples come from.
-        unreadable = UnreadableLog(recipe.max_unreadable, state.unreadable, report.message)
-        workers = stack.enter_context(WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, report.message))
+        num_items = sum(len(of_source) for of_source in (*train_items.values(), *validation_items.values()))
+        permitted = recipe.permitted_unreadable(num_items)
+        unreadable = UnreadableLog(permitted, state.unreadable, report.message, state.replacements)
+        workers = stack.enter_context(
+            WorkerPool(
+                recipe.num_workers,
+                recipe.item_timeout_seconds,
+                report.message,
+                item_processor_seconds=recipe.item_processor_seconds,
+            )
+        )
         streams = [
             Stream(name, source, train_items[name], numbers.batch_sizes[name], recipe.seed)
             for name, source in recipe.sources.items()
@@ -156,10 +167,15 @@ def train(
         loader.seek(state.step)
         stop = stack.enter_context(stop_signals())
 
+        def agree_and_tell() -> None:
+            report.replacements(agree(recognizer, unreadable, state.step))
+
         def save(is_alone: bool = False) -> Path:
             path = checkpoint_path(work_dir, state.step)
-            if not is_alone:
-                agree(recognizer, unreadable)
+            if is_alone:
+                report.replacements(unreadable.settle(unreadable.untold, state.step))
+            else:
+                agree_and_tell()
             if is_first or is_alone:
                 names = {space: list(of_space) for space, of_space in class_names.items()}
                 content = Checkpoint(config.to_plain(recipe), names, facts, state.state_dict())
@@ -188,6 +204,7 @@ def train(
                     save()  # a validation is long, and the process may be killed in it
                 try:
                     with saved_if_failing(state, save, work_dir):
+                        agree_and_tell()
                         is_best = _validate(
                             recipe, recognizer, state, numbers, validation_items, workers, unreadable, report, stop
                         )
@@ -251,7 +268,8 @@ def _train_step(
     averages = distributed.average(torch.cat([losses, asked.to(device)])).tolist()
     by_name = dict(zip(recipe.sources, averages, strict=False))
     stop_signal = max((n for n, share in zip(STOP_SIGNALS, averages[len(by_name) :], strict=True) if share), default=0)
-    samples = {name: size * numbers.microbatches for name, size in numbers.batch_sizes.items()}
+    seen_before, seen = numbers.samples_before(state.step), numbers.samples_before(state.step + 1)
+    samples = {name: seen[name] - seen_before[name] for name in seen}
     for name, count in samples.items():
         state.samples_seen[name] += count
     state.step += 1
@@ -291,7 +309,6 @@ def _validate(
         if stop and distributed.world_size() == 1:
             raise StopAsked
 
-    agree(recognizer, unreadable)
     evaluations = {
         name: evaluate(recognizer, recipe, name, "validation", items, workers, unreadable, on_item=look_for_signal)
         for name, items in validation_items.items()
@@ -360,6 +377,12 @@ def _ending(state: TrainState, work_dir: Path) -> str:
         lines.append(f"best validation top-1 {state.best_score:.4f} at step {state.best_step}: {best_path(work_dir)}")
     lines.append(f"last checkpoint: {checkpoint_path(work_dir, state.step)}")
     if state.unreadable:
-        lines.append(f"{len(state.unreadable)} files could not be read:")
-        lines += [f"  {path}: {reason}" for path, reason in state.unreadable.items()]
+        times = sum(state.replacements.values())
+        count = "1 file" if len(state.unreadable) == 1 else f"{len(state.unreadable)} files"
+        lines.append(f"{count} could not be read, training samples replaced: {times}")
+        files = [
+            f"  {path}: {reason}; replaced {state.replacements.get(path, 0)} times"
+            for path, reason in state.unreadable.items()
+        ]
+        lines += [shortened(files), f"every replacement: {work_dir / UNREADABLE}"] if times else [shortened(files)]
     return "\n".join(lines)

@@ -12,7 +12,8 @@ import torch
 from omnisource import EvaluationViews, Recipe, Recognizer
 from omnisource.data.annotations import Items
 from omnisource.data.pipeline import load_clip
-from omnisource.data.source import UnreadableLog, request_of
+from omnisource.data.source import request_of
+from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.evaluate import Evaluation, evaluate, write_report, write_result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,23 @@ def test_source_may_follow_another_than_the_main_source() -> None:
     numbers = plan(recipe, {"kinetics400": 1600, "web": 1000, "imagenet": 5000}, num_processes=1)
     assert numbers.batch_sizes == {"kinetics400": 16, "web": 10, "imagenet": 50}
     assert numbers.epoch_steps == 100
+
+
+def test_ratio_to_a_source_holds_exactly_and_survives_a_broken_batch_size() -> None:
+    web = replace(PUBLISHED.sources["imagenet"], ends_with="", ratio_to="kinetics400", ratio=0.3)
+    recipe = replace(PUBLISHED, sources={**PUBLISHED.sources, "imagenet": web})
+    numbers = plan(recipe, PUBLISHED_COUNTS, num_processes=8)
+    assert numbers.batch_sizes == {"kinetics400": 16, "imagenet": Fraction(24, 5)}
+    assert numbers.samples_before(10) == {"kinetics400": 1280, "imagenet": 384}
+    assert numbers.samples_before(1)["imagenet"] == 38  # 38.4
+
+
+def test_epoch_of_a_source_that_is_drawn_with_replacement_has_the_wanted_count() -> None:
+    videos = replace(PUBLISHED.sources["kinetics400"], class_power=0.5, epoch_items=12_800)
+    recipe = replace(PUBLISHED, sources={**PUBLISHED.sources, "kinetics400": videos})
+    numbers = plan(recipe, {"kinetics400": 240_435, "imagenet": 1_000_000}, num_processes=8)
+    assert numbers.epoch_steps == 100
+    assert numbers.batch_sizes["imagenet"] == 1_000_000 // (100 * 8)
 
 
 # Missing data.

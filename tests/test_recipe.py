@@ -83,6 +83,21 @@ def test_published_recipe_says_what_was_published() -> None:
         ({"model": Model(width=100)}, "model.width=100: must be at most 64"),
         ({"main_source": "kinetics"}, "main_source=kinetics: allowed are kinetics400, imagenet"),
         ({"main_source": "imagenet"}, "sources.imagenet.ends_with: the main source sets the pace and follows none"),
+        (
+            {"sources": {**PUBLISHED.sources, "web": replace(IMAGES, ends_with="", ratio_to="imagenet")}},
+            "sources.web.ratio_to=imagenet: allowed are sources with a batch_size: kinetics400",
+        ),
+        (
+            {
+                "sources": {
+                    **PUBLISHED.sources,
+                    "web": replace(IMAGES, ends_with="", ratio_to="kinetics400", ratio=0.06),
+                }
+            },
+            "sources.web.ratio=0.06: of a batch of 16 that is less than one sample, and every microbatch needs one",
+        ),
+        ({"max_unreadable_share": 1.5}, "max_unreadable_share=1.5: must be in [0, 1]"),
+        ({"item_processor_seconds": 0.0}, "item_processor_seconds=0.0: must be above 0"),
         ({"sources": {}}, "a recipe needs at least one source"),
         ({"sources": {**PUBLISHED.sources, "a.b": VIDEOS}}, "source 'a.b': the name may have letters, digits, _ and -"),
         ({"sources": {**PUBLISHED.sources, "../x": VIDEOS}}, "source '../x': the name may have letters"),
@@ -116,8 +131,12 @@ def test_recipe_refuses(changes: dict[str, Any], message: str) -> None:
         ({"label_space": "kinetics"}, "label_space=kinetics: allowed are kinetics400, imagenet"),
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
         ({"batch_size": 2.5}, "batch_size = 2.5: wants a whole number or None"),
-        ({"batch_size": None}, ": set one of batch_size and ends_with, and not both"),
-        ({"ends_with": "imagenet"}, ": set one of batch_size and ends_with, and not both"),
+        ({"batch_size": None}, ": set exactly one of batch_size, ends_with and ratio_to"),
+        ({"ends_with": "imagenet"}, ": set exactly one of batch_size, ends_with and ratio_to"),
+        ({"batch_size": None, "ratio_to": "web"}, "ratio_to: the main source sets the pace and follows none"),
+        ({"epoch_items": 5}, "epoch_items=5: with class_power=1 an epoch is every item once"),
+        ({"epoch_items": 0, "class_power": 0.5}, "epoch_items=0: must be at least 1"),
+        ({"class_power": float("inf")}, "class_power = inf: wants a finite number"),
         ({"loss_weight": -1}, "loss_weight=-1: must be at least 0"),
         ({"media": "audio"}, "media = 'audio': wants one of image, video"),
         ({"root": None}, "root = None: wants text"),

@@ -39,6 +39,9 @@ START_METHOD: StartMethod = "forkserver" if sys.platform == "linux" else "spawn"
 GRACE_SECONDS = 1.0
 """Time given to a worker that has closed its socket to leave its exit code."""
 
+LEAST_ASKED_SECONDS = 0.2
+"""An item that has not taken this long is not asked for its processor time."""
+
 END_SECONDS = 5.0
 """Time given to a killed worker; the system does not end one that waits for a broken disk before that has answered."""
 
@@ -100,12 +103,13 @@ class WorkerProcess:
         assert self._process.pid is not None
         self.process_id = self._process.pid
         self.channel.setblocking(False)
+        self._processor_since = 0.0
         self._messages = _messages(self.channel)
 
     def give(self, ticket: int, request: SampleRequest) -> None:
         """Hands a request over. If the worker cannot take it, that is seen, as its end, at the next `receive`."""
         if not self.held:
-            self.since = time.monotonic()
+            self._begin()
         self.held.append(ticket)
         message = _packed((ticket, request))
         with contextlib.suppress(OSError):
@@ -125,7 +129,7 @@ class WorkerProcess:
         if message is None:
             return None
         value, pixels = message
-        self.since = time.monotonic()
+        self._begin()
         if not self.is_ready:
             self.is_ready = True
             return None
@@ -135,6 +139,12 @@ class WorkerProcess:
             result = Clip(frames, result.label, result.key, result.media)
         self.held.remove(ticket)
         return ticket, result
+
+    def item_processor_seconds(self) -> float:
+        """Returns the processor time that it has spent on `held[0]`, in seconds; 0 where the system does not tell."""
+        if time.monotonic() - self.since < LEAST_ASKED_SECONDS:
+            return 0.0
+        return self._processor_seconds() - self._processor_since
 
     def end(self, is_dead: bool = False) -> None:
         """Ends the process; may be called again.
@@ -152,6 +162,19 @@ class WorkerProcess:
         if self._process.exitcode is not None:
             self._process.close()
         self.channel.close()
+
+    def _begin(self) -> None:
+        self.since = time.monotonic()
+        self._processor_since = self._processor_seconds()
+
+    def _processor_seconds(self) -> float:
+        """Returns the processor time of the process since its start, in seconds; 0 where the system does not tell."""
+        if sys.platform != "linux":
+            return 0.0
+        with contextlib.suppress(OSError):  # it is gone, which is seen elsewhere
+            # What clock_getcpuclockid(3) makes of a process id. Source: glibc, sysdeps/unix/sysv/linux.
+            return time.clock_gettime((~self.process_id << 3) | 2)
+        return 0.0
 
 
 def outcome(load: Load, request: SampleRequest) -> Any:

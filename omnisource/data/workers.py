@@ -45,6 +45,8 @@ class WorkerPool:
         num_workers: Number of processes; 0 loads in the calling process, at the moment of `result`.
         item_timeout_seconds: Wall time after which a worker that is still at one request is ended and the file
             counts as unreadable. Time in which the whole program was stopped does not count.
+        item_processor_seconds: The same for processor time, which a busy machine or a slow disk does not use up;
+            looked at about once a second. No limit where the system does not tell it (elsewhere than on Linux).
         notify: Called with one line whenever a worker was replaced, from within `result` and `close`.
         load: What a worker does with a request; a function of a module, so that it can be named to a process.
         start_method: How processes are started: "forkserver" or, slower, "spawn".
@@ -57,8 +59,10 @@ class WorkerPool:
         notify: Callable[[str], None] = print,
         load: Load = load_clip,
         start_method: StartMethod = START_METHOD,
+        item_processor_seconds: float = math.inf,
     ) -> None:
         self._timeout = item_timeout_seconds
+        self._processor_limit = item_processor_seconds
         self._notify = notify
         self._load = load
         self._start_method: StartMethod = start_method
@@ -245,9 +249,12 @@ class WorkerPool:
         elif time.monotonic() > self._deadline(worker):
             worker.end()
             if worker.is_ready:
-                self._replace_hung(number, worker)
+                self._replace_hung(number, worker, f"{self._timeout:g} s")
             else:
                 self._start_anew(number, f"not within {START_SECONDS:g} s")
+        elif worker.held and worker.item_processor_seconds() > self._processor_limit:
+            worker.end()
+            self._replace_hung(number, worker, f"{self._processor_limit:g} s of processor time")
         if worker.is_ready:
             self._failed_starts[number] = 0
 
@@ -263,11 +270,11 @@ class WorkerPool:
                 worker.held.popleft()
         self._replace(number, worker)
 
-    def _replace_hung(self, number: int, worker: WorkerProcess) -> None:
+    def _replace_hung(self, number: int, worker: WorkerProcess, limit: str) -> None:
         current = worker.held.popleft()
         path = self._requests[current].path
-        self._note(f"worker {number} was ended after {self._timeout:g} s at {path}; it is replaced")
-        self._finish(current, UnreadableMedia(path, f"loading took longer than {self._timeout:g} s"))
+        self._note(f"worker {number} was ended after {limit} at {path}; it is replaced")
+        self._finish(current, UnreadableMedia(path, f"loading took longer than {limit}"))
         self._replace(number, worker)
 
     def _replace(self, number: int, worker: WorkerProcess) -> None:

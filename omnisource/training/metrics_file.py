@@ -17,7 +17,7 @@ from typing import IO, Any
 from omnisource.errors import UserError
 
 METRICS = "metrics.jsonl"
-DISCARDED = "metrics.discarded.jsonl"
+UNREADABLE = "unreadable.jsonl"
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ def read_metrics(work_dir: str | Path) -> tuple[list[StepRecord], list[Validatio
 
 
 def drop_after(work_dir: str | Path, step: int) -> int:
-    """Moves the lines of later steps from metrics.jsonl to the end of metrics.discarded.jsonl.
+    """Moves the lines of later steps from NAME.jsonl to the end of NAME.discarded.jsonl: metrics and unreadable files.
 
-    A run that is resumed does these steps again, so that each stands in metrics.jsonl once. A line that was cut off
-    when its process was killed is moved too. metrics.jsonl is replaced in one go; a kill in between can repeat lines in
-    metrics.discarded.jsonl, and loses none.
+    A run that is resumed does these steps again, so that each stands in the file once. A line that was cut off when its
+    process was killed is moved too. The file is replaced in one go; a kill in between can repeat lines in
+    NAME.discarded.jsonl, and loses none.
 
     Args:
-        work_dir: Folder of the run. Without a metrics.jsonl nothing is done.
+        work_dir: Folder of the run. A file that is not there stays so.
         step: Steps that the run goes on from; the lines up to it, with it, stay.
 
     Returns:
@@ -145,8 +145,11 @@ def drop_after(work_dir: str | Path, step: int) -> int:
     Raises:
         UserError: The files cannot be written to.
     """
-    path = Path(work_dir) / METRICS
-    discarded = Path(work_dir) / DISCARDED
+    return sum(_drop_after(Path(work_dir) / name, step) for name in (METRICS, UNREADABLE))
+
+
+def _drop_after(path: Path, step: int) -> int:
+    discarded = path.with_suffix(".discarded.jsonl")
     temporary = path.with_suffix(".jsonl.new")
     if not path.exists():
         return 0

@@ -4,6 +4,7 @@ The files in the work dir:
 
     metrics.jsonl            one JSON line a step and one a validation
     metrics.discarded.jsonl  the lines of steps that a resumed run did again
+    unreadable.jsonl         one JSON line for each training sample whose file could not be read, and what replaced it
     train.log                the plain lines, with the time of day
     tensorboard/             the same numbers as curves
     curves.svg               losses and accuracy over the steps, once drawn
@@ -11,21 +12,42 @@ The files in the work dir:
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from omnisource.training.console import Bar, Pace, clock, short
 from omnisource.training.curves import draw_curves
-from omnisource.training.metrics_file import METRICS, LineFile, StepRecord, ValidationRecord, drop_after, metrics_line
+from omnisource.training.metrics_file import (
+    METRICS,
+    UNREADABLE,
+    LineFile,
+    StepRecord,
+    ValidationRecord,
+    drop_after,
+    metrics_line,
+)
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-__all__ = ["LOG", "METRICS", "NullReport", "Report", "StepRecord", "draw_curves", "drop_after", "open_report"]
+__all__ = [
+    "LOG",
+    "METRICS",
+    "UNREADABLE",
+    "NullReport",
+    "Report",
+    "StepRecord",
+    "draw_curves",
+    "drop_after",
+    "open_report",
+]
 
 LOG = "train.log"
 
@@ -62,6 +84,7 @@ class Report:
             drop_after(self.work_dir, resumed_step)
         self._metrics = LineFile(self.work_dir / METRICS)
         self._log = LineFile(self.work_dir / LOG)
+        self._unreadable: LineFile | None = None  # most runs need none
         self._curves = _open_tensorboard(self.work_dir, resumed_step) if tensorboard else None
         self._bar = Bar(self._console) if self._console.is_terminal else None
         self._pace = Pace()
@@ -93,6 +116,14 @@ class Report:
         figures = "  ".join(f"{name} {short(value)}" for name, value in metrics.items())
         self._tell(f"epoch {epoch}  step {step}  validation of {source}: {figures}")
 
+    def replacements(self, replacements: Sequence[Any]) -> None:
+        """Reports training samples that replaced unreadable ones: dataclasses whose fields make a line each."""
+        if replacements and self._unreadable is None:
+            self._unreadable = LineFile(self.work_dir / UNREADABLE)
+        for replacement in replacements:
+            assert self._unreadable is not None
+            self._unreadable.write(json.dumps(dataclasses.asdict(replacement), ensure_ascii=False))
+
     def message(self, text: str) -> None:
         """Reports something that happened, in words."""
         self._tell(text)
@@ -106,6 +137,8 @@ class Report:
             self._curves = None
         self._metrics.close()
         self._log.close()
+        if self._unreadable is not None:
+            self._unreadable.close()
 
     def __enter__(self) -> Report:
         return self
@@ -130,6 +163,9 @@ class NullReport:
         """Does nothing."""
 
     def validation(self, step: int, epoch: int, source: str, metrics: dict[str, float]) -> None:
+        """Does nothing."""
+
+    def replacements(self, replacements: Sequence[Any]) -> None:
         """Does nothing."""
 
     def message(self, text: str) -> None:

@@ -21,7 +21,9 @@ class TrainState:
         optimizer: Its optimizer.
         step: Steps done, and so the 0-based number of the next one.
         samples_seen: Samples trained on, by source.
-        unreadable: Reason by path, of the files that could not be read.
+        unreadable: Reason by path, of the files that could not be read. Their samples are replaced, also in a run that
+            goes on from here.
+        replacements: How often each of these files was replaced in training.
         best_score: Highest validation top-1 of the main source so far, in [0, 1]; None before the first validation.
         best_step: Steps done when it was reached.
         validated_step: Steps done at the last validation; 0 before the first. A run that was stopped at the end of an
@@ -33,6 +35,7 @@ class TrainState:
     step: int = 0
     samples_seen: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    replacements: dict[str, int] = field(default_factory=dict)
     best_score: float | None = None
     best_step: int | None = None
     validated_step: int = 0
@@ -45,6 +48,7 @@ class TrainState:
             "step": self.step,
             "samples_seen": dict(self.samples_seen),
             "unreadable": dict(self.unreadable),
+            "replacements": dict(self.replacements),
             "best_score": self.best_score,
             "best_step": self.best_step,
             "validated_step": self.validated_step,
@@ -57,6 +61,7 @@ class TrainState:
         self.step = state["step"]
         self.samples_seen = dict(state["samples_seen"])
         self.unreadable = dict(state["unreadable"])
+        self.replacements = dict(state.get("replacements", {}))  # checkpoints of version 0.1.0 have none
         self.best_score = state["best_score"]
         self.best_step = state["best_step"]
         self.validated_step = state["validated_step"]

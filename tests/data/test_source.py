@@ -12,22 +12,13 @@ import torch
 from omnisource.data.annotations import Items, Split
 from omnisource.data.frames import ClipSampling
 from omnisource.data.items import Texts
+from omnisource.data.loader import Loader, collate, evaluation_clips, results_in_order
 from omnisource.data.order import items_at
 from omnisource.data.pipeline import SampleRequest
-from omnisource.data.source import (
-    Loader,
-    Source,
-    SplitName,
-    Stream,
-    UnreadableLog,
-    class_names_of,
-    collate,
-    evaluation_clips,
-    request_of,
-    results_in_order,
-    split_of,
-)
+from omnisource.data.source import Source, SplitName, class_names_of, request_of, split_of
+from omnisource.data.stream import Stream
 from omnisource.data.transforms import EvaluationViews, TrainingView
+from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.types import Batch, Clip, Media
@@ -225,6 +216,53 @@ class TestUnreadableFiles:
         late = loader_of(streams, permitted=3)
         late.seek(5)
         assert_equal_steps(steps_of(late, 3), whole[5:])
+
+    def test_are_not_read_again(self) -> None:
+        read: list[str] = []
+
+        def noted(request: SampleRequest) -> Clip:
+            read.append(request.key)
+            return labelled(request)
+
+        log = UnreadableLog(3, notify=lambda line: None)
+        loader = Loader([stream_of(10, 4, damaged=(3, 4, 9))], WorkerPool(0, 60, load=noted), 1, [0], log)
+        steps_of(loader, 20)
+        assert [read.count(f"damaged{index}") for index in (3, 4, 9)] == [1, 1, 1]
+
+    def test_are_replaced_though_they_were_readable_when_they_were_requested(self) -> None:
+        # A run that goes on from a checkpoint knows of them; so must one that had requested them before it knew.
+        def loaded(prefetch_steps: int) -> list[list[tuple[Batch, ...]]]:
+            loader = loader_of([stream_of(5, 5)], permitted=1, prefetch_steps=prefetch_steps)
+            first = steps_of(loader, 1)
+            loader.unreadable.reasons["/data/file2"] = "a decoder hung over it"
+            return first + steps_of(loader, 3)
+
+        steps = loaded(prefetch_steps=2)
+        assert_equal_steps(steps, loaded(prefetch_steps=0))
+        indices = [[index for _, index in pairs_of(batch)] for ((batch,),) in steps]
+        assert sorted(indices[0]) == [0, 1, 2, 3, 4]
+        assert [sorted(of_step) for of_step in indices[1:]] == [[0, 1, 3, 3, 4]] * 3
+
+    def test_leave_a_note_of_every_replacement(self) -> None:
+        loader = loader_of([stream_of(10, 4, damaged=(3, 4, 9))], permitted=3)
+        steps_of(loader, 5)  # two epochs
+        notes = [(note.epoch, note.index, note.replaced_by) for note in loader.unreadable.untold]
+        assert sorted(notes) == [(epoch, *pair) for epoch in (0, 1) for pair in ((3, 5), (4, 5), (9, 0))]
+        for note in loader.unreadable.untold:
+            assert note.path == f"/data/damaged{note.index}" and note.reason == "damaged"
+            assert note.replaced_by_path == f"/data/file{note.replaced_by}"
+            epochs, indices = items_at(0, "clips", 10, 4 * (note.step - 1), 4)
+            assert (note.epoch, note.index) in zip(epochs.tolist(), indices.tolist(), strict=True)
+
+    def test_that_were_met_in_a_step_that_was_never_done_are_not_counted(self) -> None:
+        loader = loader_of([stream_of(10, 4, damaged=(3, 4, 9))], permitted=3)
+        steps_of(loader, 5)
+        notes = list(loader.unreadable.untold)
+        early = [note for note in notes if note.step <= 2]
+        assert 0 < len(early) < len(notes)
+        assert loader.unreadable.settle(loader.unreadable.untold, step=2) == early
+        assert sum(loader.unreadable.replacements.values()) == len(early)
+        assert loader.unreadable.untold == []
 
     def test_stop_the_run_where_none_is_permitted(self) -> None:
         loader = loader_of([stream_of(4, 4, damaged=[2])])

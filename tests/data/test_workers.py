@@ -55,6 +55,11 @@ def obey(request: SampleRequest) -> Any:
             time.sleep(10 * PATIENCE_SECONDS)
         case "hangs":
             time.sleep(10 * PATIENCE_SECONDS)
+        case "waits for long":
+            time.sleep(3)
+        case "spins":
+            while True:
+                pass
         case "stops its worker":
             os.kill(os.getpid(), signal.SIGSTOP)
         case "stops its worker within an answer":
@@ -281,6 +286,26 @@ def test_a_file_over_which_a_worker_hangs_is_unreadable_and_the_worker_is_replac
     assert sorted(line.split(" was ended after 2 s at ")[1] for line in notices) == sorted(
         f"{key}; it is replaced" for key in keys
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the processor time of another process is not told")
+def test_a_file_that_takes_too_much_processor_time_is_unreadable_and_waiting_takes_none() -> None:
+    notices = []
+    # The second takes longer by the clock, and spends its time waiting; the third works for a while, and may.
+    keys = ["spins", "waits for long", "takes work"]
+    with pool(3, notify=notices.append, item_processor_seconds=1.5) as workers:
+        wait_until_ready(workers)
+        results = [workers.result(ticket) for ticket in [workers.submit(order(key, path=key)) for key in keys]]
+        assert str(results[0]) == "spins: loading took longer than 1.5 s of processor time"
+        assert isinstance(results[0], UnreadableMedia)
+        assert all(isinstance(result, Clip) for result in results[1:])
+        # What a worker spends over many items is not counted against one of them.
+        many = [workers.submit(order("takes work", index)) for index in range(15)]
+        assert all(isinstance(workers.result(ticket), Clip) for ticket in many)
+        assert_fine(workers)
+    assert [line.split(" ", 2)[2] for line in notices] == [
+        "was ended after 1.5 s of processor time at spins; it is replaced"
+    ]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from omnisource import testing
-from omnisource.data.source import UnreadableLog
+from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.evaluate import evaluate
 from omnisource.plan import read_split, resolve_classes
@@ -147,7 +147,7 @@ def test_failure_of_one_process_ends_all_with_its_error(data: Path, tmp_path: Pa
 AGREEMENT = """
 import torch
 from omnisource import distributed
-from omnisource.data.source import UnreadableLog
+from omnisource.data.unreadable import Replacement, UnreadableLog
 from omnisource.errors import UserError
 from omnisource.resume import agree
 
@@ -157,9 +157,10 @@ norm = torch.nn.BatchNorm1d(2)
 norm.running_mean.fill_(me + 1.0)
 norm.num_batches_tracked.fill_(me + 5)
 log = UnreadableLog(2, {"both.mp4": "cut", f"{me}.mp4": f"met by {me}"})
+log.untold = [Replacement(step, "clips", 0, 5, "both.mp4", "cut", 6, f"by {me}.mp4") for step in (2, 1, 9)]
 merged = {"both.mp4": "cut", "0.mp4": "met by 0", "1.mp4": "met by 1"}
 try:
-    agree(norm, log)  # three files together, two permitted
+    agree(norm, log, 4)  # three files together, two permitted
 except UserError as error:
     assert me == 0 and "3 unreadable in all processes, 2 permitted" in str(error), error
 except SystemExit as silent:
@@ -169,7 +170,9 @@ else:
 assert norm.running_mean.tolist() == [1.0, 1.0] and int(norm.num_batches_tracked) == 5
 assert log.reasons == merged
 log.permitted = 3
-agree(norm, log)
+told = agree(norm, log, 4)
+assert [(one.step, one.replaced_by_path) for one in told] == [(s, f"by {n}.mp4") for s in (1, 2) for n in (0, 1)]
+assert log.replacements == {"both.mp4": 4} and agree(norm, log, 9) == []
 
 assert distributed.gather(me) == [0, 1]
 assert distributed.from_first(lambda: ("rank", me)) == ("rank", 0)

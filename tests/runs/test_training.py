@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import resource
 import shutil
 from collections import Counter
@@ -13,7 +14,9 @@ import torch.nn.functional as F
 
 from omnisource import Recipe, Recognizer
 from omnisource.commands import load_recipe
-from omnisource.data.source import Loader, Stream, UnreadableLog
+from omnisource.data.loader import Loader
+from omnisource.data.stream import Stream
+from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.models.weights import to_published
@@ -215,10 +218,37 @@ def test_permitted_unreadable_video_is_replaced_counted_and_remembered(data: Pat
     assert state.samples_seen["kinetics400"] == 24
     log = (tmp_path / "run/train.log").read_text()
     assert log.count("unreadable (1 of 1 permitted), replaced by the next item of its list") == 1
-    assert "1 files could not be read:" in log
+    assert "1 file could not be read, training samples replaced: 2" in log
+    # Each of the two epochs has met it once, and says so.
+    lines = [json.loads(line) for line in (tmp_path / "run/unreadable.jsonl").read_text().splitlines()]
+    assert [(line["source"], line["epoch"], line["path"]) for line in lines] == [
+        ("kinetics400", epoch, str(video)) for epoch in (0, 1)
+    ]
+    for line in lines:
+        assert line["reason"] == state.unreadable[str(video)]
+        assert line["replaced_by"] == line["index"] + 1 and line["replaced_by_path"] != line["path"]
+        assert line["epoch"] * 6 < line["step"] <= line["epoch"] * 6 + 6
+    assert state.replacements == {str(video): 2}
     # A run that continues between the two epochs knows of it, and replaces it as before.
     resumed = train(recipe, tmp_path / "other", resume=str(checkpoint_path(tmp_path / "run", 6)))
     assert difference(resumed.state_dict(), state.state_dict()) == ""
+    written = (tmp_path / "other/unreadable.jsonl").read_text()
+    assert written == "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line["step"] > 6)
+    # One that does its last steps again has each replacement in the file once, as before.
+    for step in range(4, 13):
+        checkpoint_path(tmp_path / "run", step).unlink()
+    train(recipe, tmp_path / "run", resume="auto")
+    again = (tmp_path / "run/unreadable.jsonl").read_text()
+    assert [json.loads(line) for line in again.splitlines()] == lines
+
+
+def test_share_of_unreadable_files_may_be_permitted(data: Path, tmp_path: Path) -> None:
+    copied, video = broken(data, tmp_path / "data")
+    settings = ("validation.interval_epochs=0", "seed=1")
+    with pytest.raises(UserError, match="1 unreadable, 0 permitted"):
+        train(tiny_recipe(copied, *settings, "max_unreadable_share=0.03"), tmp_path / "strict")  # 27 items: 0.81 files
+    state = train(tiny_recipe(copied, *settings, "max_unreadable_share=0.04"), tmp_path / "lenient")
+    assert list(state.unreadable) == [str(video)]
 
 
 def test_unreadable_video_in_validation_loses_no_step(data: Path, tmp_path: Path) -> None:
