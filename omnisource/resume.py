@@ -78,32 +78,51 @@ class StopAsked(Exception):
     """A signal came during a validation, which is given up."""
 
 
-def find_checkpoint(work_dir: Path, resume: str) -> Path | None:
-    """Returns the checkpoint that a run continues from, or None for a new run.
+def find_checkpoint(work_dir: Path, resume: str) -> tuple[Path | None, list[str]]:
+    """Returns the checkpoint that a run continues from, None for a new run; and what is wrong with newer ones.
 
     Args:
         work_dir: Folder of the run.
-        resume: "" for a new run, "auto" for the newest checkpoint of `work_dir` if there is one, or a file.
+        resume: "" for a new run, "auto" for the newest whole checkpoint of `work_dir` if there is any, or a file.
 
     Raises:
-        UserError: If a new run, or one that continues another folder's, is wanted where there is one already.
+        UserError: If a new run, or one that continues another folder's, is wanted where there is one already; or if
+            there are checkpoints and all of them are damaged.
     """
     saved = saved_checkpoints(work_dir)
     if resume == "auto":
-        return saved[-1] if saved else None
+        return _newest_whole(saved)
     holds_run = bool(saved) or (work_dir / METRICS).exists()
     if not resume:
         if holds_run:
             raise UserError(
                 f"{work_dir} already holds a run. Continue it with --resume auto, or choose another --work-dir."
             )
-        return None
+        return None, []
     checkpoint = Path(resume)
     if holds_run and checkpoint.resolve().parent != best_path(work_dir).resolve().parent:
         raise UserError(
             f"{work_dir} already holds a run, and {checkpoint} is none of its checkpoints. Choose another --work-dir."
         )
-    return checkpoint
+    return checkpoint, []
+
+
+def _newest_whole(saved: list[Path]) -> tuple[Path | None, list[str]]:
+    faults: list[str] = []
+    for path in reversed(saved):
+        try:
+            read_checkpoint(path)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        return path, [f"{fault}; falling back to {path.name}" for fault in faults]
+    if faults:
+        raise UserError(
+            "\n".join(faults)
+            + f"\nNo checkpoint of {saved[-1].parent} is whole. Give a whole one with --resume PATH, or start anew in "
+            "another --work-dir."
+        )
+    return None, []
 
 
 def prepare_work_dir(work_dir: Path, recipe: Recipe) -> None:

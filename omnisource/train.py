@@ -96,7 +96,7 @@ def train(
         recipe = with_scaled_learning_rate(recipe, distributed.world_size())
 
     # 2. Where we continue.
-    checkpoint_file = distributed.from_first(lambda: find_checkpoint(work_dir, resume))
+    checkpoint_file, faults = distributed.from_first(lambda: find_checkpoint(work_dir, resume))
     checkpoint = read_checkpoint(checkpoint_file) if checkpoint_file else None
 
     # 3. What we train on.
@@ -121,7 +121,7 @@ def train(
     state.samples_seen = dict.fromkeys(recipe.sources, 0)
     if checkpoint:
         state.load_state_dict(checkpoint.state)
-    notes = resume_notes(checkpoint)
+    notes = [*faults, *resume_notes(checkpoint)]
     del checkpoint  # its tensors are in the model and the optimizer
     model = distributed.in_parallel(recognizer)
     awaits_validation = functools.partial(_awaits_validation, recipe, numbers, state, bool(validation_items))

@@ -1,8 +1,13 @@
-"""Checkpoints: plain tensors and values, written atomically, read without running anything."""
+"""Checkpoints: plain tensors and values, written atomically, verified and read without running anything.
+
+A checkpoint is what `torch.save` writes, an archive in the zip format. Its comment, which the format allows at the end,
+holds a digest of everything before it, so that damage is noticed wherever it lies and other programs read the file too.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import re
@@ -16,8 +21,11 @@ import torch
 from omnisource.errors import UserError
 
 FORMAT = "omnisource-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 bore no digest
 FOLDER = "checkpoints"
+_SEAL = b"omnisource blake2b "
+_DIGEST_BYTES = 32
+_SEAL_BYTES = len(_SEAL) + 2 * _DIGEST_BYTES
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 
 
@@ -75,6 +83,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, keep_last: int) -> None:
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    _seal(buffer)
     _write_atomically(path, buffer.getbuffer())
     for old in saved_checkpoints(path.parent.parent)[:-keep_last]:
         old.unlink()
@@ -98,7 +107,7 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Returns the content of one of our checkpoints.
+    """Returns the content of one of our checkpoints, verified; files of omnisource 0.1 bear no digest to verify.
 
     Raises:
         UserError: If there is no such file, or it is truncated, damaged, or of another format.
@@ -106,7 +115,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    is_sealed = data[-_SEAL_BYTES:].startswith(_SEAL)
+    damaged = UserError(f"{path}: damaged: its content is not what was written. Continue from an earlier checkpoint")
+    if is_sealed and not _is_whole(data):
+        raise damaged
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file can fail in any way
         raise UserError(f"{path}: {_reason(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -115,8 +132,31 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     if content["format_version"] > FORMAT_VERSION:
         raise UserError(f"{path}: written by a newer omnisource (format {content['format_version']}); update yours")
+    if content["format_version"] > 1 and not is_sealed:
+        raise damaged
     state = {"model": content["model"], **content["state"]}
     return Checkpoint(content["recipe"], content["class_names"], content["facts"], state)
+
+
+def _seal(buffer: io.BytesIO) -> None:
+    """Ends an archive with a comment that holds the digest of all that stands before it.
+
+    Source: the zip format (PKWARE, APPNOTE.TXT 4.3.16): the last two bytes of an archive without a comment are the
+    length of the comment, 0.
+    """
+    view = buffer.getbuffer()
+    assert view[-2:] == b"\0\0", "torch.save writes no comment"
+    view[-2:] = _SEAL_BYTES.to_bytes(2, "little")
+    seal = _SEAL + hashlib.blake2b(view, digest_size=_DIGEST_BYTES).hexdigest().encode()
+    view.release()  # a buffer cannot grow while it is looked into
+    buffer.seek(0, io.SEEK_END)
+    buffer.write(seal)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Returns whether the content of a sealed file fits its digest."""
+    digest = hashlib.blake2b(memoryview(data)[:-_SEAL_BYTES], digest_size=_DIGEST_BYTES).hexdigest()
+    return data.endswith(digest.encode())
 
 
 def remove_unfinished(work_dir: Path) -> None:

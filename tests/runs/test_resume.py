@@ -211,6 +211,34 @@ def test_resume_from_an_earlier_checkpoint_sets_later_files_aside(
     assert_equal_runs(work_dir, uninterrupted)
 
 
+def test_damaged_checkpoints_are_passed_over_and_named(uninterrupted: Path, data: Path, tmp_path: Path) -> None:
+    work_dir = tmp_path / "run"
+    shutil.copytree(uninterrupted, work_dir)
+    last, before = (checkpoint_path(work_dir, step) for step in (STEPS, STEPS - 1))
+    flipped = bytearray(last.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    last.write_bytes(flipped)
+    before.write_bytes(before.read_bytes()[:-5000])
+    train(mixed_recipe(data, *SAVE_EVERY_STEP), work_dir, resume="auto")
+    assert_equal_runs(work_dir, uninterrupted)
+    log = (work_dir / "train.log").read_text()
+    for path in (last, before):
+        assert f"{path}: " in log and f"falling back to {checkpoint_path(work_dir, STEPS - 2).name}" in log
+    assert last.with_suffix(".pt.discarded").read_bytes() == flipped  # nothing of the user's is lost
+
+
+def test_run_of_which_every_checkpoint_is_damaged_is_not_started_over(
+    uninterrupted: Path, data: Path, tmp_path: Path
+) -> None:
+    work_dir = tmp_path / "run"
+    shutil.copytree(uninterrupted, work_dir)
+    for path in saved_checkpoints(work_dir):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"(?s)step_000000006\.pt: .*step_000000001\.pt: .*No checkpoint .* is whole"):
+        train(mixed_recipe(data, *SAVE_EVERY_STEP), work_dir, resume="auto")
+    assert len(saved_checkpoints(work_dir)) == STEPS
+
+
 def test_new_run_in_a_work_dir_that_holds_one_is_refused(uninterrupted: Path, data: Path, tmp_path: Path) -> None:
     recipe = mixed_recipe(data, *SAVE_EVERY_STEP)
     before = sorted(path for path in uninterrupted.rglob("*"))

@@ -3,9 +3,11 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -136,8 +138,37 @@ def test_truncated_checkpoint_is_refused_by_name(tmp_path: Path, share: float) -
     path = checkpoint_path(tmp_path, 1)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(UserError, match=r"step_000000001\.pt: not a whole checkpoint of ours, or truncated"):
+    with pytest.raises(UserError, match=r"step_000000001\.pt: (damaged|not a whole checkpoint of ours, or truncated)"):
         read_checkpoint(path)
+
+
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    save(tmp_path, 1, size=1000)
+    path = checkpoint_path(tmp_path, 1)
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in [0, len(data) - 1, *rng.integers(0, len(data), 60).tolist()]:
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"step_000000001\.pt: (damaged|not a whole checkpoint)"):
+            read_checkpoint(path)
+    path.write_bytes(data)
+    assert read_checkpoint(path).state["step"] == 1
+
+
+def test_other_programs_read_the_file_too(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    content = torch.load(checkpoint_path(tmp_path, 1), weights_only=True)
+    assert content["state"] == {"step": 1}
+    assert zipfile.ZipFile(checkpoint_path(tmp_path, 1)).testzip() is None
+
+
+def test_checkpoint_without_a_digest_is_read(tmp_path: Path) -> None:  # as version 0.1 wrote them
+    save(tmp_path, 1)
+    content = torch.load(checkpoint_path(tmp_path, 1), weights_only=True)
+    torch.save({**content, "format_version": 1}, tmp_path / "old.pt")
+    assert read_checkpoint(tmp_path / "old.pt").state["step"] == 1
 
 
 class _Payload:
@@ -176,8 +207,8 @@ def test_other_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
 def test_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     save(tmp_path, 1)
     content = torch.load(checkpoint_path(tmp_path, 1), weights_only=True)
-    torch.save({**content, "format_version": 2}, tmp_path / "newer.pt")
-    with pytest.raises(UserError, match=r"written by a newer omnisource \(format 2\)"):
+    torch.save({**content, "format_version": 3}, tmp_path / "newer.pt")
+    with pytest.raises(UserError, match=r"written by a newer omnisource \(format 3\)"):
         read_checkpoint(tmp_path / "newer.pt")
 
 
