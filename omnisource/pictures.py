@@ -1,10 +1,10 @@
-"""Pictures for people: the confusion matrix, and sheets of frames with a caption each."""
+"""Pictures for people: the confusion matrix, the classes' sizes, and sheets of frames with a caption each."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,15 @@ from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MOST_LABELLED_CLASSES = 60
 _MOST_NUMBERED_CLASSES = 25
 _LISTED_CONFUSIONS = 25
+_LISTED_CLASSES = 12
 _DPI = 110
 _PICTURE_HEIGHT, _LEAST_WIDTH, _MOST_WIDTH, _MARGIN = 1.5, 1.6, 16.0, 0.1  # inches, of a contact sheet
-_RIGHT, _WRONG = "#2a8a3e", "#c0392b"
+_RIGHT, _WRONG, _BARS = "#2a8a3e", "#c0392b", "#4878a8"
 
 
 def draw_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Path) -> Path:
@@ -61,12 +63,40 @@ def draw_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Pa
     return Path(path)
 
 
+def draw_class_histogram(counts: Mapping[str, Sequence[int]], class_names: Sequence[str], path: str | Path) -> Path:
+    """Draws how many items each class has, the splits of a source beside one another; returns the path of the picture.
+
+    Up to 60 classes each has a row with its name. More of them are drawn as a curve, each split from its most frequent
+    class to its least frequent one, with the names of some at either end.
+
+    Args:
+        counts: By split, K counts.
+        class_names: K names.
+        path: Picture to write; its suffix says which kind.
+    """
+    from matplotlib.figure import Figure  # a second of imports, needed for pictures only
+
+    has_rows = len(class_names) <= _MOST_LABELLED_CLASSES
+    height = max(1.6, 0.7 + 0.22 * len(class_names)) if has_rows else 4.5  # inches
+    figure = Figure(figsize=(1.5 + 4.5 * len(counts), height), dpi=_DPI, layout="constrained")
+    panels = figure.subplots(1, len(counts), squeeze=False, sharey=has_rows)[0]
+    for axes, (split, numbers) in zip(panels, counts.items(), strict=True):
+        (_draw_class_rows if has_rows else _draw_class_curve)(axes, np.asarray(numbers), class_names)
+        least, median, most = min(numbers), np.median(numbers), max(numbers)
+        axes.set_title(f"{split}: {sum(numbers)} items\n{least} to {most} a class, median {median:g}", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+    return Path(path)
+
+
 def contact_sheet(
     pictures: Sequence[ArrayLike],
     captions: Sequence[str],
     path: str | Path,
     columns: int,
-    correct: Sequence[bool] | None = None,
+    correct: Sequence[bool | None] | None = None,
+    title: str = "",
+    height_inches: float = _PICTURE_HEIGHT,
 ) -> Path:
     """Draws pictures or strips of frames in a grid, each with its caption; returns the path of the sheet.
 
@@ -76,10 +106,35 @@ def contact_sheet(
         path: Picture to write; its suffix says which kind.
         columns: Pictures in a row.
         correct: Whether each caption is right: it is then written in green or red. None: in black.
+        title: Stands above all.
+        height_inches: How high a picture should be; wide ones that fill their column are less high.
 
     Raises:
         ValueError: No pictures, pictures of another form, or another number of captions.
     """
+    _contact_figure(pictures, captions, columns, correct, title, height_inches).savefig(path)
+    return Path(path)
+
+
+def contact_picture(
+    pictures: Sequence[ArrayLike], captions: Sequence[str], columns: int, correct: Sequence[bool] | None = None
+) -> np.ndarray:
+    """Returns what `contact_sheet` draws as a picture, [H, W, 3] uint8, 0-255, RGB."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(_contact_figure(pictures, captions, columns, correct))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _contact_figure(
+    pictures: Sequence[ArrayLike],
+    captions: Sequence[str],
+    columns: int,
+    correct: Sequence[bool | None] | None,
+    title: str = "",
+    height_inches: float = _PICTURE_HEIGHT,
+) -> Figure:
     from matplotlib.figure import Figure
 
     strips = [_strip(picture) for picture in pictures]
@@ -90,25 +145,31 @@ def contact_sheet(
         )
     columns = min(columns, len(strips))
     rows = math.ceil(len(strips) / columns)
-    width, height = _cell(strips, columns)
+    width, height = _cell(strips, columns, height_inches)
     texts = [_broken(caption, characters=int(width * 14)) for caption in captions]
     text_height = 0.05 + 0.15 * max(text.count("\n") + 1 for text in texts)
     full_width, full_height = _MARGIN + columns * (width + _MARGIN), _MARGIN + rows * (height + text_height + _MARGIN)
-    figure = Figure(figsize=(full_width, full_height), dpi=_DPI)
+    title_height = 0.3 if title else 0.0
+    figure = Figure(figsize=(full_width, full_height + title_height), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes take longer to make than pictures to draw
+    axes.axis("off")
     for index, (strip, text) in enumerate(zip(strips, texts, strict=True)):
         row, column = divmod(index, columns)
-        left = _MARGIN + column * (width + _MARGIN)
-        bottom = full_height - (row + 1) * (height + text_height + _MARGIN)
-        axes = figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
-        axes.axis("off")
-        axes.set_anchor("N")
+        middle = _MARGIN + column * (width + _MARGIN) + width / 2
+        top = full_height - row * (height + text_height + _MARGIN) - text_height - _MARGIN
+        shown_height = min(height, width * strip.shape[0] / strip.shape[1])
+        shown_width = shown_height * strip.shape[1] / strip.shape[0]
+        extent = (middle - shown_width / 2, middle + shown_width / 2, top - shown_height, top)
         enlarged = strip.shape[0] < _DPI * height
-        axes.imshow(strip, interpolation="nearest" if enlarged else "antialiased")
-        color = "black" if correct is None else (_RIGHT if correct[index] else _WRONG)
-        x, y = (left + width / 2) / full_width, (bottom + height + 0.04) / full_height
-        figure.text(x, y, text, fontsize=8, color=color, ha="center", va="bottom", linespacing=1.1)
-    figure.savefig(path)
-    return Path(path)
+        axes.imshow(strip, extent=extent, aspect="auto", interpolation="nearest" if enlarged else "antialiased")
+        verdict = None if correct is None else correct[index]
+        color = "black" if verdict is None else (_RIGHT if verdict else _WRONG)
+        # parse_math: a dollar sign in a file name or a class name is a dollar sign.
+        where = {"ha": "center", "va": "bottom", "linespacing": 1.1, "parse_math": False}
+        axes.text(middle, top + 0.04, text, fontsize=8, color=color, **where)
+    axes.text(_MARGIN, full_height + title_height - _MARGIN, title, fontsize=11, va="top", parse_math=False)
+    axes.set(xlim=(0, full_width), ylim=(0, full_height + title_height))
+    return figure
 
 
 def _confusion_title(counts: np.ndarray) -> str:
@@ -150,6 +211,30 @@ def _frequent_confusions(counts: np.ndarray, class_names: Sequence[str]) -> str:
     return "\n".join(lines) if len(lines) > 3 else "No confusions"
 
 
+def _draw_class_rows(axes: Axes, counts: np.ndarray, class_names: Sequence[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    rows = np.arange(len(counts))
+    bars = axes.barh(rows, counts, color=_BARS, height=0.75)
+    axes.bar_label(bars, padding=2, fontsize=7, color="0.3")
+    axes.set_yticks(rows, [_shortened(name, 24) for name in class_names], fontsize=8, parse_math=False)
+    axes.set_ylim(len(counts) - 0.4, -0.6)  # the first class on top
+    axes.set_xlim(0, 1.12 * max(counts.max(), 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("items")
+
+
+def _draw_class_curve(axes: Axes, counts: np.ndarray, class_names: Sequence[str]) -> None:
+    order = np.argsort(-counts, kind="stable")
+    axes.fill_between(np.arange(len(counts)), counts[order], step="mid", color=_BARS, linewidth=0)
+    axes.set(xlabel="classes, most frequent first", ylabel="items", xlim=(-0.5, len(counts) - 0.5))
+    axes.set_ylim(0, 1.05 * max(counts.max(), 1))
+    names = [_shortened(name, 24) for name in class_names]
+    listed = [f"{counts[index]:7d}  {names[index]}" for index in order]
+    text = "\n".join([*listed[:_LISTED_CLASSES], "      …", *listed[-_LISTED_CLASSES:]])
+    axes.text(1.02, 1, text, transform=axes.transAxes, va="top", family="monospace", size=7, parse_math=False)
+
+
 def _strip(picture: ArrayLike) -> np.ndarray:
     """Returns one picture [H, W, 3] uint8; frames [T, H, W, 3] are put side by side."""
     frames = np.asarray(picture)
@@ -162,11 +247,11 @@ def _strip(picture: ArrayLike) -> np.ndarray:
     return np.concatenate(parts[1:], axis=1)
 
 
-def _cell(strips: Sequence[np.ndarray], columns: int) -> tuple[float, float]:
+def _cell(strips: Sequence[np.ndarray], columns: int, wanted_height: float) -> tuple[float, float]:
     """Returns width and height of the place for one picture, in inches."""
     shapes = [strip.shape[1] / strip.shape[0] for strip in strips]
-    width = max(1.0, min(max(_PICTURE_HEIGHT * max(shapes), _LEAST_WIDTH), _MOST_WIDTH / columns))
-    return width, min(width / min(shapes), 1.5 * _PICTURE_HEIGHT)
+    width = max(1.0, min(max(wanted_height * max(shapes), _LEAST_WIDTH), _MOST_WIDTH / columns))
+    return width, min(width / min(shapes), 1.5 * wanted_height)
 
 
 def _broken(caption: str, characters: int) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omnisource.pictures import contact_sheet, draw_confusion
+from omnisource.pictures import contact_picture, contact_sheet, draw_class_histogram, draw_confusion
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -113,6 +113,20 @@ def test_long_captions_are_broken_and_stay_above_their_picture(tmp_path: Path) -
     assert (image < 60).all(axis=-1).any()  # there is black text
 
 
+def test_dollar_signs_in_captions_are_dollar_signs(tmp_path: Path) -> None:
+    path = contact_sheet([plain((0, 0, 0), 8, 8)] * 2, ["a$b", r"$\frac$"], tmp_path / "sheet.svg", columns=2)
+    assert "<!-- a$b -->" in svg_texts(path) and r"<!-- $\frac$ -->" in svg_texts(path)
+
+
+def test_contact_picture_is_what_the_sheet_shows(tmp_path: Path) -> None:
+    pictures = [plain((0, 60 * index, 250), 64, 64) for index in range(3)]
+    arguments = (pictures, ["a", "b", "c"])
+    sheet = pixels(contact_sheet(*arguments, tmp_path / "sheet.png", columns=2, correct=[True, False, True]))
+    picture = contact_picture(*arguments, columns=2, correct=[True, False, True])
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, sheet)
+
+
 def test_sheet_takes_pictures_of_different_sizes(tmp_path: Path) -> None:
     shapes = [(24, 32), (320, 240), (1080, 1920), (10, 10)]
     pictures = [plain((0, 60 * index, 250), *shape) for index, shape in enumerate(shapes)]
@@ -133,3 +147,40 @@ def test_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     for wrong in (picture.astype(np.float32), picture[..., :2], picture[:0]):
         with pytest.raises(ValueError, match="uint8, got"):
             contact_sheet([wrong], ["a"], tmp_path / "sheet.png", columns=2)
+
+
+def test_contact_sheet_has_a_title_and_black_captions_beside_wrong_ones(tmp_path: Path) -> None:
+    pictures = [plain((90, 90, 90), 40, 40)] * 2
+    settings = {"columns": 2, "correct": [None, False], "title": "two samples", "height_inches": 3.0}
+    vectors = contact_sheet(pictures, ["fine", "wrong"], tmp_path / "a.svg", **settings)
+    assert "<!-- two samples -->" in svg_texts(vectors)
+    large = pixels(contact_sheet(pictures, ["fine", "wrong"], tmp_path / "a.png", **settings))
+    small = pixels(contact_sheet(pictures, ["fine", "wrong"], tmp_path / "b.png", columns=2))
+    assert large.shape[0] > 1.8 * small.shape[0]
+    captions = [part[: part.shape[0] // 5] for part in np.array_split(large, 2, axis=1)]
+    is_red = [bool((excess(part, 0, over=2)).any()) for part in captions]
+    assert is_red == [False, True]
+
+
+def test_class_histogram_has_names_and_counts_of_every_split(tmp_path: Path) -> None:
+    counts = {"train": [7, 0, 12], "validation": [3, 4, 2]}
+    path = draw_class_histogram(counts, ["kick", "$hug$", "shake hands"], tmp_path / "classes.svg")
+    texts = svg_texts(path)
+    for text in ("kick", "$hug$", "shake hands", "train: 19 items", "0 to 12 a class, median 7", "validation: 9 items"):
+        assert f"<!-- {text} -->" in texts
+    for count in (7, 0, 12, 3, 4, 2):
+        assert f"<!-- {count} -->" in texts
+    assert texts.count("<!-- kick -->") == 1, "the splits share the names"
+
+
+def test_class_histogram_of_many_classes_names_the_largest_and_the_smallest(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).permutation(400).tolist()
+    path = draw_class_histogram({"train": counts}, [f"class {count}" for count in counts], tmp_path / "classes.svg")
+    texts = svg_texts(path)
+    places = [texts.index(f"class {count} ") for count in (399, 388, 11, 0)]
+    assert places == sorted(places) and "class 200" not in texts
+
+
+def test_class_histogram_of_one_empty_class_is_drawn(tmp_path: Path) -> None:
+    image = pixels(draw_class_histogram({"train": [0]}, ["nothing"], tmp_path / "classes.png"))
+    assert image.shape[0] > 100 and (image != 255).any()

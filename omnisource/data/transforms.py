@@ -1,4 +1,4 @@
-"""Resizing, cropping and flipping of uint8 frames."""
+"""Resizing, cropping, flipping and augmenting of uint8 frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from omnisource.data.augment import ColorJitter, RandAugment, RandomErasing, augment
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,15 @@ class TrainingView:
 
     flip_probability: float = 0.5
     """Probability of a horizontal flip, one draw a clip."""
+
+    rand_augment: RandAugment | None = None
+    """RandAugment, after the flip: num_operations, magnitude, magnitude_std, probability. None: none."""
+
+    color_jitter: ColorJitter | None = None
+    """Colour jitter, after RandAugment: brightness, contrast, saturation, hue, probability. None: none."""
+
+    random_erasing: RandomErasing | None = None
+    """Random erasing, last: probability, min_area, max_area, min_aspect, max_aspect, fill. None: none."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ WEIGHT_SCALE = 2048
 
 
 def training_view(frames: np.ndarray, view: TrainingView, rng: np.random.Generator) -> Tensor:
-    """Returns one random view of a clip: [3, T, S, S] uint8, the same crop and flip for all its frames.
+    """Returns one random view of a clip: [3, T, S, S] uint8, with the same draws for all its frames.
 
     The published order "short side to 256, then crop, then resize" is one antialiased resampling here, straight from
     the pixels of the source.
@@ -67,7 +78,7 @@ def training_view(frames: np.ndarray, view: TrainingView, rng: np.random.Generat
     Args:
         frames: [T, H, W, 3] uint8.
         view: What to draw; S is its crop size.
-        rng: Draws the crop, then the flip.
+        rng: Draws the crop, then the flip, then what the augmentations that are set need.
     """
     _, frame_height, frame_width, _ = frames.shape
     top, left, height, width = random_resized_crop_box(frame_height, frame_width, view, rng)
@@ -79,7 +90,8 @@ def training_view(frames: np.ndarray, view: TrainingView, rng: np.random.Generat
     pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
     if is_flipped:
         pixels = pixels.flip(-1)
-    return pixels.transpose(0, 1).contiguous()  # [T, 3, S, S] -> [3, T, S, S]
+    clip = pixels.transpose(0, 1).contiguous()  # [T, 3, S, S] -> [3, T, S, S]
+    return augment(clip, view.rand_augment, view.color_jitter, view.random_erasing, rng)
 
 
 def random_resized_crop_box(
@@ -127,7 +139,7 @@ def evaluation_views(frames: np.ndarray, views: EvaluationViews) -> Tensor:
     result = torch.empty((len(corners), num_clips, 3, clip_length, size, size), dtype=torch.uint8)
     for clip_number, clip in enumerate(clips):
         for frame_number, frame in enumerate(clip):
-            pixels = torch.from_numpy(resize(frame)).permute(2, 0, 1)  # [h, w, 3] -> [3, h, w]
+            pixels = torch.from_numpy(resize(frame))
             for crop_number, (crop_top, crop_left) in enumerate(corners):
                 y, x = crop_top - top, crop_left - left
                 result[crop_number, clip_number, :, frame_number] = pixels[:, y : y + size, x : x + size]
@@ -173,35 +185,57 @@ class _Resize:
         upper, lower, lower_weights = _neighbours(source[0], target[0], rows)
         self._source_rows, places = np.unique(np.concatenate([upper, lower]), return_inverse=True)
         self._upper, self._lower = np.split(places, 2)  # among the source rows that are read at all
-        self._lower_weights = lower_weights[:, None]
-        left, right, right_weights = _neighbours(source[1], target[1], columns)
-        # Rows are handled as flat runs of bytes, the three channels of a pixel beside one another.
-        channels = np.arange(3)
-        self._left, self._right = ((side[:, None] * 3 + channels).ravel() for side in (left, right))
-        self._right_weights = np.repeat(right_weights, 3)
+        self._lower_weights = lower_weights[:, None, None]
+        self._upper_weights = WEIGHT_SCALE - self._lower_weights
+        self._left, self._right, right_weights = _neighbours(source[1], target[1], columns)
+        self._right_sixteenths, self._right_rest = (
+            part.astype(np.int16)[:, None, None] for part in np.divmod(right_weights, 16)
+        )
+        # Room for what comes between, because asking for new memory takes longer than the sums.
+        num_rows, height, width = len(self._source_rows), len(upper), len(self._left)
+        self._source = np.empty((num_rows, source[1], 3), np.uint8)
+        self._source_columns = np.empty((source[1], 3, num_rows), np.uint8)
+        self._picked = np.empty((width, 3, num_rows), np.uint8)
+        self._wide, self._change, self._product = np.empty((3, width, 3, num_rows), np.int16)
+        self._wide_rows = np.empty((num_rows, 3, width), np.int16)
+        self._picked_rows = np.empty((height, 3, width), np.int16)
+        self._sum, self._part = np.empty((2, height, 3, width), np.int32)
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """Returns the chosen rows and columns of the resized frame: [h, w, 3] uint8."""
+        """Returns the chosen rows and columns of the resized frame: [3, h, w] uint8."""
         if self._is_identity:
-            return frame[self._rows, self._columns]
-        rows = frame.reshape(len(frame), -1)[self._source_rows]
-        # In place, and 8 bits wide for as long as possible: this runs for every frame of every evaluation.
-        wide = rows.take(self._left, axis=1).astype(np.int32)
-        change = rows.take(self._right, axis=1).astype(np.int32)
-        change -= wide
-        change *= self._right_weights
-        wide *= WEIGHT_SCALE
-        wide += change
-        wide >>= 4
-        upper, lower = wide.take(self._upper, axis=0), wide.take(self._lower, axis=0)
-        upper *= WEIGHT_SCALE - self._lower_weights
-        lower *= self._lower_weights
-        upper >>= 16
-        lower >>= 16
-        upper += lower
-        upper += 2
-        upper >>= 2
-        return upper.astype(np.uint8).reshape(len(upper), -1, 3)
+            return np.ascontiguousarray(frame[self._rows, self._columns].transpose(2, 0, 1))
+        # This runs for every frame of every evaluation: columns lie as runs of bytes when columns are picked, rows when
+        # rows are, and numbers have 16 bits for as long as they fit.
+        frame.take(self._source_rows, axis=0, out=self._source, mode="clip")
+        np.copyto(self._source_columns, self._source.transpose(1, 2, 0))  # [H', W, 3] -> [W, 3, H']
+        self._resize_columns()
+        np.copyto(self._wide_rows, self._wide.transpose(2, 1, 0))  # [w, 3, H'] -> [H', 3, w]
+        self._scaled_rows(self._upper, self._upper_weights, self._sum)
+        self._scaled_rows(self._lower, self._lower_weights, self._part)
+        self._sum += self._part
+        self._sum += 2
+        self._sum >>= 2
+        return self._sum.astype(np.uint8).transpose(1, 0, 2)  # [h, 3, w] -> [3, h, w]
+
+    def _resize_columns(self) -> None:
+        """Computes (left * (WEIGHT_SCALE - weight) + right * weight) >> 4, of which no part exceeds 16 bits."""
+        self._source_columns.take(self._left, axis=0, out=self._picked, mode="clip")
+        np.copyto(self._wide, self._picked)
+        self._source_columns.take(self._right, axis=0, out=self._picked, mode="clip")
+        np.subtract(self._picked, self._wide, out=self._change)
+        self._wide *= np.int16(WEIGHT_SCALE >> 4)
+        self._wide += np.multiply(self._change, self._right_sixteenths, out=self._product)
+        self._change *= self._right_rest
+        self._change >>= 4
+        self._wide += self._change
+
+    def _scaled_rows(self, rows: np.ndarray, weights: np.ndarray, result: np.ndarray) -> None:
+        """Computes (row * weight) >> 16."""
+        self._wide_rows.take(rows, axis=0, out=self._picked_rows, mode="clip")
+        np.copyto(result, self._picked_rows)
+        result *= weights
+        result >>= 16
 
 
 def _neighbours(source: int, target: int, wanted: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

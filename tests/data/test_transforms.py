@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from omnisource.data.augment import ColorJitter, RandAugment, RandomErasing, augment
 from omnisource.data.transforms import (
     EvaluationViews,
     TrainingView,
@@ -119,6 +120,20 @@ class TestTrainingView:
     def test_enlarges_frames_that_are_smaller_than_the_crop(self):
         result = training_view(random_frames(2, 9, 5), TrainingView(crop_size=40), np.random.default_rng(0))
         assert result.shape == (3, 2, 40, 40)
+
+    def test_augmentations_draw_after_the_crop_and_the_flip_and_nothing_where_they_are_unset(self):
+        frames = random_frames(2, 70, 90)
+        for seed in range(8):
+            rng, expected = np.random.default_rng(seed), np.random.default_rng(seed)
+            plain = training_view(frames, TrainingView(crop_size=32), rng)
+            random_resized_crop_box(70, 90, TrainingView(crop_size=32), expected)
+            expected.random()  # the flip
+            assert rng.bit_generator.state == expected.bit_generator.state
+            settings = (RandAugment(4), ColorJitter(hue=0.1), RandomErasing(1.0, fill="noise"))
+            view = TrainingView(32, 0.08, 1.0, 3 / 4, 4 / 3, 0.5, *settings)
+            ours = training_view(frames, view, np.random.default_rng(seed))
+            assert torch.equal(ours, augment(plain, *settings, expected))
+            assert not torch.equal(ours, plain)
 
     def test_does_not_change_or_keep_the_frames(self):
         frames = random_frames(2, 24, 24)
