@@ -67,7 +67,9 @@ def main() -> None:
     labels = np.random.default_rng(0).zipf(1.3, 1_000_000).clip(max=400) - 1
     table = class_table(labels, 0.5)
     drawn = milliseconds(lambda number: drawn_at(0, "source", table, number * 977_777_777_777, BATCH), repeats)
-    print(f"\nclasses drawn by count^0.5 over 1,000,000 items: {drawn:.3f} ms a batch, {table.items.nbytes:,} B of table")
+    print(
+        f"\nclasses drawn by count^0.5 over 1,000,000 items: {drawn:.3f} ms a batch, {table.items.nbytes:,} B of table"
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omnisource.data.annotations import Split
+    from omnisource.data.augment import ColorJitter, RandAugment, RandomErasing
     from omnisource.data.frames import ClipSampling
+    from omnisource.data.mixing import Mixing
+    from omnisource.data.shards import TarShards
     from omnisource.data.source import Source
     from omnisource.data.transforms import EvaluationViews, TrainingView
     from omnisource.errors import UnreadableMedia, UserError
@@ -27,15 +30,20 @@ __all__ = [
     "Checkpoints",
     "Clip",
     "ClipSampling",
+    "ColorJitter",
     "EvaluationViews",
     "LabelSpace",
+    "Mixing",
     "Model",
     "Optimizer",
+    "RandAugment",
+    "RandomErasing",
     "Recipe",
     "Recognizer",
     "Schedule",
     "Source",
     "Split",
+    "TarShards",
     "TrainingView",
     "UnreadableMedia",
     "UserError",
@@ -49,15 +57,20 @@ _HOMES = {
     "Checkpoints": "omnisource.recipe",
     "Clip": "omnisource.types",
     "ClipSampling": "omnisource.data.frames",
+    "ColorJitter": "omnisource.data.augment",
     "EvaluationViews": "omnisource.data.transforms",
     "LabelSpace": "omnisource.models.recognizer",
+    "Mixing": "omnisource.data.mixing",
     "Model": "omnisource.models.recognizer",
     "Optimizer": "omnisource.training.optimizer",
+    "RandAugment": "omnisource.data.augment",
+    "RandomErasing": "omnisource.data.augment",
     "Recipe": "omnisource.recipe",
     "Recognizer": "omnisource.models.recognizer",
     "Schedule": "omnisource.training.optimizer",
     "Source": "omnisource.data.source",
     "Split": "omnisource.data.annotations",
+    "TarShards": "omnisource.data.shards",
     "TrainingView": "omnisource.data.transforms",
     "UnreadableMedia": "omnisource.errors",
     "UserError": "omnisource.errors",

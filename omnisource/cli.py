@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,7 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_show(commands)
     _add_check(commands)
+    _add_prepare(commands)
     _add_lists(commands)
+    _add_checkpoint(commands)
+    _add_runs(commands)
+    _add_watch(commands)
     _add_demo(commands)
     return parser
 
@@ -165,13 +170,83 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     check = commands.add_parser("check", help="read every list and every file of a recipe, and list all that is wrong")
     check.add_argument("config", metavar="CONFIG", help="Python file that builds `recipe`")
     _add_overrides(check)
+    check.add_argument(
+        "--report", type=Path, metavar="DIR", help="where the report goes (work_dirs/NAME OF THE CONFIG/check)"
+    )
+    check.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="first draw training samples of each source, augmented, into DIR"
+    )
     check.set_defaults(command=_check)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from omnisource.commands import run_check
 
-    return run_check(arguments.config, arguments.overrides)
+    return run_check(arguments.config, arguments.overrides, arguments.report, arguments.pictures)
+
+
+def _add_checkpoint(commands: argparse._SubParsersAction) -> None:
+    checkpoint = commands.add_parser("checkpoint", help="look into a checkpoint, or take its weights out")
+    actions = checkpoint.add_subparsers(title="actions", metavar="ACTION", required=True)
+    show = actions.add_parser("show", help="verify a checkpoint and print what it holds")
+    show.add_argument("file", metavar="FILE", type=Path, help="checkpoint of a run")
+    show.add_argument("--json", action="store_true", help="print everything but the tensors as JSON")
+    show.set_defaults(command=_checkpoint_show)
+    export = actions.add_parser("export", help="write the weights alone")
+    export.add_argument("file", metavar="FILE", type=Path, help="checkpoint of a run")
+    export.add_argument(
+        "out", metavar="OUT", type=Path, help="OUT.safetensors with our names, or OUT.pth in the published format"
+    )
+    export.add_argument("--ema", action="store_true", help="take the moving average of the weights")
+    export.set_defaults(command=_checkpoint_export)
+
+
+def _checkpoint_show(arguments: argparse.Namespace) -> int:
+    from omnisource.commands import run_checkpoint_show
+
+    return run_checkpoint_show(arguments.file, as_json=arguments.json)
+
+
+def _checkpoint_export(arguments: argparse.Namespace) -> int:
+    from omnisource.commands import run_checkpoint_export
+
+    return run_checkpoint_export(arguments.file, arguments.out, average=arguments.ema)
+
+
+def _add_prepare(commands: argparse._SubParsersAction) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="re-encode videos and shrink images, so that training reads them quickly",
+        epilog="The same command again goes on where it was ended. The originals are never touched.",
+    )
+    prepare.add_argument("source", metavar="SOURCE", help="folder, list (`path label`), or CONFIG:NAME of a source")
+    prepare.add_argument("out", metavar="OUT", type=Path, help="new folder for the prepared files and their lists")
+    _add_overrides(prepare)
+    prepare.add_argument(
+        "--short-side", type=_even, default=256, metavar="256|320", help="short side in pixels (%(default)s)"
+    )
+    prepare.add_argument(
+        "--keyframe-interval", type=_positive, default=4, metavar="N", help="frames to the next keyframe (%(default)s)"
+    )
+    prepare.add_argument("--workers", type=_positive, metavar="N", help="processes (one for each core)")
+    prepare.add_argument("--folder", type=Path, help="where the paths of a list start (the folder of the list)")
+    prepare.add_argument("--shard-size", type=_bytes, metavar="SIZE", help="pack tar shards of about this size, as 1GB")
+    prepare.set_defaults(command=_prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from omnisource.commands import run_prepare
+
+    return run_prepare(
+        arguments.source,
+        arguments.out,
+        arguments.overrides,
+        arguments.short_side,
+        arguments.keyframe_interval,
+        arguments.workers,
+        arguments.folder,
+        arguments.shard_size,
+    )
 
 
 def _add_lists(commands: argparse._SubParsersAction) -> None:
@@ -221,6 +296,34 @@ def _lists_folders(arguments: argparse.Namespace) -> int:
     )
 
 
+def _add_runs(commands: argparse._SubParsersAction) -> None:
+    runs = commands.add_parser("runs", help="list runs with their state, step, best score and age")
+    runs.add_argument(
+        "folder", metavar="DIR", nargs="?", type=Path, default=Path("work_dirs"), help="where they are (%(default)s)"
+    )
+    runs.add_argument("--json", action="store_true", help="print one JSON line a run")
+    runs.set_defaults(command=_runs)
+
+
+def _runs(arguments: argparse.Namespace) -> int:
+    from omnisource.run_table import print_runs
+
+    return print_runs(arguments.folder, is_json=arguments.json)
+
+
+def _add_watch(commands: argparse._SubParsersAction) -> None:
+    watch = commands.add_parser("watch", help="follow a run from another terminal, until it ends")
+    watch.add_argument("run", metavar="RUN", type=Path, help="work dir of the run")
+    watch.add_argument("--once", action="store_true", help="show how it stands, and leave")
+    watch.set_defaults(command=_watch)
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from omnisource.watch import watch
+
+    return watch(arguments.run, is_once=arguments.once)
+
+
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo = commands.add_parser("demo", help="make small media, train on them jointly, test, and predict (CPU, minutes)")
     demo.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="where it goes (%(default)s)")
@@ -243,6 +346,20 @@ def _positive(text: str) -> int:
 
 def _non_negative(text: str) -> int:
     return _whole_number(text, least=0)
+
+
+def _even(text: str) -> int:
+    number = _whole_number(text, least=2)
+    if number % 2:
+        raise argparse.ArgumentTypeError(f"{text}: wants an even number, since videos store colour for 2 x 2 pixels")
+    return number
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,5})(MB|GB)", text.upper())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text}: wants a number of MB or GB, such as 1GB")
+    return int(found[1]) * (10**6 if found[2] == "MB" else 10**9)
 
 
 def _whole_number(text: str, least: int) -> int:

@@ -47,6 +47,10 @@ def run_training(
                 command = f"the command that started the {count} processes, and --resume auto"
             print(f"stopped and saved: {stop.checkpoint}\ncontinue with: {command}")
         return 128 + stop.signal_number
+    except Exception as error:
+        if distributed.is_own_failure(error):
+            raise
+        return 1  # another process failed before, and shows why
     finally:
         distributed.stop()
     return 0
@@ -71,6 +75,10 @@ def run_test(
     folder = work_dir or Path(checkpoint).parent / "test"
     try:
         test(recipe, checkpoint, folder, dump, config_path, show_dir, show_interval)
+    except Exception as error:
+        if distributed.is_own_failure(error):
+            raise
+        return 1  # another process failed before, and shows why
     finally:
         distributed.stop()
     return 0
@@ -121,16 +129,115 @@ def run_show(config_path: str, overrides: Sequence[str], only_keys: bool) -> int
     return 0
 
 
-def run_check(config_path: str, overrides: Sequence[str]) -> int:
-    """Checks all lists and files of a recipe; returns 0 if nothing is wrong, else 2."""
-    from omnisource.check import check
+def run_checkpoint_show(checkpoint: Path, *, as_json: bool) -> int:
+    """Prints what a checkpoint holds; returns 0.
 
-    problems = check(load_recipe(config_path, overrides), config_path)
-    for problem in problems:
-        print(problem)
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    print(count if problems else "nothing is wrong")
-    return 2 if problems else 0
+    Raises:
+        UserError: If it is missing, damaged, or of another format.
+    """
+    from omnisource.checkpoints import describe_checkpoint, print_checkpoint
+
+    if as_json:
+        print(json.dumps(describe_checkpoint(checkpoint), indent=2, ensure_ascii=False))
+    else:
+        print_checkpoint(checkpoint)
+    return 0
+
+
+def run_checkpoint_export(checkpoint: Path, target: Path, *, average: bool) -> int:
+    """Writes the weights of a checkpoint alone; returns 0.
+
+    Raises:
+        UserError: If it cannot be read, or the target cannot be written.
+    """
+    from omnisource.checkpoints import export_checkpoint
+
+    export_checkpoint(checkpoint, target, average=average)
+    print(f"written: {target}")
+    return 0
+
+
+def run_check(
+    config_path: str, overrides: Sequence[str], report: Path | None = None, pictures: Path | None = None
+) -> int:
+    """Checks all lists and files of a recipe; returns 0 if nothing is wrong, 2 if something is, 128 + n after signal n.
+
+    Args:
+        config_path: The config.
+        overrides: Changes of it.
+        report: Folder of the report; None: `check` in the folder of the config's runs.
+        pictures: Gets a sheet of training samples of each source, before the files are read. None: none are drawn.
+    """
+    from omnisource.check import CheckInterrupted, check
+
+    recipe = load_recipe(config_path, overrides)
+    folder = report or default_work_dir(config_path) / "check"
+    is_drawn = pictures is None or _draw_batches(recipe, config_path, pictures)
+    try:
+        found = check(recipe, config_path, folder, overrides)
+    except CheckInterrupted as stop:
+        again = shlex.join([config_path, *overrides, "--report", str(folder)])
+        print(f"stopped; what was read is kept in {folder}\ncontinue with: omnisource check {again}")
+        return 128 + stop.signal_number
+    return 2 if found.errors or not is_drawn else 0
+
+
+def _draw_batches(recipe: Recipe, config_path: str, folder: Path) -> bool:
+    """Draws training samples of each source and returns whether it could; the check says more of what is wrong."""
+    from omnisource.batch_pictures import draw_batches
+
+    try:
+        for path in draw_batches(recipe, config_path, folder):
+            print(f"training samples: {path}")
+    except UserError as error:
+        print(f"error: no pictures: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def run_prepare(
+    source: str,
+    out: Path,
+    overrides: Sequence[str],
+    short_side: int,
+    keyframe_interval: int,
+    num_workers: int | None,
+    folder: Path | None,
+    shard_bytes: int | None,
+) -> int:
+    """Prepares a folder, a list or a source of a config; returns 0, or 2 if some files could not be prepared.
+
+    Args:
+        source: A folder, a list, or CONFIG:NAME.
+        out: Where the prepared files go.
+        overrides: Changes of the config.
+        short_side: Short side in pixels.
+        keyframe_interval: Frames from one keyframe of a video to the next.
+        num_workers: Processes; None: one for each core that this process may use.
+        folder: Where the paths of a list start; None: the folder of the list.
+        shard_bytes: Bytes of a tar shard; None: no shards.
+    """
+    from omnisource.prepare import Settings, prepare, usable_cores
+    from omnisource.preparing.plans import plan_folder, plan_list, plan_source
+
+    config, colon, name = source.rpartition(":")
+    is_config = bool(colon) and config.endswith(".py")
+    if overrides and not is_config:
+        raise UserError(f"{overrides[0]}: only a source of a config, CONFIG:NAME, has keys that can be overridden")
+    if folder is not None and not Path(source).is_file():
+        raise UserError(f"--folder {folder}: is for lists; {source} is none")
+    if is_config:
+        plan = plan_source(load_recipe(config, overrides), name, config)
+    elif Path(source).is_dir():
+        plan = plan_folder(source)
+    elif source.endswith(".py"):
+        raise UserError(f"{source}: name a source of this config, as {source}:NAME")
+    else:
+        plan = plan_list(source, None if folder is None else str(folder))
+    settings = Settings(short_side, keyframe_interval)
+    preparation = prepare(plan, out, settings, num_workers or usable_cores(), shard_bytes)
+    print(preparation)
+    return 2 if preparation.failures else 0
 
 
 def run_lists_kinetics(csv: Path, videos: Path, out: Path, classes: Path | None, *, overwrite: bool) -> int:

@@ -164,15 +164,15 @@ def type_faults(config: Any, prefix: str = "") -> list[str]:
     faults: list[str] = []
     for field in dataclasses.fields(config):
         key, value = f"{prefix}{field.name}", getattr(config, field.name)
-        option = next(option for option in union_members(hints[field.name]) if option is not type(None))
+        option = _option_of(hints[field.name], value)
         try:
             if is_mapping(option) and isinstance(value, Mapping):
                 kind = typing.get_args(option)[1]
                 for name, group in value.items():
-                    faults += _group_faults(group, kind, f"{key}.{name}")
+                    faults += _group_faults(group, kind, f"{key}.{name}", kind)
             elif isinstance(option, type) and dataclasses.is_dataclass(option):
-                if value is not None or option is hints[field.name]:
-                    faults += _group_faults(value, option, key)
+                if value is not None or type(None) not in union_members(hints[field.name]):
+                    faults += _group_faults(value, option, key, hints[field.name])
             else:
                 _built(hints[field.name], to_plain(value), key)
         except _Fault as fault:
@@ -180,9 +180,16 @@ def type_faults(config: Any, prefix: str = "") -> list[str]:
     return faults
 
 
-def _group_faults(value: Any, expected: type, key: str) -> list[str]:
+def _option_of(hint: Any, value: Any) -> Any:
+    """Returns the type that a hint allows and a value is of; the first one where it is of none."""
+    options = [option for option in union_members(hint) if option is not type(None)]
+    return next((option for option in options if type(value) is option), options[0])
+
+
+def _group_faults(value: Any, expected: type, key: str, hint: Any) -> list[str]:
     if not isinstance(value, expected):
-        return [f"{key} = {value!r:.80}: wants {wanted(expected)}"]
+        kinds = [wanted(option) for option in union_members(hint) if option is not type(None)]
+        return [f"{key} = {value!r:.80}: wants {' or '.join(kinds)}"]
     return type_faults(value, f"{key}.")
 
 
@@ -212,7 +219,8 @@ def _built(hint: Any, plain: Any, key: str) -> Any:
     options = union_members(hint)
     if plain is None and type(None) in options:
         return None
-    option: Any = next(option for option in options if option is not type(None))
+    options = [option for option in options if option is not type(None)]
+    option: Any = max(options, key=lambda option: len(set(field_names(option)).intersection(_names(plain))))
     origin, arguments = typing.get_origin(option), typing.get_args(option)
     if isinstance(option, type) and dataclasses.is_dataclass(option):
         return _built_group(option, plain, key)
@@ -265,6 +273,17 @@ def _built_group(expected: type, plain: Any, key: str) -> Any:
         return expected(**values)
     except ValueError as error:  # the config's own checks
         raise _Fault(str(error)) from None
+
+
+def _names(plain: Any) -> list[Any]:
+    return list(plain) if isinstance(plain, Mapping) else []
+
+
+def field_names(kind: Any) -> list[str]:
+    """Returns the names of the fields of a dataclass; none where the type is no dataclass."""
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return []
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def union_members(hint: Any) -> list[Any]:

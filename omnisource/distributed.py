@@ -16,11 +16,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from omnisource.errors import UserError
+from omnisource.failure_watch import FailureWatch, watch_run
 
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)
 """Longest wait for another process in a collective; validation of one process may be that far behind."""
+
+
+_watches: list[FailureWatch] = []  # of the process group, if it was joined
 
 
 def choose_device() -> torch.device:
@@ -51,12 +55,21 @@ def start(device: torch.device) -> None:
     if missing:
         raise UserError(f"WORLD_SIZE is set but {', '.join(missing)} is not; start many processes with torchrun.")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    _watches.append(watch_run())
 
 
 def stop() -> None:
     """Leaves the process group."""
+    while _watches:
+        _watches.pop().stop()
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def is_own_failure(error: BaseException) -> bool:
+    """Returns whether an error of this process is to be shown: not if it only follows from another process's."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return all(watch.is_first(reason) for watch in _watches)
 
 
 def rank() -> int:
@@ -100,10 +113,26 @@ def average(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def gather_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Returns the tensor that each process gave, in the order of their ranks; all must have the same shape."""
+    if not dist.is_initialized():
+        return [tensor]
+    tensors = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(tensors, tensor)
+    return tensors
+
+
+def add_up(values: torch.Tensor) -> torch.Tensor:
+    """Returns the sum of a tensor over the processes; what was given is written over."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
 def in_parallel(module: nn.Module) -> nn.Module:
     """Returns a module whose gradients are averaged over the processes; the module itself where there is one process.
 
-    Its buffers stay each process's own: running statistics are made alike when they are needed (`broadcast_buffers`).
+    Its buffers are left alone: `RunningStatistics` keeps running statistics alike.
     """
     if world_size() == 1:
         return module
@@ -112,13 +141,6 @@ def in_parallel(module: nn.Module) -> nn.Module:
     options: dict[str, Any] = {}
     options["forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"] = False
     return DistributedDataParallel(module, **options)
-
-
-def broadcast_buffers(module: nn.Module) -> None:
-    """Gives the buffers of a module (running statistics) the values that process 0 has."""
-    if dist.is_initialized():
-        for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)
 
 
 def from_first(function: Callable[[], T]) -> T:

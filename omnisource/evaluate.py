@@ -61,6 +61,7 @@ def evaluate(
     unreadable: UnreadableLog,
     class_names: Sequence[str] | None = None,
     on_item: Callable[[], None] = lambda: None,
+    on_scores: Callable[[Sequence[tuple[int, Clip]], Tensor], None] = lambda group, scores: None,
 ) -> Evaluation:
     """Returns the evaluation of one split; every process evaluates its share and gets the whole.
 
@@ -74,6 +75,7 @@ def evaluate(
         unreadable: Takes note of files that cannot be read; those that are permitted have no scores.
         class_names: Names of the classes, for the metrics. None: their indices.
         on_item: Called after each item of this process.
+        on_scores: Called with (index, clip) of some items of this process and their scores, [N, classes] float32.
 
     Raises:
         UserError: If more files are unreadable than the recipe permits.
@@ -91,6 +93,7 @@ def evaluate(
         for group in _groups(clips, recipe.views_at_a_time, unreadable, on_item):
             rows.append(_scores([clip for _, clip in group], recognizer, recipe, source.label_space))
             known += [(index, clip.key, clip.label) for index, clip in group]
+            on_scores(group, rows[-1])
     except UserError as error:
         failure = error
     finally:
@@ -145,9 +148,9 @@ def _scores(clips: Sequence[Clip], recognizer: Recognizer, recipe: Recipe, head:
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
     """Returns the context in which the forward pass has the recipe's precision."""
-    if precision == "float32":
+    if precision in ("float32", "float64"):
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def write_result(evaluation: Evaluation, path: Path) -> None:

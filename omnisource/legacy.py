@@ -25,6 +25,7 @@ RENAMED_KEYS = {
     "optim_wrapper.clip_grad": "optimizer.max_gradient_norm",
     "optim_wrapper.accumulative_counts": "accumulation",
     "optim_wrapper.type": "precision",
+    "sync_bn": "sync_batch_norm",
     "auto_scale_lr.base_batch_size": "optimizer.base_batch_size",
     "auto_scale_lr.enable": "the flag --auto-scale-lr",
     "param_scheduler": "schedule",

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from omnisource.config import is_mapping, leaves, union_members
+from omnisource.config import field_names, is_mapping, leaves, union_members
 from omnisource.errors import UserError
 
 T = TypeVar("T")
@@ -39,12 +39,30 @@ def apply_overrides(config: T, overrides: Sequence[str]) -> T:
             faults.append(f"{fault}{_elsewhere(config, key)}")
         except _Fault as fault:
             faults.append(str(fault))
+    keys = [override.partition("=")[0] for override in overrides]
+    if not faults:
+        faults = [f"{key}: does not go together with a later one of {', '.join(keys)}" for key in _lost(changed, keys)]
     if faults:
         raise UserError("\n".join(faults))
     try:
         return _checked(changed)
     except ValueError as error:
         raise UserError(f"the overrides make a config that is wrong: {error}") from None
+
+
+def _lost(config: Any, keys: Sequence[str]) -> list[str]:
+    """Returns the keys that a config lacks: a later override has put a group of another kind into the place."""
+    lost = []
+    for key in keys:
+        node = config
+        for name in key.split("."):
+            if node is None:
+                break  # taken out by a later override, which says so
+            if dataclasses.is_dataclass(node) and name not in field_names(type(node)):
+                lost.append(key)
+                break
+            node = node[name] if isinstance(node, Mapping) else getattr(node, name)
+    return lost
 
 
 class _Fault(Exception):
@@ -64,9 +82,7 @@ def _replaced(node: Any, path: list[str], text: str, key: str) -> Any:
         if name not in names:
             raise _unknown(key, here, path, names)
         hint = typing.get_type_hints(type(node))[name]
-        current = getattr(node, name)
-        if current is None:
-            current = _default_group(hint)
+        current = _group_of_key(hint, getattr(node, name), rest[0] if rest else "")
         changed = copy.copy(node)
         value = _replaced(current, rest, text, key) if rest else _parsed(text, hint, key, current)
         object.__setattr__(changed, name, value)  # frozen for everyone else: this one is not yet anybody's
@@ -90,15 +106,22 @@ def _checked(node: Any) -> Any:
     return node
 
 
-def _default_group(hint: Any) -> Any:
-    """Returns the group that an optional field of groups may hold, or None where it has no defaults or is a value."""
-    for option in union_members(hint):
-        if isinstance(option, type) and dataclasses.is_dataclass(option):
-            try:
-                return option()
-            except TypeError:  # it has keys without defaults
-                return None
-    return None
+def _group_of_key(hint: Any, current: Any, key: str) -> Any:
+    """Returns the value of a field, of which `key` is to be set.
+
+    Where the field holds no group, or may hold groups of several kinds and only another has the key, it is a group of
+    that kind with its defaults; None where these have no defaults, or the field holds no groups.
+    """
+    kinds = [option for option in union_members(hint) if field_names(option)]
+    with_key = [kind for kind in kinds if key in field_names(kind)]
+    if current is not None and (type(current) in with_key or not with_key):
+        return current
+    for kind in with_key or kinds:
+        try:
+            return kind()
+        except TypeError:  # it has keys without defaults
+            return current
+    return current
 
 
 def _unknown(key: str, here: str, path: list[str], names: list[str]) -> _UnknownKey:

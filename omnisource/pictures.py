@@ -255,9 +255,15 @@ def _cell(strips: Sequence[np.ndarray], columns: int, wanted_height: float) -> t
 
 
 def _broken(caption: str, characters: int) -> str:
-    lines = [textwrap.wrap(line, characters, break_long_words=True) or [""] for line in caption.splitlines()]
+    lines = [textwrap.wrap(line, characters, break_long_words=True) or [""] for line in _drawable(caption).splitlines()]
     return "\n".join(line for wrapped in lines for line in wrapped)
 
 
 def _shortened(name: str, characters: int) -> str:
+    name = _drawable(name)
     return name if len(name) <= characters else name[: characters - 1] + "…"
+
+
+def _drawable(text: str) -> str:
+    """Returns text that fonts have glyphs for: in names of files, bytes that are no text are shown escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()

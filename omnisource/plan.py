@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from omnisource.data.annotations import Items, Split, read_items
+from omnisource.data.annotations import Items, TarShards, read_items
+from omnisource.data.file_parts import is_url
+from omnisource.data.shards import shard_places
 from omnisource.data.source import SplitName, class_names_of, split_of
 from omnisource.data.stream import first_position
-from omnisource.errors import UserError
+from omnisource.errors import UserError, shortened
 from omnisource.recipe import Recipe
 
 
@@ -75,6 +77,11 @@ def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str
                 continue
             # Without test items of its own, a source is tested on those of validation: that is the key to change.
             key = f"sources.{name}.{'validation' if split == source.validation else split_name}"
+            if isinstance(split, TarShards):
+                # Servers are asked when the shards are read.
+                local = [place for place in shard_places(root, split) if not is_url(place)]
+                wanted |= {place: ("shard", f"{key}.urls") for place in local}
+                continue
             wanted.setdefault(os.path.join(root, split.folder) if split.folder else root, ("folder", f"{key}.folder"))
             if split.format != "folders":
                 wanted.setdefault(os.path.join(root, split.list), ("list", f"{key}.list"))
@@ -85,7 +92,7 @@ def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str
     if missing:
         raise UserError(
             f"{config_path or 'the recipe'}: the data is not here. Missing:\n"
-            + "\n".join(missing)
+            + shortened(missing)
             + "\nHow to lay out and list the data: docs/data.md. Another place: sources.NAME.root=FOLDER."
         )
 
@@ -105,7 +112,7 @@ def read_split(
         UserError: Everything that is wrong with the list, at once.
     """
     source = recipe.sources[source_name]
-    split: Split | None = split_of(source, split_name)
+    split = split_of(source, split_name)
     if split is None:
         return None
     num_classes = recipe.label_spaces[source.label_space].num_classes
@@ -138,6 +145,11 @@ class Plan:
     microbatches: int
     epoch_steps: int
     total_steps: int
+
+    def ends_epoch(self, step: int, interval_epochs: int) -> bool:
+        """Returns whether `step` steps end an epoch after which something is done every `interval_epochs`, or all."""
+        epoch, rest = divmod(step, self.epoch_steps)
+        return rest == 0 and interval_epochs > 0 and (step == self.total_steps or epoch % interval_epochs == 0)
 
     def samples_before(self, step: int) -> dict[str, int]:
         """Returns how many samples of each source the run has seen when it has done `step` steps."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from torch import Tensor
 
@@ -71,15 +73,27 @@ def load(path: str | Path) -> Loaded:
     Raises:
         UserError: If the file is missing, truncated, of another format, or names something that could run code.
     """
+    path = Path(path)
     content = read_weights_file(path)
-    return _load_own(Path(path)) if content.get("format") == FORMAT else _load_published(Path(path), content)
+    if content.get("format") == FORMAT:
+        checkpoint = read_checkpoint(path)
+        return _load_own(path, checkpoint.recipe, checkpoint.class_names, checkpoint.state["model"])
+    if path.suffix == ".safetensors" and "recipe" in (metadata := _metadata(path)):
+        return _load_own(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
+    return _load_published(path, content)
 
 
-def _load_own(path: Path) -> Loaded:
-    checkpoint = read_checkpoint(path)
-    recipe = config.from_plain(Recipe, checkpoint.recipe, str(path))
+def _metadata(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def _load_own(
+    path: Path, plain_recipe: Mapping[str, Any], class_names: Mapping[str, Sequence[str]], state: Mapping[str, Tensor]
+) -> Loaded:
+    recipe = config.from_plain(Recipe, plain_recipe, str(path))
     recognizer = Recognizer(recipe.model, recipe.label_spaces)
-    load_into(recognizer, checkpoint.state["model"], origin=str(path), strict=True)
+    load_into(recognizer, state, origin=str(path), strict=True)
     views: dict[Media, ViewsOfMedia] = {}
     # The main source first: its views are the ones that count where sources of one media differ.
     for name in sorted(recipe.sources, key=lambda name: name != recipe.main_source):
@@ -90,7 +104,7 @@ def _load_own(path: Path) -> Loaded:
         elif source.label_space not in known.heads:
             heads = (*known.heads, source.label_space)
             views[source.media] = ViewsOfMedia(heads, known.views, known.sampling)
-    names = {space: tuple(of_space) for space, of_space in checkpoint.class_names.items()}
+    names = {space: tuple(of_space) for space, of_space in class_names.items()}
     return Loaded(recognizer.eval(), names, views, recipe.views_at_a_time)
 
 

@@ -8,7 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
 PLAIN_INTERVAL_SECONDS = 15.0
@@ -69,3 +79,40 @@ def counted_progress(description: str) -> Iterator[Callable[[int, int], None]]:
             shown = max(shown, done)
 
         yield update
+
+
+@contextlib.contextmanager
+def file_progress(description: str, num_files: int, num_bytes: int) -> Iterator[Callable[[int, bool], None]]:
+    """Yields a function to be called for every file done, with its bytes and whether it failed.
+
+    The time left follows from the bytes: files of one data set can differ a thousandfold.
+    """
+    console = Console(file=sys.stderr)
+    started = last_line = time.monotonic()
+    done = done_bytes = failed = 0
+
+    def counts() -> str:
+        return f"{done}/{num_files} files" + (f", {failed} failed" if failed else "")
+
+    with contextlib.ExitStack() as stack:
+        bar = None
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}: {task.fields[counts]}"), BarColumn(), DownloadColumn())
+            rate = (TransferSpeedColumn(), TimeRemainingColumn())
+            bar = stack.enter_context(Progress(*columns, *rate, console=console, speed_estimate_period=300))
+            bar.add_task(description, total=num_bytes, counts=counts())
+
+        def advance(size: int, has_failed: bool) -> None:
+            nonlocal done, done_bytes, failed, last_line
+            done, done_bytes, failed = done + 1, done_bytes + size, failed + has_failed
+            now = time.monotonic()
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=done_bytes, counts=counts())
+            elif done == num_files or now - last_line >= PLAIN_INTERVAL_SECONDS:
+                last_line = now
+                rate = done_bytes / max(now - started, 1e-9)
+                left = (num_bytes - done_bytes) / max(rate, 1e-9)
+                speed = f"{rate / 1e6:.2f} MB/s, {left:.0f} s left"
+                print(f"{description}: {counts()}, {speed}", file=sys.stderr, flush=True)
+
+        yield advance

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from omnisource.config import type_faults
-from omnisource.data.annotations import Split
-from omnisource.data.source import Source
+from omnisource.data.annotations import Split, TarShards
+from omnisource.data.augment import augmentation_faults
+from omnisource.data.mixing import Mixing
+from omnisource.data.shards import shard_faults
+from omnisource.data.source import Source, mixing_faults
 from omnisource.errors import UserError
 from omnisource.models.recognizer import LabelSpace, Model, check_label_space_name
 from omnisource.training.optimizer import Optimizer, Schedule
@@ -36,6 +39,9 @@ class Checkpoints:
 
     interval_steps: int = 0
     """Steps from one checkpoint to the next, besides those at epochs. 0: none."""
+
+    interval_minutes: float = 0.0
+    """Minutes from one checkpoint to the next, besides the others. 0: none."""
 
     keep_last: int = 3
     """Newest checkpoints that are kept; the best one is kept besides."""
@@ -69,8 +75,13 @@ class Recipe:
     accumulation: int = 1
     """Microbatches whose gradients are averaged in one step of one process."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass: float32, or bfloat16 autocast. Weights stay float32."""
+    sync_batch_norm: bool = False
+    """Whether BatchNorm's batch statistics are those of all processes together, a microbatch of each at a time, for
+    images, videos and heads."""
+
+    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    """Arithmetic of the forward pass: float32, or autocast to bfloat16 or float16, the latter with a scaled loss and on
+    a GPU only. Weights stay float32. float64: weights too, for checking; slow."""
 
     validation: Validation = field(default_factory=Validation)
     """When the run is validated."""
@@ -89,6 +100,12 @@ class Recipe:
 
     item_timeout_seconds: float = 600.0
     """Wall time that one item may take, waiting for disk and network with it; generous, for machines that are busy."""
+
+    ema_decay: float | None = None
+    """Share of the moving average of the weights that a step keeps; it is evaluated beside them. None: no average."""
+
+    max_skipped_steps: int = 0
+    """Steps whose loss or gradient is not finite that may be left out; each is named and its batch kept."""
 
     max_unreadable: int = 0
     """Files that may be unreadable; each is named, and in training replaced by the next item of its list."""
@@ -113,6 +130,14 @@ class Recipe:
         heads = [name for name, space in self.label_spaces.items() if space.head == kind]
         return heads[0] if len(heads) == 1 else None
 
+    def mixings(self) -> dict[str, Mixing]:
+        """Returns how the sources mix their samples, by source, for those that do."""
+        return {name: source.mixing for name, source in self.sources.items() if source.mixing is not None}
+
+    def class_counts(self) -> dict[str, int]:
+        """Returns the number of classes of each label space whose number is known."""
+        return {name: count for name, space in self.label_spaces.items() if (count := space.num_classes) is not None}
+
     def permitted_unreadable(self, num_items: int) -> int:
         """Returns how many of `num_items` items may be unreadable."""
         return max(self.max_unreadable, int(self.max_unreadable_share * num_items))
@@ -123,6 +148,7 @@ class Recipe:
             faults = [*_name_faults(self), *_number_faults(self)]
             for name, source in self.sources.items():
                 faults += [*_source_faults(self, name, source), *_view_faults(name, source)]
+                faults += mixing_faults(name, self.sources)
         if faults:
             raise ValueError("; ".join(faults))
 
@@ -166,6 +192,8 @@ def _number_faults(recipe: Recipe) -> list[str]:
         "views_at_a_time": (recipe.views_at_a_time, 1),
         "num_workers": (recipe.num_workers, 0),
         "max_unreadable": (recipe.max_unreadable, 0),
+        "max_skipped_steps": (recipe.max_skipped_steps, 0),
+        "checkpoints.interval_minutes": (recipe.checkpoints.interval_minutes, 0),
         "log_interval_steps": (recipe.log_interval_steps, 1),
         "seed": (recipe.seed, 0),
         "validation.interval_epochs": (recipe.validation.interval_epochs, 0),
@@ -191,6 +219,8 @@ def _number_faults(recipe: Recipe) -> list[str]:
     faults += [f"{key}={value}: must be above 0" for key, value in positive.items() if value <= 0]
     if recipe.model.width > WIDEST:
         faults.append(f"model.width={recipe.model.width}: must be at most {WIDEST}")
+    if recipe.ema_decay is not None and not 0 <= recipe.ema_decay < 1:
+        faults.append(f"ema_decay={recipe.ema_decay}: must be in [0, 1)")
     if not 0 <= recipe.max_unreadable_share <= 1:
         faults.append(f"max_unreadable_share={recipe.max_unreadable_share}: must be in [0, 1]")
     if not all(0 <= beta < 1 for beta in recipe.optimizer.betas):
@@ -213,7 +243,7 @@ def _source_faults(recipe: Recipe, name: str, source: Source) -> list[str]:
     if source.loss_weight < 0:
         faults.append(f"{key}.loss_weight={source.loss_weight}: must be at least 0")
     for split_name in ("train", "validation", "test"):
-        split: Split | None = getattr(source, split_name)
+        split: Split | TarShards | None = getattr(source, split_name)
         if split is not None:
             faults += _split_faults(f"{key}.{split_name}", split, source.media)
     return faults
@@ -239,7 +269,9 @@ def _pace_faults(recipe: Recipe, key: str, source: Source) -> list[str]:
     return faults
 
 
-def _split_faults(key: str, split: Split, media: Media) -> list[str]:
+def _split_faults(key: str, split: Split | TarShards, media: Media) -> list[str]:
+    if isinstance(split, TarShards):
+        return [f"{key}.{fault}" for fault in shard_faults(split)]
     faults = []
     if split.format != "folders" and not split.list:
         faults.append(f"{key}.list: is empty, and format={split.format} needs a list (or format=folders none)")
@@ -281,4 +313,5 @@ def _view_faults(name: str, source: Source) -> list[str]:
         )
     if not 0 <= view.flip_probability <= 1:
         faults.append(f"{key}.training_view.flip_probability={view.flip_probability}: must be in [0, 1]")
-    return faults
+    augmentations = view.rand_augment, view.color_jitter, view.random_erasing
+    return faults + augmentation_faults(f"{key}.training_view", *augmentations)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.metadata
+import platform
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
 
 from omnisource import config, distributed
 from omnisource.data.annotations import Items
@@ -36,8 +37,8 @@ from omnisource.training.state import TrainState
 RESAMPLING = "training: antialiased bilinear, crop before resize; evaluation: bilinear without antialiasing"
 """How frames are resized; another way makes other pixels of the same files, so checkpoints remember it."""
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that end a run after the step that is under way, saved."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals that end a run after the step that is under way, saved. SLURM warns with the last, when told to."""
 
 MAY_DIFFER = (
     "accumulation",  # what counts is its product with the number of processes, which is compared by itself
@@ -47,6 +48,7 @@ MAY_DIFFER = (
     "log_interval_steps",
     "views_at_a_time",
     "max_unreadable",
+    "max_skipped_steps",
     "checkpoints.",
     "validation.",
     "model.weights",
@@ -56,7 +58,7 @@ MAY_DIFFER = (
 EVALUATION_KEYS = re.compile(r"sources\.[^.]+\.(validation|test|validation_views|test_views)\b")
 """Keys that say what is validated and tested, and how; a resumed run may change them too."""
 
-PATH_KEYS = (".root", ".folder", ".list", ".classes")
+PATH_KEYS = (".root", ".folder", ".list", ".urls", ".classes")
 """Ends of keys that say where data lies; a resumed run may change them as long as the lists are the same."""
 
 
@@ -181,10 +183,47 @@ def run_facts(numbers: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
     return {
         "versions": versions,
         "threads": torch.get_num_threads(),
+        "processor": processor_name(),
         "resampling": RESAMPLING,
         "microbatches": numbers.microbatches,
         "digests": {name: of_source.digest() for name, of_source in items.items()},
     }
+
+
+def processor_name() -> str:
+    """Returns the kind of the GPU or, without one, of the processor: sums come out differently on others."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def with_same_microbatches(
+    recipe: Recipe, checkpoint: Checkpoint, path: Path, num_processes: int
+) -> tuple[Recipe, list[str]]:
+    """Returns the recipe with the accumulation that keeps the microbatches a step of an interrupted run.
+
+    What it changed is said in a line.
+
+    Raises:
+        UserError: If the number of processes does not divide them.
+    """
+    microbatches = checkpoint.facts["microbatches"]
+    accumulation, rest = divmod(microbatches, num_processes)
+    if rest or not accumulation:
+        counts = [str(count) for count in range(1, microbatches + 1) if microbatches % count == 0]
+        raise UserError(
+            f"{path}: the run has {microbatches} microbatches a step (processes x accumulation), which {num_processes} "
+            f"processes cannot share out evenly. Start it with {' or '.join(counts)} processes."
+        )
+    if accumulation == recipe.accumulation:
+        return recipe, []
+    kept = f"the run goes on with {microbatches} microbatches a step"
+    note = f"accumulation={accumulation}, not {recipe.accumulation}: {kept}"
+    return replace(recipe, accumulation=accumulation), [note]
 
 
 def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Mapping[str, Any]) -> None:
@@ -202,9 +241,6 @@ def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Ma
         theirs = checkpoint.facts["digests"].get(name)
         if theirs is not None and theirs != digest:
             differing.append(f"  the training list of source {name} has other items, labels or another order")
-    if checkpoint.facts["microbatches"] != facts["microbatches"]:
-        theirs, ours = checkpoint.facts["microbatches"], facts["microbatches"]
-        differing.append(f"  processes x accumulation: {theirs} in the checkpoint, {ours} now")
     if differing:
         raise UserError(
             f"{path} is of another run:\n{shortened(differing)}\nGive the recipe of the checkpoint, or start a new run "
@@ -213,42 +249,27 @@ def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Ma
 
 
 def resume_notes(checkpoint: Checkpoint | None) -> list[str]:
-    """Returns what a user should know about continuing here: versions, resampling and threads that are others now."""
+    """Returns what a user should know about continuing here: versions, threads, processes that are others now."""
     if checkpoint is None:
         return []
     now = {name: importlib.metadata.version(name) for name in checkpoint.facts["versions"]}
     changed = [f"{name} {old} -> {now[name]}" for name, old in checkpoint.facts["versions"].items() if old != now[name]]
     if checkpoint.facts["resampling"] != RESAMPLING:
         changed.append(f"resampling {checkpoint.facts['resampling']!r} -> {RESAMPLING!r}")
-    if checkpoint.facts["threads"] != torch.get_num_threads():
-        changed.append(f"threads {checkpoint.facts['threads']} -> {torch.get_num_threads()}")
-    return [f"bit-for-bit equality with the interrupted run is not promised: {', '.join(changed)}"] if changed else []
-
-
-@contextlib.contextmanager
-def saved_if_failing(state: TrainState, save: Callable[[bool], Path], work_dir: Path) -> Iterator[None]:
-    """Saves the run if what is done within, which leaves the weights alone, fails: hours may lie since the last save.
-
-    The process that fails saves by itself; under torchrun the others are about to be ended.
-    """
-    unreadable = dict(state.unreadable)
-    try:
-        yield
-    except StopAsked:
-        raise
-    except Exception as error:
-        state.unreadable = unreadable  # a file that stopped the run has not been permitted
-        path = checkpoint_path(work_dir, state.step)
-        if state.step == 0:
-            raise
-        try:
-            if not path.exists():
-                save(True)
-        except UserError as not_saved:
-            raise UserError(f"{error}\n{not_saved}") from error
-        if isinstance(error, UserError):
-            raise UserError(f"{error}\nThe run is saved: {path}. Continue it with --resume auto.") from error
-        raise
+    for name, now_here in (("threads", torch.get_num_threads()), ("processor", processor_name())):
+        before = checkpoint.facts.get(name, now_here)  # version 0.1.0 did not note the processor
+        if before != now_here:
+            changed.append(f"{name} {before} -> {now_here}")
+    before, processes = checkpoint.facts["microbatches"] // checkpoint.recipe["accumulation"], distributed.world_size()
+    if before != processes:
+        changed.append(f"processes {before} -> {processes}")
+    notes = [f"bit-for-bit equality with the interrupted run is not promised: {', '.join(changed)}"] if changed else []
+    if before != processes and checkpoint.recipe.get("sync_batch_norm"):
+        notes.append(
+            f"sync_batch_norm=True: BatchNorm's batches were those of {before} processes together and are now those of "
+            f"{processes}, so the run goes on as another one; start {before} processes to continue the same"
+        )
+    return notes
 
 
 @contextlib.contextmanager
@@ -267,8 +288,8 @@ def full_disk_named(work_dir: Path) -> Iterator[None]:
         ) from error
 
 
-def agree(model: nn.Module, unreadable: UnreadableLog, step: int) -> list[Replacement]:
-    """Gives all processes the running statistics of the first one, and the unreadable files that any has met.
+def agree(unreadable: UnreadableLog, step: int) -> list[Replacement]:
+    """Gives all processes the unreadable files that any has met.
 
     Returns:
         The replacements that all processes have made in the first `step` steps and not told of before.
@@ -276,7 +297,6 @@ def agree(model: nn.Module, unreadable: UnreadableLog, step: int) -> list[Replac
     Raises:
         UserError: If these are, together, more than the recipe permits.
     """
-    distributed.broadcast_buffers(model)
     parts = distributed.gather((unreadable.reasons, unreadable.untold))
     known = [reasons for reasons, _ in parts]
     for reasons in known:

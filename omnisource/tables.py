@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -11,14 +12,14 @@ PLAIN_WIDTH = 160
 """Width of a table that is not shown in a terminal, in characters."""
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table: the first column to the left, the others to the right."""
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], file: TextIO | None = None) -> None:
+    """Prints a table: the first column to the left, the others to the right; to `file` or to standard output."""
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(header):
         table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False)
+    console = Console(file=file, highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     console.print(table, markup=False)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.amp.grad_scaler import GradScaler
 
-from omnisource import config, distributed
+from omnisource import distributed
 from omnisource.data.annotations import Items
 from omnisource.data.loader import Loader
 from omnisource.data.stream import Stream
 from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError, shortened
-from omnisource.evaluate import autocast, evaluate
+from omnisource.evaluate import evaluate
+from omnisource.examples import Example, Examples, draw_examples
+from omnisource.models.batch_norm import synchronize_batch_norm
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights import load_initial_weights
 from omnisource.plan import (
@@ -34,35 +33,28 @@ from omnisource.plan import (
     resolve_classes,
     with_scaled_learning_rate,
 )
-from omnisource.randomness import make_deterministic, seed_initialization, seed_microbatch
+from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe import Recipe
 from omnisource.resume import (
-    STOP_SIGNALS,
     Interrupted,
     StopAsked,
-    agree,
     check_same_run,
     find_checkpoint,
     full_disk_named,
     prepare_work_dir,
     resume_notes,
     run_facts,
-    saved_if_failing,
     set_aside_later_files,
     stop_signals,
+    with_same_microbatches,
 )
-from omnisource.training.checkpoint import (
-    Checkpoint,
-    best_path,
-    checkpoint_path,
-    copy_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-)
-from omnisource.training.optimizer import build_optimizer, learning_rate
-from omnisource.training.report import UNREADABLE, NullReport, Report, StepRecord, draw_curves, open_report
+from omnisource.saving import Saver
+from omnisource.step import Stepper
+from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint
+from omnisource.training.ema import Ema
+from omnisource.training.optimizer import build_optimizer
+from omnisource.training.report import UNREADABLE, NullReport, Report, draw_curves, open_report
 from omnisource.training.state import TrainState
-from omnisource.types import Batch
 
 
 def train(
@@ -91,13 +83,16 @@ def train(
         make_deterministic()
     else:
         torch.backends.cudnn.benchmark = True  # every step has the same shapes: looking for the best kernel pays
-    _refuse_wrong_gradients(recipe, device)
-    if auto_scale_lr:
-        recipe = with_scaled_learning_rate(recipe, distributed.world_size())
+    _refuse_precision(recipe, device)
 
     # 2. Where we continue.
     checkpoint_file, faults = distributed.from_first(lambda: find_checkpoint(work_dir, resume))
     checkpoint = read_checkpoint(checkpoint_file) if checkpoint_file else None
+    if checkpoint and checkpoint_file:
+        recipe, note = with_same_microbatches(recipe, checkpoint, checkpoint_file, distributed.world_size())
+        faults = [*faults, *note]
+    if auto_scale_lr:
+        recipe = with_scaled_learning_rate(recipe, distributed.world_size())
 
     # 3. What we train on.
     require_data(recipe, ("train", "validation") if recipe.validation.interval_epochs else ("train",), config_name)
@@ -116,9 +111,10 @@ def train(
     if recipe.model.weights and not checkpoint:
         heads = recipe.only_head("image"), recipe.only_head("video")
         initial = load_initial_weights(recognizer, recipe.model.weights, *heads).describe(limit=1000)
-    recognizer.to(device)
-    state = TrainState(recognizer, build_optimizer(recipe.optimizer, recognizer))
-    state.samples_seen = dict.fromkeys(recipe.sources, 0)
+    if recipe.sync_batch_norm:
+        synchronize_batch_norm(recognizer)
+    recognizer.to(device, torch.float64 if recipe.precision == "float64" else torch.float32)
+    state = new_state(recipe, recognizer, device)
     if checkpoint:
         state.load_state_dict(checkpoint.state)
     notes = [*faults, *resume_notes(checkpoint)]
@@ -138,15 +134,21 @@ def train(
         resumed_step = state.step if resume else None
         report = stack.enter_context(
             open_report(
-                work_dir, distributed.rank(), resumed_step=resumed_step, interval_steps=recipe.log_interval_steps
+                work_dir,
+                distributed.rank(),
+                total_steps=numbers.total_steps,
+                resumed_step=resumed_step,
+                interval_steps=recipe.log_interval_steps,
+                num_workers=recipe.num_workers,
             )
         )
+        report.best(state.best_score, state.best_step)
         beginning = f"continuing from {checkpoint_file}" if checkpoint_file else "new run"
         words = (initial, f"{beginning}, seed {recipe.seed}", describe_plan(recipe, numbers, train_items), *notes)
         for text in filter(None, words):
             report.message(text)
 
-        # 6. Where samples come from.
+        # 6. Where samples come from, and where the state goes.
         num_items = sum(len(of_source) for of_source in (*train_items.values(), *validation_items.values()))
         permitted = recipe.permitted_unreadable(num_items)
         unreadable = UnreadableLog(permitted, state.unreadable, report.message, state.replacements)
@@ -158,6 +160,7 @@ def train(
                 item_processor_seconds=recipe.item_processor_seconds,
             )
         )
+        report.watch_memory_of(lambda: workers.process_ids)
         streams = [
             Stream(name, source, train_items[name], numbers.batch_sizes[name], recipe.seed)
             for name, source in recipe.sources.items()
@@ -166,126 +169,71 @@ def train(
         loader = Loader(streams, workers, numbers.microbatches, mine, unreadable)
         loader.seek(state.step)
         stop = stack.enter_context(stop_signals())
-
-        def agree_and_tell() -> None:
-            report.replacements(agree(recognizer, unreadable, state.step))
-
-        def save(is_alone: bool = False) -> Path:
-            path = checkpoint_path(work_dir, state.step)
-            if is_alone:
-                report.replacements(unreadable.settle(unreadable.untold, state.step))
-            else:
-                agree_and_tell()
-            if is_first or is_alone:
-                names = {space: list(of_space) for space, of_space in class_names.items()}
-                content = Checkpoint(config.to_plain(recipe), names, facts, state.state_dict())
-                save_checkpoint(content, path, recipe.checkpoints.keep_last)
-            return path
+        stepper = Stepper(recipe, numbers, state, model, mine, device, stop, work_dir)
+        saver = Saver(recipe, numbers, class_names, facts, state, work_dir, unreadable, report)
+        stack.callback(saver.wait)
 
         # 7. The loop.
         is_trained = False
         while state.step < numbers.total_steps or awaits_validation():
-            stop_signal = 0
+            stop_signal, is_saving_due = 0, False
             is_made_up = awaits_validation()  # the run was stopped between the last step of an epoch and its validation
             if not is_made_up:
                 is_trained = True
-                started = time.perf_counter()
-                with saved_if_failing(state, save, work_dir):
+                with saver.saved_if_failing():
+                    saver.raise_failure()
+                    started = time.perf_counter()
                     microbatches = next(loader)
-                data_seconds = time.perf_counter() - started
-                record, stop_signal = _train_step(recipe, numbers, model, state, microbatches, mine, device, stop)
+                    data_seconds = time.perf_counter() - started
+                    result = stepper.step(microbatches, asks_saving=saver.is_due_by_clock())
                 step_seconds = time.perf_counter() - started
-                report.step(dataclasses.replace(record, step_seconds=step_seconds, data_seconds=data_seconds))
+                report.step(dataclasses.replace(result.record, step_seconds=step_seconds, data_seconds=data_seconds))
+                if result.skipped:
+                    report.message(result.skipped)
+                stop_signal, is_saving_due = result.stop_signal, result.is_saving_asked or saver.is_due()
 
             is_best = False
-            is_saving_due = _is_saving_due(recipe, numbers, state.step)
             if awaits_validation() and not stop_signal:
                 if is_saving_due:
-                    save()  # a validation is long, and the process may be killed in it
+                    saver.save()  # a validation is long, and the process may be killed in it
                 try:
-                    with saved_if_failing(state, save, work_dir):
-                        agree_and_tell()
+                    with saver.saved_if_failing():
+                        saver.agree()
                         is_best = _validate(
-                            recipe, recognizer, state, numbers, validation_items, workers, unreadable, report, stop
+                            recipe,
+                            recognizer,
+                            state,
+                            numbers,
+                            validation_items,
+                            class_names,
+                            workers,
+                            unreadable,
+                            report,
+                            stop,
                         )
                 except StopAsked:
                     stop_signal = stop[0]
             if stop_signal or is_best or is_made_up or is_saving_due:
-                saved = save()
-                if is_best and is_first:
-                    copy_checkpoint(saved, best_path(work_dir))
+                saved = saver.save(is_best=is_best)
                 if stop_signal and (state.step < numbers.total_steps or awaits_validation()):
+                    saver.wait()
+                    report.stopped(stop_signal, saved)
                     raise Interrupted(stop_signal, saved)
+        saver.wait()
         report.message(_ending(state, work_dir))
         if is_first and is_trained:
             report.message(f"curves: {draw_curves(work_dir)}")
     return state
 
 
-def _train_step(
-    recipe: Recipe,
-    numbers: Plan,
-    model: nn.Module,
-    state: TrainState,
-    microbatches: Sequence[Sequence[Batch]],
-    mine: Sequence[int],
-    device: torch.device,
-    stop: Sequence[int],
-) -> tuple[StepRecord, int]:
-    """Does one step: forward and backward over this process's microbatches, one change of the weights.
-
-    Returns:
-        What was done, and the signal that asked any of the processes to stop, or 0: all of them stop at one step.
-    """
-    rate = learning_rate(recipe.optimizer, recipe.schedule, state.step, numbers.epoch_steps, recipe.num_epochs)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    model.train()
-    state.optimizer.zero_grad(set_to_none=True)
-    losses = torch.zeros(len(recipe.sources), dtype=torch.float64, device=device)
-    for number, (place, batches) in enumerate(zip(mine, microbatches, strict=True)):
-        is_last = number == len(microbatches) - 1
-        seed_microbatch(recipe.seed, state.step, place)
-        with _gradient_sync(model, is_last):
-            with autocast(device, recipe.precision):
-                by_source: dict[str, Tensor] = model([_on_device(batch, device) for batch in batches])
-            total = sum((recipe.sources[name].loss_weight * loss for name, loss in by_source.items()), torch.zeros(()))
-            (total / len(microbatches)).backward()
-        losses += torch.stack([loss.detach().double() for loss in by_source.values()]) / len(microbatches)
-        _require_finite(by_source, batches, state.step)
-    gradient_norm = nn.utils.clip_grad_norm_(
-        state.model.parameters(), recipe.optimizer.max_gradient_norm or math.inf, error_if_nonfinite=False
-    )
-    if not torch.isfinite(gradient_norm):
-        raise UserError(
-            f"step {state.step}: the gradient is not finite, so the weights would be lost. Lower "
-            f"optimizer.learning_rate (now {recipe.optimizer.learning_rate:g}) or continue from an earlier checkpoint."
-        )
-    state.optimizer.step()
-
-    # The signals travel with the losses: a collective of their own would cost every step a wait.
-    asked = torch.tensor([float(number in stop) for number in STOP_SIGNALS], dtype=torch.float64)
-    averages = distributed.average(torch.cat([losses, asked.to(device)])).tolist()
-    by_name = dict(zip(recipe.sources, averages, strict=False))
-    stop_signal = max((n for n, share in zip(STOP_SIGNALS, averages[len(by_name) :], strict=True) if share), default=0)
-    seen_before, seen = numbers.samples_before(state.step), numbers.samples_before(state.step + 1)
-    samples = {name: seen[name] - seen_before[name] for name in seen}
-    for name, count in samples.items():
-        state.samples_seen[name] += count
-    state.step += 1
-    record = StepRecord(
-        step=state.step,
-        epoch=(state.step - 1) // numbers.epoch_steps + 1,
-        losses=by_name,
-        total_loss=sum(recipe.sources[name].loss_weight * loss for name, loss in by_name.items()),
-        learning_rate=rate,
-        gradient_norm=float(gradient_norm),
-        step_seconds=0.0,  # the loop, which also waits for the data, knows
-        data_seconds=0.0,
-        samples=samples,
-        total_steps=numbers.total_steps,
-    )
-    return record, stop_signal
+def new_state(recipe: Recipe, recognizer: Recognizer, device: torch.device) -> TrainState:
+    """Returns the state of a run before its first step, around a recognizer that is on `device`."""
+    state = TrainState(recognizer, build_optimizer(recipe.optimizer, recognizer))
+    state.samples_seen = dict.fromkeys(recipe.sources, 0)
+    state.scaler = GradScaler(device.type, enabled=recipe.precision == "float16")
+    if recipe.ema_decay is not None:
+        state.ema = Ema(recipe.ema_decay, recognizer)
+    return state
 
 
 def _validate(
@@ -294,6 +242,7 @@ def _validate(
     state: TrainState,
     numbers: Plan,
     validation_items: Mapping[str, Items],
+    class_names: Mapping[str, Sequence[str]],
     workers: WorkerPool,
     unreadable: UnreadableLog,
     report: Report | NullReport,
@@ -304,71 +253,70 @@ def _validate(
     Raises:
         StopAsked: If a signal came before the end, and there is one process: several could not agree at once.
     """
-
-    def look_for_signal() -> None:
-        if stop and distributed.world_size() == 1:
-            raise StopAsked
-
-    evaluations = {
-        name: evaluate(recognizer, recipe, name, "validation", items, workers, unreadable, on_item=look_for_signal)
-        for name, items in validation_items.items()
-    }
+    found: dict[str, dict[str, float]] = {}
+    shown: dict[str, list[Example]] = {}
+    for name, items in validation_items.items():
+        examples = Examples(len(items))
+        share = len(range(distributed.rank(), len(items), distributed.world_size()))
+        advance = report.validating(name, share if state.ema is None else 2 * share)
+        run = functools.partial(
+            evaluate,
+            recognizer,
+            recipe,
+            name,
+            "validation",
+            items,
+            workers,
+            unreadable,
+            on_item=functools.partial(_after_item, stop, advance),
+            on_scores=examples.add,
+        )
+        found[name] = run().metrics.as_dict()
+        if state.ema is not None:
+            with state.ema.applied(recognizer):
+                averaged = run().metrics.as_dict()
+            found[name] |= {f"ema_{figure}": value for figure, value in averaged.items() if figure != "count"}
+        shown[name] = examples.gather()
     state.validated_step = state.step
-    epoch = state.step // numbers.epoch_steps
-    for name, evaluation in evaluations.items():
-        report.validation(state.step, epoch, name, evaluation.metrics.as_dict())
-    main = evaluations.get(recipe.main_source)
-    if main is None or (state.best_score is not None and main.metrics.top1 <= state.best_score):
+    for name, metrics in found.items():
+        report.validation(state.step, state.step // numbers.epoch_steps, name, metrics)
+        if shown[name]:
+            names = class_names[recipe.sources[name].label_space]
+            report.picture(state.step, f"examples/{name}", functools.partial(draw_examples, shown[name], names))
+    if recipe.main_source not in found:
         return False
-    state.best_score, state.best_step = main.metrics.top1, state.step
+    # Who keeps an average uses it in the end, so it chooses the best.
+    score = found[recipe.main_source]["top1" if state.ema is None else "ema_top1"]
+    if state.best_score is not None and score <= state.best_score:
+        return False
+    state.best_score, state.best_step = score, state.step
+    report.best(score, state.step)
     return True
+
+
+def _after_item(stop: Sequence[int], advance: Callable[[], None]) -> None:
+    """Counts an item of a validation, and raises StopAsked if a signal has come and there is one process."""
+    advance()
+    if stop and distributed.world_size() == 1:
+        raise StopAsked
 
 
 def _awaits_validation(recipe: Recipe, numbers: Plan, state: TrainState, has_items: bool) -> bool:
     """Returns whether the last step ended an epoch that is to be validated, and has not been."""
     is_missing = has_items and state.validated_step < state.step
-    return is_missing and _is_epoch_due(numbers, state.step, recipe.validation.interval_epochs)
+    return is_missing and numbers.ends_epoch(state.step, recipe.validation.interval_epochs)
 
 
-def _is_saving_due(recipe: Recipe, numbers: Plan, step: int) -> bool:
-    every = recipe.checkpoints.interval_steps
-    return (every > 0 and step % every == 0) or _is_epoch_due(numbers, step, recipe.checkpoints.interval_epochs)
-
-
-def _is_epoch_due(numbers: Plan, step: int, interval_epochs: int) -> bool:
-    """Returns whether a step ends an epoch after which something is done every `interval_epochs`, and at the end."""
-    epoch, rest = divmod(step, numbers.epoch_steps)
-    return rest == 0 and interval_epochs > 0 and (step == numbers.total_steps or epoch % interval_epochs == 0)
-
-
-def _refuse_wrong_gradients(recipe: Recipe, device: torch.device) -> None:
-    """Raises a UserError where torch 2.13 leaves gradients unwritten: two frames under a temporal kernel of three."""
+def _refuse_precision(recipe: Recipe, device: torch.device) -> None:
+    """Raises a UserError for arithmetic that the device has not, or in which torch 2.13 gets gradients wrong."""
+    if recipe.precision == "float16" and device.type == "cpu":
+        raise UserError("precision=float16 needs a GPU: on a CPU use precision=bfloat16 or float32.")
     two_frames = [n for n, s in recipe.sources.items() if s.media == "video" and s.sampling.clip_length == 2]
     if recipe.precision == "bfloat16" and device.type == "cpu" and two_frames:
         raise UserError(
             f"sources.{two_frames[0]}.sampling.clip_length=2 with precision=bfloat16: on a CPU torch's bfloat16 "
             "gradients of 3-D convolutions over two frames can be wrong. Use other clips or precision=float32."
         )
-
-
-def _on_device(batch: Batch, device: torch.device) -> Batch:
-    return batch.pin_memory().to(device) if device.type == "cuda" else batch
-
-
-def _gradient_sync(model: nn.Module, is_last_microbatch: bool) -> contextlib.AbstractContextManager[Any]:
-    if isinstance(model, DistributedDataParallel) and not is_last_microbatch:
-        return model.no_sync()
-    return contextlib.nullcontext()
-
-
-def _require_finite(losses: Mapping[str, Tensor], batches: Sequence[Batch], step: int) -> None:
-    for batch in batches:
-        if not torch.isfinite(losses[batch.source]):
-            raise UserError(
-                f"step {step}: the loss of source {batch.source} is not finite. Its samples:\n"
-                f"{shortened(list(batch.keys), 10)}\nLower optimizer.learning_rate, or continue from an earlier "
-                "checkpoint with --resume."
-            )
 
 
 def _ending(state: TrainState, work_dir: Path) -> str:

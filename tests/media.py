@@ -52,6 +52,16 @@ def read_numbers(frames: np.ndarray) -> list[int]:
     return [read_number(frame) for frame in frames]
 
 
+def scenery(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
+    """Returns a picture [height, width, 3] uint8 of soft blotches of all sizes, as photographs have them."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3))
+    for side in (2, 4, 8, 16, 32):
+        blotches = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+        picture += np.asarray(blotches.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64) / 5
+    return picture.astype(np.uint8)
+
+
 def moving_square(
     num_frames: int,
     height: int = 64,

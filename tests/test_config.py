@@ -297,3 +297,50 @@ def test_config_may_define_its_own_dataclass() -> None:
         "@dataclass(frozen=True)\nclass Mine:\n    x: int = 3\nrecipe = Mine().x\n"
     )
     assert load_config(written(Path(), text), int) == 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    name: str = ""
+    """The name."""
+
+    count: int = 1
+    """How many."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Either:
+    part: Part | Other
+    """A part of either kind."""
+
+    maybe: Part | Other | None = None
+    """A part of either kind, or none."""
+
+
+@pytest.mark.parametrize("either", [Either(Part(2)), Either(Other("x"), Part(3)), Either(Part(), Other(count=4))])
+def test_group_of_several_kinds_survives_json(either: Either) -> None:
+    assert config.type_faults(either) == []
+    assert from_plain(Either, json.loads(to_json(either)), "either.json") == either
+
+
+@pytest.mark.parametrize(
+    ("plain", "fault"),
+    [
+        ({"part": {"name": "x", "shares": 1}}, "unknown keys part.shares"),
+        ({"part": {"share": "x"}}, "part.share = 'x': wants a finite number"),
+        ({"part": {"name": 1}}, "part.name = 1: wants text"),
+        ({"part": None}, "part must be a group of keys"),
+        ({"part": {}, "maybe": {"share": True}}, "maybe.share = True: wants a finite number"),
+    ],
+)
+def test_group_that_is_of_no_kind_is_refused_by_the_kind_that_it_is_most_like(plain: Any, fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        from_plain(Either, plain, "either.json")
+
+
+def test_value_of_no_kind_of_group_names_all_kinds() -> None:
+    faults = config.type_faults(Either(part=3))  # pyright: ignore[reportArgumentType]
+    assert faults == ["part = 3: wants Part(...) or Other(...)"]
+    assert config.type_faults(Either(part=None)) == [  # pyright: ignore[reportArgumentType]
+        "part = None: wants Part(...) or Other(...)"
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from omnisource.config import describe_keys, leaves, load_config
-from omnisource.data.annotations import Split
+from omnisource.data.annotations import Split, TarShards
 from omnisource.errors import UserError
 from omnisource.overrides import apply_overrides
 from omnisource.recipe import Recipe
@@ -194,3 +194,34 @@ def test_tiny_overrides_fit_both_configs(published: Recipe) -> None:
     assert apply_overrides(published, tiny_overrides()).model.depth == 18
     own = apply_overrides(load_config(str(OWN_DATA_CONFIG), Recipe), own_data_overrides(num_workers=1))
     assert (own.num_workers, own.sources["images"].ends_with) == (1, "videos")
+
+
+FIELD = "sources.kinetics400.train.label_field=label"
+SHARDS = "sources.kinetics400.train.urls=train-{000000..000009}.tar"
+
+
+def test_key_of_another_kind_of_group_puts_that_kind_into_the_place(published: Recipe) -> None:
+    changed = apply_overrides(published, [SHARDS, "sources.kinetics400.train.label_suffix=json", FIELD])
+    shards = TarShards(("train-{000000..000009}.tar",), label_suffix="json", label_field="label")
+    assert changed.sources["kinetics400"].train == shards
+    back = apply_overrides(changed, ["sources.kinetics400.train.list=list.txt"])
+    assert back.sources["kinetics400"].train == Split(list="list.txt")
+    tested = apply_overrides(published, [SHARDS.replace("train.urls", "test.urls")])
+    assert tested.sources["kinetics400"].test == TarShards(shards.urls)
+
+
+@pytest.mark.parametrize("other", ["sources.kinetics400.train.list=list.txt", "sources.kinetics400.train.folder=x"])
+def test_keys_of_two_kinds_of_group_in_one_place_are_refused(published: Recipe, other: str) -> None:
+    for overrides in ([SHARDS, other], [other, SHARDS]):
+        lost = overrides[0].partition("=")[0]
+        assert refused(published, *overrides).startswith(f"{lost}: does not go together with a later one of ")
+
+
+def test_key_of_no_kind_of_group_is_unknown(published: Recipe) -> None:
+    assert "Did you mean sources.kinetics400.train.list?" in refused(published, "sources.kinetics400.train.lists=x")
+
+
+def test_group_that_a_later_override_takes_out_is_no_mistake(published: Recipe) -> None:
+    overrides = ["sources.kinetics400.test.list=x", "sources.kinetics400.test=none"]
+    assert "is a group, not a value" in refused(published, "sources.kinetics400.train=x")
+    assert apply_overrides(published, overrides).sources["kinetics400"].test is None

@@ -15,7 +15,7 @@ import yaml
 
 import omnisource
 
-COMMANDS = ["train", "test", "predict", "show", "check", "lists", "demo"]
+COMMANDS = ["train", "test", "predict", "show", "check", "lists", "runs", "watch", "demo"]
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -184,3 +184,10 @@ def test_class_histogram_of_many_classes_names_the_largest_and_the_smallest(tmp_
 def test_class_histogram_of_one_empty_class_is_drawn(tmp_path: Path) -> None:
     image = pixels(draw_class_histogram({"train": [0]}, ["nothing"], tmp_path / "classes.png"))
     assert image.shape[0] > 100 and (image != 255).any()
+
+
+def test_names_that_are_no_text_are_drawn_escaped(tmp_path: Path) -> None:
+    classes = draw_class_histogram({"train": [1, 2]}, ["caf\udce9", "b"], tmp_path / "classes.svg")
+    sheet = contact_sheet([plain((0, 0, 0), 8, 8)], ["caf\udce9"], tmp_path / "sheet.svg", columns=1)
+    for path in (classes, sheet):
+        assert r"<!-- caf\udce9 -->" in svg_texts(path)

@@ -114,7 +114,7 @@ def test_published_recipe_says_what_was_published() -> None:
         ({"num_epochs": "3"}, "num_epochs = '3': wants a whole number"),
         ({"num_epochs": None}, "num_epochs = None: wants a whole number"),
         ({"deterministic": 1}, "deterministic = 1: wants True or False"),
-        ({"precision": "float16"}, "precision = 'float16': wants one of float32, bfloat16"),
+        ({"precision": "float8"}, "precision = 'float8': wants one of float32, bfloat16, float16, float64"),
         ({"optimizer": {"learning_rate": 1}}, "optimizer = {'learning_rate': 1}: wants Optimizer(...)"),
         ({"model": Model}, "model = <class 'omnisource.models.recognizer.Model'>: wants Model(...)"),
         ({"sources": [VIDEOS]}, "sources must be a group of keys"),

@@ -1,8 +1,8 @@
 """Videos, images and folders of raw frames as uint8 RGB pixels.
 
-With its parts `video_index.py` and `images.py` the only user of PyAV and Pillow. What is returned for frame i of a
-video is the frame that decoding the whole file in order returns as the i-th, in every container and codec, and its
-length is the number of frames that such decoding returns.
+What is returned for frame i of a video is the frame that decoding the whole file in order (`sequential.py`) returns as
+the i-th, in every container and codec, and its length is the number of frames that such decoding returns. Where it is
+safe, only what is needed is decoded (`selective.py`).
 
 FFmpeg does not survive a fork: a process that has decoded must start others by forkserver or spawn.
 """
@@ -10,28 +10,36 @@ FFmpeg does not survive a fork: a process that has decoded must start others by 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from itertools import chain, pairwise
+from fractions import Fraction
+from itertools import chain
 from types import TracebackType
 from typing import cast
 
-import av
-import av.error
 import numpy as np
-from av.container import InputContainer
 from av.error import FFmpegError
-from av.sidedata.sidedata import SideData
-from av.stream import Discard
+from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from omnisource.data.images import decode_frame_folder, decode_image, is_empty_file
-from omnisource.data.video_index import first_video_stream, read_index, read_packets
+from omnisource.data.collected_frames import CollectedFrames
+from omnisource.data.images import decode_frame_folder, decode_image
+from omnisource.data.known_files import KnownFiles, fingerprint, known_files
+from omnisource.data.seal import claimed_seal, seal_of
+from omnisource.data.selective import read_what_is_needed
+from omnisource.data.sequential import DecodedFrames, decode_file_in_order, decode_in_order
+from omnisource.data.video_container import open_video, reason_of
+from omnisource.data.video_index import read_index
 from omnisource.errors import UnreadableMedia
 
 __all__ = ["FewerFrames", "VideoFile", "decode_frame_folder", "decode_image"]
+
+# Of videos up to this length no frame is returned before all that precede it have been decoded once, to find damage.
+LONGEST_CHECKED_VIDEO = 600
+
+# Codecs whose damaged keyframes can lean on earlier frames, without any error.
+LEANING_KEYFRAMES = ("vp8",)
 
 
 class FewerFrames(Exception):
@@ -54,38 +62,51 @@ class VideoFile:
     Attributes:
         path: The file, as it was given.
         num_frames: Frames that decoding the whole file returns.
+        frames_per_second: Their mean rate as the container tells it; None where it does not.
+        declared_frames: Their number as the container tells it, which may be wrong; None where it does not.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], content: bytes | None = None, known: KnownFiles | None = None
+    ) -> None:
         """Opens a video and finds its frames.
+
+        Args:
+            path: The file.
+            content: Its bytes, where they do not lie at `path`, which then only names them. They are not copied.
+            known: What is known of files that were decoded before, and takes up what is found out about this one. By
+                default the memory of the process. It saves time and changes no frame.
 
         Raises:
             UnreadableMedia: The file is missing, no video, or damaged.
         """
         self.path = os.fspath(path)
-        self._container, self._stream = _open(self.path)
+        self._content = content
+        self._known = known_files() if known is None else known
+        self._fingerprint = fingerprint(self.path, content)
+        is_known = self._known.num_whole(self._fingerprint) > 0
+        self._container, self._stream = open_video(self.path, content, is_known)
+        self._is_decoder_fresh = not is_known  # it would decode as a plain decode does
+        self.frames_per_second: Fraction | None = self._stream.average_rate
+        declared_packets = self._stream.frames
         try:
-            index = read_index(self._container, self._stream)
+            self._index = read_index(self._container, self._stream)
+            self._can_seek = self._index.timestamps is not None
+            if not self._can_seek:
+                self.close()  # counting frames opens the file anew, which rewinds every container the same
+            self.num_frames = self._index.num_frames
+            num_hidden = len(self._index.packets) - self.num_frames  # by an edit list
+            self.declared_frames = declared_packets - num_hidden if declared_packets else None
+            self._is_sealed = self._verify_seal()
+            if not self._index.is_count_certain:
+                self._correct_length()
+            self._require_frames()
         except FFmpegError as error:
             self.close()
-            raise UnreadableMedia(self.path, f"damaged: its packets cannot be read ({_reason(error)})") from error
+            raise UnreadableMedia(self.path, f"damaged: its packets cannot be read ({reason_of(error)})") from error
         except BaseException:
             self.close()
             raise
-        self._index = index
-        self._can_seek = index.timestamps is not None
-        if not self._can_seek:
-            self.close()  # counting frames opens the file anew, which rewinds every container the same
-        self.num_frames = index.num_frames
-        if not index.is_count_certain:
-            try:
-                self._correct_length()
-            except BaseException:
-                self.close()
-                raise
-        if self.num_frames == 0:
-            self.close()
-            raise UnreadableMedia(self.path, "none of its frames can be decoded")
 
     def __enter__(self) -> VideoFile:
         return self
@@ -112,13 +133,16 @@ class VideoFile:
             UnreadableMedia: The file is damaged before or at one of the frames.
             FewerFrames: The file has another length than was known; `num_frames` is right from now on.
         """
-        collected = _CollectedFrames(self.path, np.asarray(indices, dtype=np.int64))
+        wanted = np.asarray(indices, dtype=np.int64)
+        collected = CollectedFrames(self.path, wanted)
         if collected.positions[0] < 0 or collected.positions[-1] >= self.num_frames:
             raise IndexError(f"frames {list(indices)} of {self.path}, which has {self.num_frames}")
-        if self._can_seek:
-            if self._read_by_timestamp(collected):
+        if self._can_seek and self._is_checked(collected.positions[-1]):
+            self._is_decoder_fresh = False
+            if read_what_is_needed(self._container, self._stream, self._index, collected):
                 return collected.pixels()
             # The index is wrong about this file, so nothing that was read with its help counts.
+            collected = CollectedFrames(self.path, wanted)
             self._can_seek = False
             if self._correct_length():
                 raise FewerFrames(self.num_frames)
@@ -133,59 +157,61 @@ class VideoFile:
                 supported.
         """
         position = -1
-        collected: _CollectedFrames | None = None
-        with closing(self._decode_from_start()) as frames:
+        with closing(self.all_frames()) as frames:
+            for position, frame in enumerate(frames):
+                if position == 0:
+                    CollectedFrames(self.path, np.zeros(1, dtype=np.int64)).take(0, frame)
+        return position + 1
+
+    def all_frames(self) -> Generator[VideoFrame, None, None]:
+        """Yields every frame in order, as its decoder returns it: in its pixel format, and not `turned`.
+
+        Raises:
+            UnreadableMedia: The file is damaged somewhere, or its frames change their size.
+        """
+        size: tuple[int, int] | None = None
+        with closing(self._decode_in_order()) as frames:
             for position, (frame, damaged) in enumerate(frames):
                 if damaged is not None:
                     raise UnreadableMedia(self.path, f"damaged: frame {damaged} is not whole")
-                if collected is None:
-                    collected = _CollectedFrames(self.path, np.zeros(1, dtype=np.int64))
-                    size = (frame.width, frame.height)
-                    collected.take(0, frame)
-                elif (frame.width, frame.height) != size:
+                if size is not None and (frame.width, frame.height) != size:
                     reason = f"the size of its frames changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
                     raise UnreadableMedia(self.path, f"{reason} before frame {position}")
-        return position + 1
+                size = (frame.width, frame.height)
+                yield frame
 
-    def _read_by_timestamp(self, collected: _CollectedFrames) -> bool:
-        """Reads frames by seeking; returns False when anything is not as the index says."""
-        timestamps = self._index.timestamps
-        assert timestamps is not None
-        frames: Iterator[VideoFrame] = iter(())
-        position = -1  # of the frame that the decoder returns next
-        try:
-            for target in collected.positions:
-                keyframe = self._index.keyframe_before(target)
-                has_sought = position < 0 or keyframe.position > position
-                if has_sought:
-                    self._container.seek(keyframe.seek_timestamp, stream=self._stream)
-                    frames = (
-                        frame for packet in read_packets(self._container, self._stream) for frame in packet.decode()
-                    )
-                    position = keyframe.position
-                for frame in frames:
-                    if has_sought and frame.pts is not None and frame.pts < timestamps[position]:
-                        continue  # it leads up to the keyframe, and is whole only when decoding started earlier
-                    has_sought = False
-                    if frame.pts != timestamps[position] or frame.is_corrupt:
-                        return False
-                    position += 1
-                    if position > target:
-                        break
-                else:
-                    return False
-                collected.take(target, frame)
-        except FFmpegError:
+    def _is_checked(self, position: int) -> bool:
+        """Returns whether the frame at `position` may be read without decoding all that precede it."""
+        if self._is_sealed or self.num_frames > LONGEST_CHECKED_VIDEO:
+            return True
+        is_independent = self._stream.codec_context.codec.canonical_name not in LEANING_KEYFRAMES
+        return is_independent and position < self._known.num_whole(self._fingerprint)
+
+    def _verify_seal(self) -> bool:
+        """Returns whether all packets are as `omnisource prepare` wrote them; False where it did not.
+
+        Raises:
+            UnreadableMedia: It wrote them, and they were changed since.
+        """
+        claimed = claimed_seal(self._container) if self._can_seek else None
+        if claimed is None or self._index.held_packets is None:
             return False
+        if seal_of(self._stream, self._index.held_packets) != claimed:
+            raise UnreadableMedia(self.path, "damaged: it was changed since it was prepared; prepare it again")
+        self._known.remember_num_whole(self._fingerprint, self.num_frames)
         return True
 
-    def _read_by_counting(self, collected: _CollectedFrames) -> None:
+    def _read_by_counting(self, collected: CollectedFrames) -> None:
         """Reads frames by decoding all from the start."""
         targets = iter(collected.positions)
         target = next(targets)
         position = -1
-        with closing(self._decode_from_start()) as frames:
+        with closing(self._decode_in_order()) as frames:
             for position, (frame, damaged) in enumerate(frames):
+                if self._can_seek and not self._is_where_indexed(position, frame):
+                    self._can_seek = False
+                    if self._correct_length():
+                        raise FewerFrames(self.num_frames)
                 if position < target:
                     continue
                 if damaged is not None:
@@ -193,135 +219,41 @@ class VideoFile:
                 collected.take(target, frame)
                 target = next(targets, None)
                 if target is None:
+                    if self._can_seek:
+                        self._known.remember_num_whole(self._fingerprint, position + 1)
                     return
         self.num_frames = position + 1
+        self._require_frames()
+        raise FewerFrames(self.num_frames)
+
+    def _decode_in_order(self) -> DecodedFrames:
+        """Yields all frames from the first on, of the packets that are in memory, or else of the file opened anew."""
+        held = self._index.held_packets
+        if held is None or not self._is_decoder_fresh:
+            return decode_file_in_order(self.path, self._content)
+        self._is_decoder_fresh = False
+        end = cast("Packet[VideoStream]", Packet())
+        end.stream = self._stream
+        return decode_in_order(self.path, chain(held, [end]))
+
+    def _is_where_indexed(self, position: int, frame: VideoFrame) -> bool:
+        timestamps = self._index.timestamps
+        assert timestamps is not None
+        return position < len(timestamps) and frame.pts == timestamps[position]
+
+    def _require_frames(self) -> None:
         if self.num_frames == 0:
             raise UnreadableMedia(self.path, "none of its frames can be decoded")
-        raise FewerFrames(self.num_frames)
 
     def _correct_length(self) -> bool:
         """Counts the frames by decoding all of them; returns whether there are not as many as the index says."""
-        with closing(self._decode_from_start()) as frames:
-            self.num_frames = sum(1 for _ in frames)
+        counted = self._known.num_frames(self._fingerprint)
+        if counted is None:
+            with closing(self._decode_in_order()) as frames:
+                counted = sum(1 for _ in frames)
+            self._known.remember_num_frames(self._fingerprint, counted)
+        self.num_frames = counted
+        self._require_frames()
         is_other = self.num_frames != self._index.num_frames
         self._can_seek = self._can_seek and not is_other
         return is_other
-
-    def _decode_from_start(self) -> Generator[tuple[VideoFrame, int | None], None, None]:
-        """Yields all frames in order, each with the position of the damaged frame that it leans on, or None.
-
-        Raises:
-            UnreadableMedia: Something in the file cannot be decoded.
-        """
-        container, stream = _open(self.path)
-        position, damaged = 0, None
-        try:
-            end = cast("av.Packet[VideoStream]", av.Packet())
-            for packet, following in pairwise(chain(read_packets(container, stream), [end])):
-                # Where a file was cut off, its last packet is incomplete. What decoders make of it counts as a frame,
-                # as it does for every other program; what they refuse is the end.
-                is_at_end = not following.size
-                try:
-                    frames = packet.decode()
-                except FFmpegError:
-                    if is_at_end and packet.is_corrupt:
-                        continue
-                    raise
-                for frame in frames:
-                    if frame.is_corrupt and not is_at_end:
-                        damaged = position
-                    elif frame.key_frame:
-                        damaged = None
-                    yield frame, damaged
-                    position += 1
-        except FFmpegError as error:
-            raise UnreadableMedia(self.path, f"damaged after {position} frames ({_reason(error)})") from error
-        finally:
-            container.close()
-
-
-class _CollectedFrames:
-    """The frames that were asked for: each is converted once, and copied to wherever it is wanted."""
-
-    def __init__(self, path: str, indices: np.ndarray) -> None:
-        assert indices.ndim == 1 and len(indices), indices
-        unique, places = np.unique(indices, return_inverse=True)
-        self.positions: list[int] = unique.tolist()
-        self._path = path
-        self._places = {position: np.flatnonzero(places == rank) for rank, position in enumerate(self.positions)}
-        self._reformatter = VideoReformatter()
-        self._length = len(indices)
-        self._pixels: np.ndarray | None = None
-
-    def take(self, position: int, frame: VideoFrame) -> None:
-        try:
-            # FFmpeg would convert with several threads, which costs more than it gains (and workers share cores).
-            frame_rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        except (FFmpegError, ValueError) as error:
-            raise UnreadableMedia(self._path, f"its pixel format {frame.format.name} is not supported") from error
-        pixels = _turned(frame_rgb.to_ndarray(), frame)
-        if self._pixels is None:
-            self._pixels = np.empty((self._length, *pixels.shape), np.uint8)
-        if pixels.shape != self._pixels.shape[1:]:
-            sizes = " to ".join(f"{width}x{height}" for height, width, _ in (self._pixels.shape[1:], pixels.shape))
-            raise UnreadableMedia(self._path, f"the size of its frames changes from {sizes} before frame {position}")
-        self._pixels[self._places[position]] = pixels
-
-    def pixels(self) -> np.ndarray:
-        assert self._pixels is not None
-        return self._pixels
-
-
-def _open(path: str) -> tuple[InputContainer, VideoStream]:
-    """Opens a file and its first video stream, for decoding with one thread."""
-    try:
-        # As a "file:", so that a name with a colon is not taken for a network address, nor a play list for its targets.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except av.error.FileNotFoundError as error:
-        raise UnreadableMedia(path, "no such file") from error
-    except av.error.IsADirectoryError as error:
-        raise UnreadableMedia(path, "a folder, not a file") from error
-    except FFmpegError as error:
-        reason = "the file is empty" if is_empty_file(path) else f"not a video, or damaged ({_reason(error)})"
-        raise UnreadableMedia(path, reason) from error
-    stream = first_video_stream(container)
-    if stream is None or stream.codec_context is None:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        container.close()
-        raise UnreadableMedia(
-            path, f"it holds no video, only {kinds}" if stream is None else "there is no decoder for its video codec"
-        )
-    for other in container.streams:
-        if other.index != stream.index:
-            other.discard = Discard.all
-    stream.codec_context.thread_count = 1  # short reads do not gain from more, and workers share the cores
-    return container, stream
-
-
-def _turned(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """Returns the pixels [H, W, 3] turned and mirrored as the file tells players to, to the nearest quarter turn."""
-    try:
-        side_data = cast(Iterator[SideData], iter(frame.side_data))  # a mapping by name in its stubs only
-    except ValueError:
-        # PyAV knows not all that FFmpeg may lay beside a frame, but the angle it can always tell.
-        return np.rot90(pixels, round(frame.rotation / 90))
-    matrix = next((bytes(data) for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None:
-        return pixels
-    # A point at column p and row q is shown at column a*p + c*q and row b*p + d*q.
-    # Source: libavutil/display.h of FFmpeg 8.
-    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].astype(np.int64)
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        mirrors_columns, mirrors_rows = a < 0, d < 0
-    else:
-        pixels = pixels.swapaxes(0, 1)
-        mirrors_columns, mirrors_rows = c < 0, b < 0
-    if mirrors_columns:
-        pixels = pixels[:, ::-1]
-    if mirrors_rows:
-        pixels = pixels[::-1]
-    return pixels
-
-
-def _reason(error: FFmpegError) -> str:
-    return f"FFmpeg: {error.strerror}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import struct
 import warnings
@@ -22,7 +23,21 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JP
 MAX_IMAGE_PIXELS = 2**29 // 3
 
 # What Pillow's readers raise for damaged files, depending on the format and on where the damage lies.
-IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError)
+IMAGE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 EXIF_ORIENTATION = 0x0112
 TRANSPOSITIONS = {
@@ -36,13 +51,16 @@ TRANSPOSITIONS = {
 }
 
 
-def decode_image(path: str | os.PathLike[str], min_short_side: int | None = None) -> np.ndarray:
+def decode_image(
+    path: str | os.PathLike[str], min_short_side: int | None = None, content: bytes | None = None
+) -> np.ndarray:
     """Returns an image: [H, W, 3] uint8, RGB, upright. Of an animation the first picture; transparency is dropped.
 
     Args:
         path: The file.
         min_short_side: Allows a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, which is much faster, as long as
             its short side does not fall below this, in pixels. None: full size.
+        content: The bytes of the file, where they do not lie at `path`, which then only names them.
 
     Raises:
         UnreadableMedia: The file is missing, no image, damaged, or larger than `MAX_IMAGE_PIXELS`.
@@ -52,7 +70,7 @@ def decode_image(path: str | os.PathLike[str], min_short_side: int | None = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of strange notes beside the picture, and of a size below our limit
-            with Image.open(name, formats=_available_formats()) as image:
+            with Image.open(name if content is None else io.BytesIO(content), formats=_available_formats()) as image:
                 width, height = image.size
                 if width * height > MAX_IMAGE_PIXELS:
                     raise UnreadableMedia(name, too_large)
@@ -71,7 +89,7 @@ def decode_image(path: str | os.PathLike[str], min_short_side: int | None = None
     except Image.UnidentifiedImageError as error:
         reason = (
             "the file is empty"
-            if is_empty_file(name)
+            if (is_empty_file(name) if content is None else not content)
             else f"not an image of the kinds {', '.join(_available_formats())}"
         )
         raise UnreadableMedia(name, reason) from error

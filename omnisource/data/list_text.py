@@ -6,11 +6,14 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 from omnisource.errors import UserError, shortened
+
+MOST_PROBLEMS = 100_000
+"""Problems after which the rest of a list is not read: millions of them would help nobody, and fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +39,36 @@ def in_order(problems: Sequence[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: problem.line or 0)
 
 
-def read_content(path: str, problems: list[Problem]) -> bytes:
-    """Returns a text file without its byte order mark; nothing, and a problem noted, where it cannot be read."""
+def open_list(path: str, problems: list[Problem]) -> BinaryIO:
+    """Returns an open text file behind its byte order mark; an empty one, and a problem noted, if it cannot be read."""
     try:
-        data = Path(path).read_bytes()
+        file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+        start = file.read(len(codecs.BOM_UTF8))
     except OSError as error:
         problems.append(Problem(path, None, f"cannot be read: {error.strerror}"))
-        return b""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return io.BytesIO()
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         problems.append(Problem(path, None, "is UTF-16 text; save it as UTF-8"))
-        return b""
-    return data.removeprefix(codecs.BOM_UTF8)
+        file.close()
+        return io.BytesIO()
+    if start != codecs.BOM_UTF8:
+        file.seek(0)
+    return file
 
 
-def read_lines(data: bytes, path: str, problems: list[Problem]) -> Iterator[tuple[int, str]]:
+def read_lines(path: str, problems: list[Problem]) -> Iterator[tuple[int, str]]:
     """Yields (1-based number, line without its end) for each line; those that are not UTF-8 are noted instead."""
-    for number, line in enumerate(io.BytesIO(data), start=1):
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            problems.append(Problem(path, number, f"is not UTF-8 (byte {line[error.start]:#04x} at {error.start})"))
-            continue
-        yield number, text.removesuffix("\n").removesuffix("\r")
+    with open_list(path, problems) as file:
+        for number, line in enumerate(file, start=1):
+            if len(problems) > MOST_PROBLEMS:
+                problems.append(Problem(path, number, f"not read from here on: over {MOST_PROBLEMS} problems before"))
+                return
+            try:
+                text = line.decode()
+            except UnicodeDecodeError as error:
+                problems.append(Problem(path, number, f"is not UTF-8 (byte {line[error.start]:#04x} at {error.start})"))
+                continue
+            yield number, text.removesuffix("\n").removesuffix("\r")
 
 
 def is_number(text: str) -> bool:
@@ -66,23 +77,34 @@ def is_number(text: str) -> bool:
     return digits.isascii() and digits.isdigit()
 
 
-def find_separator(text: str, num_columns: int, is_label: Callable[[str], bool] = is_number) -> str:
+def find_separator(lines: Iterable[str], num_columns: int, is_label: Callable[[str], bool] = is_number) -> str:
     r"""Returns what separates the columns of a list: "\t", "," or " " for any run of blanks.
 
     It is the one with which most lines have all columns and end in a label, so paths may hold the others.
     """
-    candidates = [separator for separator in ("\t", ",") if separator in text]
-    if not candidates:
-        return " "
 
     def fits(line: str, separator: str) -> bool:
         columns = split_columns(line, separator, num_columns)
         # A path that ends in a blank comes of columns that were aligned with blanks and tabs.
         return len(columns) == num_columns and columns[0] == columns[0].rstrip() != "" and is_label(columns[-1])
 
-    lines = text.split("\n")
-    scores = {separator: sum(fits(line, separator) for line in lines) for separator in (*candidates, " ")}
-    return max(scores, key=lambda separator: scores[separator])
+    scores: dict[str, int] = {}
+    for line in lines:
+        for separator in ("\t", ",", " "):
+            if separator == " " or separator in line:
+                scores[separator] = scores.get(separator, 0) + fits(line, separator)
+    # Of those with the same score the special one: a tab or a comma is rarely there by chance.
+    candidates = [separator for separator in ("\t", ",", " ") if separator in scores]
+    return max(candidates, key=lambda separator: scores[separator], default=" ")
+
+
+def _separator_of(path: str, num_columns: int, is_label: Callable[[str], bool]) -> str:
+    """Returns what separates the columns of a list in a file; where only blanks can, no line is looked at."""
+    with open_list(path, []) as file:
+        if not any(b"\t" in chunk or b"," in chunk for chunk in iter(lambda: file.read(2**20), b"")):
+            return " "
+    with open_list(path, []) as file:
+        return find_separator((line.decode("utf-8", "replace") for line in file), num_columns, is_label)
 
 
 def split_columns(line: str, separator: str, num_columns: int) -> list[str]:
@@ -107,10 +129,9 @@ def text_rows(
         is_label: Whether a column may be a label: by this the separator is recognized.
         problems: Takes what is wrong.
     """
-    data = read_content(path, problems)
     num_columns = len(names.split())
-    separator = find_separator(data.decode("utf-8", "replace"), num_columns, is_label)
-    for number, line in read_lines(data, path, problems):
+    separator = _separator_of(path, num_columns, is_label)
+    for number, line in read_lines(path, problems):
         columns = split_columns(line, separator, num_columns)
         if not line.strip():
             problems.append(Problem(path, number, "empty line"))
@@ -143,8 +164,7 @@ def format_rows(rows: Sequence[tuple[str, int]]) -> bytes:
         separators.insert(0, " ")
     for separator in separators:
         lines = [f"{path}{separator}{number}" for path, number in rows]
-        text = "\n".join(lines)
-        if find_separator(text, 2) == separator and all(
+        if find_separator(lines, 2) == separator and all(
             split_columns(line, separator, 2) == [path, str(number)]
             for line, (path, number) in zip(lines, rows, strict=True)
         ):
@@ -152,7 +172,8 @@ def format_rows(rows: Sequence[tuple[str, int]]) -> bytes:
     else:
         raise AssertionError("a tab keeps every path that does not end in a blank apart from its number")
     # A path that starts with U+FEFF would lose it to the reader, which takes the first one for a byte order mark.
-    return "".join(f"{line}\n" for line in lines).encode("utf-8-sig" if text.startswith("\ufeff") else "utf-8")
+    text = "".join(f"{line}\n" for line in lines)
+    return text.encode("utf-8-sig" if text.startswith("\ufeff") else "utf-8")
 
 
 def _is_utf8(text: str) -> bool:
@@ -181,25 +202,25 @@ def csv_rows(path: str, wanted: Sequence[str], problems: list[Problem]) -> Itera
     The separator (comma, tab or semicolon) is the one that gives the wanted names in the header. A row over several
     lines has the number of its last.
     """
-    data = read_content(path, problems)
+    with open_list(path, []) as file:
+        first = file.readline().decode("utf-8", "replace")
     number = 0
 
     def lines() -> Iterator[str]:
         nonlocal number
-        for number, line in read_lines(data, path, problems):  # noqa: B007 (the rows below have this number)
+        for number, line in read_lines(path, problems):  # noqa: B007 (the rows below have this number)
             yield line + "\n"
 
     def note(what: str) -> None:
         problems.append(Problem(path, max(number, 1), what))
 
-    first = data.split(b"\n", 1)[0].decode("utf-8", "replace")
     headers = {mark: {name.strip().strip('"') for name in first.split(mark)} for mark in ",\t;"}
     delimiter = next((mark for mark, names in headers.items() if names.issuperset(wanted)), ",")
     reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         absent = [repr(name) for name in wanted if name not in header]
-        if absent and data:
+        if absent and first:
             note(f"the header has no column {', '.join(absent)}; its columns are {', '.join(header)}")
             return
         places = [header.index(name) for name in wanted if name in header]
@@ -228,10 +249,10 @@ def read_class_names(path: str) -> tuple[str, ...]:
     if not os.path.isfile(path):
         raise UserError(f"{path}: missing class map; it has one name a line, or `name index` a line")
     problems: list[Problem] = []
-    lines = [(number, line.strip()) for number, line in read_lines(read_content(path, problems), path, problems)]
+    lines = [(number, line.strip()) for number, line in read_lines(path, problems)]
     problems += [Problem(path, number, "empty line") for number, line in lines if not line]
     rows = [(number, line) for number, line in lines if line]
-    separator = find_separator("\n".join(line for _, line in rows), 2)
+    separator = find_separator((line for _, line in rows), 2)
     pairs = [split_columns(line, separator, 2) for _, line in rows]
     has_indices = all(len(pair) == 2 and pair[0] and pair[1].isascii() and pair[1].isdigit() for pair in pairs)
     if has_indices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,9 +14,12 @@ from omnisource.data.pipeline import SampleRequest
 from omnisource.data.source import Source, SplitName, request_of
 from omnisource.data.stream import Stream
 from omnisource.data.unreadable import UnreadableLog
+from omnisource.data.worker_process import Request
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.types import Batch, Clip
+
+_Request = TypeVar("_Request", bound=Request)
 
 
 @dataclass(frozen=True)
@@ -186,4 +189,23 @@ def results_in_order(
             yield request, workers.result(ticket)
     finally:
         for _, ticket in under_way:  # of a caller that does not want the rest
+            workers.discard(ticket)
+
+
+def results_as_finished(
+    requests: Iterable[_Request], workers: WorkerPool, ahead: int
+) -> Iterator[tuple[_Request, Any]]:
+    """Yields (request, what the workers made of it) as soon as each is there, with `ahead` more under way."""
+    under_way: dict[int, _Request] = {}
+    coming = iter(requests)
+    try:
+        while True:
+            while len(under_way) <= ahead and (request := next(coming, None)) is not None:
+                under_way[workers.submit(request)] = request
+            if not under_way:
+                return
+            ticket, result = workers.any_result()
+            yield under_way.pop(ticket), result
+    finally:
+        for ticket in under_way:  # of a caller that does not want the rest
             workers.discard(ticket)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omnisource.data.list_text import Problem, is_number
+from omnisource.data.columns import RowWriter
+from omnisource.data.items import Texts
+from omnisource.data.list_text import MOST_PROBLEMS, Problem, is_number
 from omnisource.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +63,11 @@ def list_folder(folder: str, problems: list[Problem]) -> Listing:
 
 def files_below(folder: str, problems: list[Problem]) -> list[str]:
     """Returns the paths of all files at any depth, relative to the folder and sorted, but for hidden ones."""
-    paths, waiting, seen = [], [""], set()
+    return sorted(_files_below(folder, problems))
+
+
+def _files_below(folder: str, problems: list[Problem]) -> Iterator[str]:
+    waiting, seen = [""], set()
     while waiting:
         parent = waiting.pop()
         real = os.path.realpath(os.path.join(folder, parent))
@@ -70,10 +75,9 @@ def files_below(folder: str, problems: list[Problem]) -> list[str]:
             continue
         seen.add(real)
         listing = list_folder(os.path.join(folder, parent), problems)
-        paths += [os.path.join(parent, name) for name in listing.files if not name.startswith(".")]
+        yield from (os.path.join(parent, name) for name in listing.files if not name.startswith("."))
         folders = sorted(listing.folders, reverse=True)  # sorted: of two links to one folder the first always counts
         waiting += [os.path.join(parent, name) for name in folders if not name.startswith(".")]
-    return sorted(paths)
 
 
 def videos_by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
@@ -133,17 +137,38 @@ def read_class_folders(folder: str, media: Media, progress: Callable[[int, int],
     names = class_names_of_folders(folder)
     problems: list[Problem] = []
     keys: dict[str, list[str]] = {}
-    num_ignored = sum(not name.startswith(".") for name in list_folder(folder, problems).files)
+    num_ignored = count_files(folder, problems)
     for done, name in enumerate(names, start=1):
-        paths = files_below(os.path.join(folder, name), problems)
-        keys[name] = [os.path.join(name, path) for path in paths if path.lower().endswith(suffixes_of(media))]
-        num_ignored += len(paths) - len(keys[name])
-        if not keys[name]:
-            what = f"no {media}s in this class folder (known by {', '.join(suffixes_of(media))})"
-            problems.append(Problem(os.path.join(folder, name), None, what))
+        keys[name], num_others = files_of_class(folder, name, media, problems)
+        num_ignored += num_others
         if progress is not None:
             progress(done, len(names))
     return ClassFolders(keys, num_ignored, problems)
+
+
+def files_of_class(folder: str, name: str, media: Media, problems: list[Problem]) -> tuple[list[str], int]:
+    """Returns the media files of one class folder, at any depth, and how many other files it holds.
+
+    Args:
+        folder: Holds the class folder.
+        name: The class folder.
+        media: "image" or "video": which suffixes count.
+        problems: Takes what is wrong.
+
+    Returns:
+        Paths below `folder`, sorted, and a number; hidden files are in neither.
+    """
+    paths = files_below(os.path.join(folder, name), problems)
+    keys = [os.path.join(name, path) for path in paths if path.lower().endswith(suffixes_of(media))]
+    if not keys:
+        what = f"no {media}s in this class folder (known by {', '.join(suffixes_of(media))})"
+        problems.append(Problem(os.path.join(folder, name), None, what))
+    return keys, len(paths) - len(keys)
+
+
+def count_files(folder: str, problems: list[Problem]) -> int:
+    """Returns how many files lie in a folder itself, but for hidden ones."""
+    return sum(not name.startswith(".") for name in list_folder(folder, problems).files)
 
 
 class FileFinder:
@@ -161,12 +186,11 @@ class FileFinder:
         self.folder = folder
         self.missing: list[tuple[int, str]] = []
         self.problems: list[Problem] = []
-        self._tree: dict[str, list[str]] | None = None
+        self._tree: _VideoTree | None = None
 
-    def find_files(self, keys: Sequence[str]) -> None:
+    def find_files(self, keys: Texts) -> None:
         """Looks for files."""
-        for parent, indices in _by_parent(keys):
-            listing = list_folder(os.path.join(self.folder, parent), self.problems)
+        for listing, indices in self._listings(keys):
             for index in indices:
                 key = keys[index]
                 name = key.rpartition("/")[2]
@@ -182,10 +206,9 @@ class FileFinder:
             return f"3 columns instead of 2 (`path label`), or a missing file: {path}"
         return f"missing file: {path}"
 
-    def find_folders(self, keys: Sequence[str]) -> None:
+    def find_folders(self, keys: Texts) -> None:
         """Looks for folders."""
-        for parent, indices in _by_parent(keys):
-            listing = list_folder(os.path.join(self.folder, parent), self.problems)
+        for listing, indices in self._listings(keys):
             for index in indices:
                 name = keys[index].rpartition("/")[2]
                 if name not in listing.folders:
@@ -193,43 +216,81 @@ class FileFinder:
                     what = "is a file, not a folder of frames" if name in listing.files else "missing folder"
                     self.missing.append((index, f"{what}: {path}"))
 
-    def find_videos(self, keys: Sequence[str]) -> list[str]:
+    def find_videos(self, keys: Texts) -> Texts:
         """Looks for videos by their names without suffix: at their place, or else anywhere below the folder.
 
         Returns:
             The paths below the folder; the keys of those that were not found.
         """
-        paths = [""] * len(keys)
-        for parent, indices in _by_parent(keys):
-            listing = list_folder(os.path.join(self.folder, parent), self.problems)
+        suffixes = {"": 0}  # what a path has after its key, by the number that stands for it in `found`
+        found = np.zeros(len(keys), dtype=np.int32)
+        elsewhere: dict[int, str] = {}
+        for listing, indices in self._listings(keys):
             stems = videos_by_stem(sorted(listing.files))
             for index in indices:
-                name = keys[index].rpartition("/")[2]
-                found = [name] if name in listing.files else stems.get(name, [])
-                paths[index] = self._the_video(index, keys[index], [os.path.join(parent, file) for file in found])
-        return paths
+                parent, slash, name = keys[index].rpartition("/")
+                names = [name] if name in listing.files else stems.get(name, [])
+                path = self._the_video(index, keys[index], [parent + slash + file for file in names])
+                if path.startswith(keys[index]):
+                    found[index] = suffixes.setdefault(path[len(keys[index]) :], len(suffixes))
+                else:
+                    elsewhere[index] = path
+        writer = RowWriter(["paths"], {})
+        endings = list(suffixes)
+        for index, key in enumerate(keys):
+            writer.add(elsewhere.get(index) or key + endings[found[index]])
+        return Texts.of(writer.finish(writer.digest()), "paths")
 
     def _the_video(self, index: int, key: str, found: list[str]) -> str:
         if not found and "/" not in key:
             if self._tree is None:
-                self._tree = videos_by_stem(files_below(self.folder, self.problems))
-            found = self._tree.get(key, [])
+                self._tree = _VideoTree(self.folder, self.problems)
+            found = self._tree.paths_of(key)
         if len(found) > 1:
             self.missing.append((index, f"{len(found)} videos have the id {key!r}: {', '.join(found)}"))
         elif not found:
             self.missing.append((index, f"missing video: {os.path.join(self.folder, key)} with any suffix of videos"))
         return found[0] if found else key
 
+    def _listings(self, keys: Texts) -> Iterator[tuple[Listing, list[int]]]:
+        """Yields (listing of a folder, indices of the paths in it), one folder at a time, until too much is missing."""
+        for parent, indices in _by_parent(keys):
+            if len(self.missing) > MOST_PROBLEMS:
+                what = f"not looked through further: over {MOST_PROBLEMS} items are missing"
+                self.problems.append(Problem(self.folder, None, what))
+                return
+            yield list_folder(os.path.join(self.folder, parent), self.problems), indices
 
-def _by_parent(keys: Sequence[str]) -> Iterable[tuple[str, list[int]]]:
-    """Yields (folder, indices of the paths in it), so that only one listing is in memory at a time."""
+
+class _VideoTree:
+    """The videos at any depth below a folder, by their names without suffix; as hashes, in little memory."""
+
+    def __init__(self, folder: str, problems: list[Problem]) -> None:
+        writer = RowWriter(["paths"], {"hashes": np.int64})
+        for path in _files_below(folder, problems):
+            stem, suffix = os.path.splitext(os.path.basename(path))
+            if suffix.lower() in VIDEO_SUFFIXES:
+                writer.add(path, hash(stem))
+        columns = writer.finish()
+        self._paths = Texts.of(columns, "paths")
+        self._order = np.argsort(columns["hashes"])
+        self._hashes = columns["hashes"][self._order]
+
+    def paths_of(self, stem: str) -> list[str]:
+        """Returns the paths of the videos of that name, sorted."""
+        first, end = (int(np.searchsorted(self._hashes, hash(stem), side)) for side in ("left", "right"))
+        paths = [self._paths[int(place)] for place in self._order[first:end]]
+        return sorted(path for path in paths if os.path.splitext(os.path.basename(path))[0] == stem)
+
+
+def _by_parent(keys: Texts) -> Iterator[tuple[str, list[int]]]:
+    """Yields (folder, indices of the paths in it)."""
     numbers: dict[str, int] = {}
-    parents = array("q")
-    for index in range(len(keys)):
-        key = keys[index]
+    parents = np.empty(len(keys), dtype=np.int32)
+    for index, key in enumerate(keys):
         parent, slash, _ = key.rpartition("/")
-        parents.append(numbers.setdefault(parent or slash, len(numbers)))  # the parent of "/name" is "/"
-    order = np.argsort(np.array(parents), kind="stable")
-    ends = np.cumsum(np.bincount(np.array(parents, dtype=np.int64), minlength=len(numbers)))
-    for parent, indices in zip(numbers, np.split(order, ends[:-1]), strict=False):
-        yield parent, indices.tolist()
+        parents[index] = numbers.setdefault(parent or slash, len(numbers))  # the parent of "/name" is "/"
+    order = np.argsort(parents, kind="stable")
+    ends = np.cumsum(np.bincount(parents, minlength=len(numbers)))
+    for parent, start, end in zip(numbers, [0, *ends], ends, strict=False):
+        yield parent, order[start:end].tolist()

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from omnisource.data import frames, transforms
 from omnisource.data.decode import FewerFrames, VideoFile, decode_frame_folder, decode_image
+from omnisource.data.file_parts import FilePart, read_part
 from omnisource.data.frames import ClipSampling
 from omnisource.data.transforms import EvaluationViews, TrainingView
+from omnisource.errors import UnreadableMedia
 from omnisource.randomness import sample_generator
 from omnisource.types import Clip, Media
 
@@ -35,6 +36,7 @@ class SampleRequest:
         seed: Seed of the run; only training is random.
         epoch: Epoch of the source.
         index: Index of the item in the source's list.
+        part: Where the bytes of the file lie in a shard; None for files of their own.
     """
 
     source: str
@@ -49,6 +51,7 @@ class SampleRequest:
     seed: int = 0
     epoch: int = 0
     index: int = 0
+    part: FilePart | None = None
 
 
 def load_clip(request: SampleRequest) -> Clip:
@@ -57,48 +60,58 @@ def load_clip(request: SampleRequest) -> Clip:
     Raises:
         UnreadableMedia: If the file cannot be decoded.
     """
-    if request.media == "image":
-        pixels = _load_image(request)
-    elif request.num_frames is not None:
-        pixels = _load_frame_folder(request, request.num_frames)
+    pixels, rng = picked_frames(request)
+    if isinstance(request.view, TrainingView):
+        views = transforms.training_view(pixels, request.view, rng)[None]  # [3, T, H, W] -> [1, 3, T, H, W]
     else:
-        pixels = _load_video(request)
-    # [3, T, H, W] of training -> [1, 3, T, H, W]
-    views = pixels if pixels.ndim == 5 else pixels[None]
+        views = transforms.evaluation_views(pixels, request.view)
     return Clip(frames=views.contiguous(), label=request.label, key=request.key, media=request.media)
 
 
-def read_whole(request: SampleRequest) -> int:
-    """Returns the number of frames of a request's file, having decoded every one of them; 1 for images.
+def picked_frames(request: SampleRequest) -> tuple[np.ndarray, np.random.Generator]:
+    """Returns the frames that a request picks, before its view, and the generator that draws the view.
+
+    Returns:
+        [T, H, W, 3] uint8 in training, [num_clips, T, H, W, 3] in evaluation, T = 1 for images; and the generator of
+        the sample, with the draws of the frames behind it.
 
     Raises:
-        UnreadableMedia: If anything in the file cannot be decoded.
+        UnreadableMedia: If the file cannot be decoded.
     """
     if request.media == "image":
-        decode_image(request.path, min_short_side=None)
-        return 1
+        return _frames_of_image(request), _generator(request)
     if request.num_frames is not None:
-        for index in range(request.num_frames):  # two at a time, which must be of one size
-            decode_frame_folder(request.path, request.frame_template, [max(0, index - 1), index])
-        return request.num_frames
-    with VideoFile(request.path) as video:
-        return video.decode_all()
+        return _frames_of_folder(request, request.num_frames)
+    return _frames_of_video(request)
 
 
-def _load_image(request: SampleRequest) -> torch.Tensor:
+def content_of(request: SampleRequest) -> bytes | None:
+    """Returns the bytes of a request's file where it lies in a shard, and None where it is a file of its own.
+
+    Raises:
+        UnreadableMedia: If they cannot be read.
+    """
+    if request.part is None:
+        return None
+    try:
+        return read_part(request.part)
+    except UnreadableMedia as error:
+        raise UnreadableMedia(request.path, error.reason) from error  # the shard is fine; this member is meant
+
+
+def _frames_of_image(request: SampleRequest) -> np.ndarray:
     if isinstance(request.view, TrainingView):
         # A crop of the smallest area still has as many pixels a side as the view: nothing is enlarged for speed.
         wanted = round(request.view.crop_size / request.view.min_area**0.5)
-        image = decode_image(request.path, min_short_side=wanted)
-        return transforms.training_view(image[None], request.view, _generator(request))
+        image = decode_image(request.path, min_short_side=wanted, content=content_of(request))
+        return image[None]
     # Testing resamples without antialiasing, so draft mode, which averages, would change what the protocol sees.
-    image = decode_image(request.path, min_short_side=None)
-    one_clip = EvaluationViews(1, request.view.num_crops, request.view.short_side, request.view.crop_size)
-    return transforms.evaluation_views(image[None, None], one_clip)
+    image = decode_image(request.path, min_short_side=None, content=content_of(request))
+    return image[None, None]
 
 
-def _load_video(request: SampleRequest) -> torch.Tensor:
-    with VideoFile(request.path) as video:
+def _frames_of_video(request: SampleRequest) -> tuple[np.ndarray, np.random.Generator]:
+    with VideoFile(request.path, content_of(request)) as video:
         num_frames = video.num_frames
         while True:
             rng = _generator(request)
@@ -109,26 +122,20 @@ def _load_video(request: SampleRequest) -> torch.Tensor:
             except FewerFrames as found:
                 # The container promised more frames than decode; pick again among those there are.
                 num_frames = found.actual
-    return _views(request, pixels.reshape(*wanted.shape, *pixels.shape[1:]), rng)
+    return pixels.reshape(*wanted.shape, *pixels.shape[1:]), rng
 
 
-def _load_frame_folder(request: SampleRequest, num_frames: int) -> torch.Tensor:
+def _frames_of_folder(request: SampleRequest, num_frames: int) -> tuple[np.ndarray, np.random.Generator]:
     rng = _generator(request)
     wanted = _frame_indices(request, num_frames, rng)
     pixels = decode_frame_folder(request.path, request.frame_template, wanted.ravel())
-    return _views(request, pixels.reshape(*wanted.shape, *pixels.shape[1:]), rng)
+    return pixels.reshape(*wanted.shape, *pixels.shape[1:]), rng
 
 
 def _frame_indices(request: SampleRequest, num_frames: int, rng: np.random.Generator) -> np.ndarray:
     if isinstance(request.view, TrainingView):
         return frames.training_indices(num_frames, request.sampling, rng)
     return frames.evaluation_indices(num_frames, request.sampling, request.view.num_clips)
-
-
-def _views(request: SampleRequest, pixels: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    if isinstance(request.view, TrainingView):
-        return transforms.training_view(pixels, request.view, rng)
-    return transforms.evaluation_views(pixels, request.view)
 
 
 def _generator(request: SampleRequest) -> np.random.Generator:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from omnisource.data.annotations import Items, Split, class_names_of_folders, read_class_names
+from omnisource.data.annotations import Items, Split, TarShards, class_names_of_folders, read_class_names
 from omnisource.data.frames import ClipSampling
+from omnisource.data.mixing import Mixing, mixing_number_faults
 from omnisource.data.pipeline import SampleRequest
 from omnisource.data.transforms import EvaluationViews, TrainingView
 from omnisource.types import Media
@@ -26,13 +28,13 @@ class Source:
     root: str
     """Folder of the dataset; the other paths of the source start from it."""
 
-    train: Split
+    train: Split | TarShards
     """Items to train on."""
 
-    validation: Split | None = None
+    validation: Split | TarShards | None = None
     """Items to validate on, every few epochs. None: not validated."""
 
-    test: Split | None = None
+    test: Split | TarShards | None = None
     """Items to test on. None: the validation items."""
 
     classes: str = ""
@@ -67,6 +69,9 @@ class Source:
     training_view: TrainingView = field(default_factory=TrainingView)
     """The random view taken in training."""
 
+    mixing: Mixing | None = None
+    """Mixup and CutMix: mixup_alpha, cutmix_alpha, probability, switch_probability, partner. None: none."""
+
     validation_views: EvaluationViews = field(default_factory=EvaluationViews)
     """The views averaged in validation."""
 
@@ -77,7 +82,7 @@ class Source:
 SplitName = Literal["train", "validation", "test"]
 
 
-def split_of(source: Source, split: SplitName) -> Split | None:
+def split_of(source: Source, split: SplitName) -> Split | TarShards | None:
     """Returns the split of that name; testing falls back to the validation items."""
     if split == "test":
         return source.test or source.validation
@@ -92,7 +97,7 @@ def class_names_of(source: Source) -> tuple[str, ...] | None:
     """
     if source.classes:
         return read_class_names(os.path.join(source.root, source.classes))
-    if source.train.format == "folders":
+    if isinstance(source.train, Split) and source.train.format == "folders":
         return class_names_of_folders(os.path.join(source.root, source.train.folder))
     return None
 
@@ -112,10 +117,52 @@ def request_of(
         key=item.key,
         label=item.label,
         num_frames=item.num_frames,
-        frame_template=described.frame_template,
+        part=item.part,
+        frame_template=described.frame_template if isinstance(described, Split) else "",
         sampling=source.sampling,
         view=views[split],
         seed=seed,
         epoch=epoch,
         index=index,
     )
+
+
+def mixing_faults(name: str, sources: Mapping[str, Source]) -> list[str]:
+    """Returns what is wrong with how a source mixes its samples, and with the partner that it names, a line each."""
+    source = sources[name]
+    if source.mixing is None:
+        return []
+    key, partner_name = f"sources.{name}.mixing", source.mixing.partner
+    faults = mixing_number_faults(key, source.mixing)
+    if not partner_name:
+        if source.batch_size == 1:
+            faults.append(
+                f"{key}: with batch_size=1 there is no other sample to mix with; raise batch_size or set {key}.partner"
+            )
+        return faults
+    key = f"{key}.partner={partner_name}"
+    partner = sources.get(partner_name)
+    if partner is None or partner is source:
+        others = [other for other in sources if other != name]
+        return [*faults, f"{key}: allowed are other sources: {', '.join(others) or 'there is none'}; empty: this one"]
+    if partner.label_space != source.label_space:
+        faults.append(
+            f"{key}: its label space is {partner.label_space}, not {source.label_space}, and labels are mixed within "
+            "one label space only: choose a partner of this one"
+        )
+    if partner.training_view.crop_size != source.training_view.crop_size:
+        faults.append(
+            f"{key}: its crops have {partner.training_view.crop_size} pixels a side, not "
+            f"{source.training_view.crop_size}: set training_view.crop_size of both alike"
+        )
+    if source.media == "image" and partner.media == "video":
+        faults.append(
+            f"{key}: is a source of videos, which cannot be mixed into images; images can be mixed into videos: set "
+            f"sources.{partner_name}.mixing.partner={name}"
+        )
+    elif partner.media == "video" and partner.sampling.clip_length != source.sampling.clip_length:
+        faults.append(
+            f"{key}: its clips have {partner.sampling.clip_length} frames, not {source.sampling.clip_length}: set "
+            "sampling.clip_length of both alike"
+        )
+    return faults

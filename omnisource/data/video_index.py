@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 from av.container import InputContainer
 from av.packet import Packet
@@ -14,15 +16,21 @@ from av.video.stream import VideoStream
 # Containers whose seeking can be relied on. The first of FFmpeg's names for each: "mov" is mp4 as well.
 SEEKABLE_CONTAINERS = ("mov", "matroska")
 
+# Containers that give each packet the timestamp of its frame.
+TIMED_CONTAINERS = (*SEEKABLE_CONTAINERS, "flv")
+
 # Containers that store one picture to a packet, from a keyframe on. Elsewhere (transport streams, raw streams) a
 # packet may be a field, or belong to pictures that were cut away.
-COUNTABLE_CONTAINERS = (*SEEKABLE_CONTAINERS, "avi")
+COUNTABLE_CONTAINERS = (*TIMED_CONTAINERS, "avi")
 
 # Codecs that give one frame for each packet. VP8 is not among them, because it has packets that are never shown.
 COUNTABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 
 # A packet of MPEG-4 Part 2 that repeats the frame before it holds a header only, and decodes to nothing.
 LARGEST_EMPTY_PACKET_BYTES = 10
+
+# Packets of this size together stay in memory, so that none is read twice.
+MAX_HELD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,51 @@ class Keyframe:
 
     Attributes:
         position: Index of the first shown frame that is not before the keyframe, 0-based.
+        packet_number: Its place among the packets of the stream, 0-based.
         seek_timestamp: What the container must be asked for to get here, in the stream's time base.
     """
 
     position: int
+    packet_number: int
     seek_timestamp: int
+
+
+class IndexedPacket(NamedTuple):
+    """What is kept of every packet.
+
+    Attributes:
+        pts: When its frame is shown, in the stream's time base.
+        dts: When it is decoded, in the stream's time base.
+        size_bytes: Its size.
+        is_keyframe: Whether decoding can start here.
+        is_shown: Whether its frame is shown; an edit list hides frames that others need.
+        is_damaged: Whether the container says that it is not whole.
+    """
+
+    pts: int | None
+    dts: int | None
+    size_bytes: int
+    is_keyframe: bool
+    is_shown: bool
+    is_damaged: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """Wanted frames that are reached from the same keyframe.
+
+    Attributes:
+        keyframe: Where decoding starts.
+        first_timestamp: Of the first frame that is whole when it starts there; those before lead up to the keyframe,
+            and are whole only when decoding started earlier.
+        end: Number of the packet behind the last that is needed.
+        wanted: Positions of the wanted frames by their timestamps.
+    """
+
+    keyframe: Keyframe
+    first_timestamp: int
+    end: int
+    wanted: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -48,26 +96,32 @@ class VideoIndex:
         timestamps: Presentation timestamps of the frames, ascending, in the stream's time base; None where frames can
             only be found by counting from the start.
         keyframes: Keyframes in ascending order of their positions; empty where there are no timestamps.
+        packets: All packets, in the order of decoding.
+        held_packets: The packets themselves; None where there are no timestamps, or where they take too much memory.
     """
 
     num_frames: int
     is_count_certain: bool
     timestamps: tuple[int, ...] | None
     keyframes: tuple[Keyframe, ...]
+    packets: Sequence[IndexedPacket]
+    held_packets: Sequence[Packet[VideoStream]] | None
 
     def keyframe_before(self, position: int) -> Keyframe:
         """Returns the last keyframe from which the frame at `position` can be reached."""
         return self.keyframes[bisect_right(self.keyframes, position, key=lambda keyframe: keyframe.position) - 1]
 
-
-@dataclass(frozen=True)
-class _Packet:
-    pts: int | None
-    dts: int | None
-    is_keyframe: bool
-    is_shown: bool
-    is_damaged: bool
-    size_bytes: int
+    def runs(self, positions: Sequence[int]) -> Iterator[Run]:
+        """Yields what must be decoded for the frames at `positions` (ascending), one run a keyframe."""
+        assert self.timestamps is not None
+        for keyframe, members in groupby(positions, self.keyframe_before):
+            wanted = {self.timestamps[position]: position for position in members}
+            end, missing = keyframe.packet_number, len(wanted)
+            while missing and end < len(self.packets):
+                packet = self.packets[end]
+                missing -= packet.is_shown and packet.pts in wanted
+                end += 1
+            yield Run(keyframe, self.timestamps[keyframe.position], end, wanted)
 
 
 def first_video_stream(container: InputContainer) -> VideoStream | None:
@@ -101,46 +155,64 @@ def read_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
     Raises:
         FFmpegError: The container is damaged.
     """
-    packets = [
-        _Packet(packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, packet.is_corrupt, packet.size)
-        for packet in read_packets(container, stream)
-        if packet.size
-    ]
-    # An edit list hides frames: their packets are decoded, because others need them, and never shown.
-    shown = [packet for packet in packets if packet.is_shown]
-    timestamps = _timestamps(container, packets, shown)
+    packets: list[IndexedPacket] = []
+    held: list[Packet[VideoStream]] | None = [] if _is_container(container, TIMED_CONTAINERS) else None
+    held_bytes = 0
+    for packet in read_packets(container, stream):
+        size_bytes = packet.size
+        if not size_bytes:
+            break
+        packets.append(
+            IndexedPacket(
+                packet.pts, packet.dts, size_bytes, packet.is_keyframe, not packet.is_discard, packet.is_corrupt
+            )
+        )
+        held_bytes += size_bytes
+        if held is not None:
+            held.append(packet)
+            held = held if held_bytes <= MAX_HELD_BYTES else None
+    timestamps = _timestamps(container, packets)
+    if held is None and not _is_container(container, SEEKABLE_CONTAINERS):
+        timestamps = None
     return VideoIndex(
-        num_frames=len(shown),
+        # An edit list hides frames: their packets are decoded, because others need them, and never shown.
+        num_frames=sum(packet.is_shown for packet in packets),
         is_count_certain=_is_count_certain(container, stream, packets),
         timestamps=timestamps,
         keyframes=_keyframes(container, packets, timestamps) if timestamps else (),
+        packets=packets,
+        held_packets=held if timestamps else None,
     )
 
 
-def _timestamps(container: InputContainer, packets: list[_Packet], shown: list[_Packet]) -> tuple[int, ...] | None:
-    """Returns the timestamps of the frames, ascending, if each frame has its own and the container can seek."""
-    if not _is_container(container, SEEKABLE_CONTAINERS) or not shown or not _starts_with_first_frame(packets):
+def _timestamps(container: InputContainer, packets: list[IndexedPacket]) -> tuple[int, ...] | None:
+    """Returns the timestamps of the shown frames, ascending, if each frame has its own and can be found by it."""
+    if not _is_container(container, TIMED_CONTAINERS) or not _starts_with_first_frame(packets):
         return None
-    if any(packet.pts is None or (packet.dts is None and _seeks_by_decoding(container)) for packet in packets):
+    needs_dts = _seeks_by_decoding(container)
+    if any(packet.pts is None or (needs_dts and packet.dts is None) for packet in packets):
         return None
-    timestamps = sorted(packet.pts for packet in shown if packet.pts is not None)
-    if len(set(timestamps)) < len(timestamps):
+    timestamps = sorted(packet.pts for packet in packets if packet.is_shown and packet.pts is not None)
+    if not timestamps or len(set(timestamps)) < len(timestamps):
         return None
     return tuple(timestamps)
 
 
-def _keyframes(container: InputContainer, packets: list[_Packet], timestamps: tuple[int, ...]) -> tuple[Keyframe, ...]:
+def _keyframes(
+    container: InputContainer, packets: list[IndexedPacket], timestamps: tuple[int, ...]
+) -> tuple[Keyframe, ...]:
     """Returns the keyframes, at most one for a position: the last that suffices."""
     keyframes: dict[int, Keyframe] = {}
-    for packet in packets:
-        seek_timestamp = packet.dts if _seeks_by_decoding(container) else packet.pts
+    seeks_by_decoding = _seeks_by_decoding(container)
+    for number, packet in enumerate(packets):
+        seek_timestamp = packet.dts if seeks_by_decoding else packet.pts
         if packet.is_keyframe and packet.pts is not None and seek_timestamp is not None:
             position = bisect_left(timestamps, packet.pts)
-            keyframes[position] = Keyframe(position, seek_timestamp)
+            keyframes[position] = Keyframe(position, number, seek_timestamp)
     return tuple(keyframes[position] for position in sorted(keyframes))
 
 
-def _is_count_certain(container: InputContainer, stream: VideoStream, packets: list[_Packet]) -> bool:
+def _is_count_certain(container: InputContainer, stream: VideoStream, packets: list[IndexedPacket]) -> bool:
     codec = stream.codec_context.codec.canonical_name
     return (
         _is_container(container, COUNTABLE_CONTAINERS)
@@ -151,7 +223,7 @@ def _is_count_certain(container: InputContainer, stream: VideoStream, packets: l
     )
 
 
-def _starts_with_first_frame(packets: list[_Packet]) -> bool:
+def _starts_with_first_frame(packets: list[IndexedPacket]) -> bool:
     """Returns whether decoding starts with a keyframe that nothing precedes.
 
     Otherwise the stream was cut somewhere: its first frames need others that are gone, and decoders leave them out.

@@ -20,16 +20,25 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
-from omnisource.data.pipeline import SampleRequest
 from omnisource.errors import UnreadableMedia
 from omnisource.types import Clip, Media
 
-Load = Callable[[SampleRequest], Any]
+
+class Request(Protocol):
+    """What a worker is asked to load: anything that can be pickled and names its file, such as a `SampleRequest`."""
+
+    @property
+    def path(self) -> str:
+        """The file, for messages."""
+        ...
+
+
+Load = Callable[[Any], Any]  # takes the requests that its pool is given
 StartMethod = Literal["forkserver", "spawn"]
 
 # A process forked from one that has used FFmpeg can hang on FFmpeg's locks. The server has only imported it; elsewhere
@@ -85,7 +94,7 @@ class WorkerProcess:
     def __init__(self, start_method: StartMethod, number: int, load: Load) -> None:
         context: Any = multiprocessing.get_context(start_method)
         if start_method == "forkserver":
-            context.set_forkserver_preload([__name__])  # imports torch once for all workers
+            context.set_forkserver_preload([__name__, load.__module__])  # imports torch once for all workers
         self.held: deque[int] = deque()
         self.is_ready = False
         self.since = time.monotonic()
@@ -106,7 +115,7 @@ class WorkerProcess:
         self._processor_since = 0.0
         self._messages = _messages(self.channel)
 
-    def give(self, ticket: int, request: SampleRequest) -> None:
+    def give(self, ticket: int, request: Request) -> None:
         """Hands a request over. If the worker cannot take it, that is seen, as its end, at the next `receive`."""
         if not self.held:
             self._begin()
@@ -177,7 +186,7 @@ class WorkerProcess:
         return 0.0
 
 
-def outcome(load: Load, request: SampleRequest) -> Any:
+def outcome(load: Load, request: Request) -> Any:
     """Returns what loading gave, the UnreadableMedia that it raised, or the Crash that it was."""
     try:
         return load(request)
@@ -187,7 +196,7 @@ def outcome(load: Load, request: SampleRequest) -> Any:
         return _crash(request)
 
 
-def _crash(request: SampleRequest) -> Crash:
+def _crash(request: Request) -> Crash:
     return Crash(f"{request}\n{traceback.format_exc()}")
 
 
@@ -214,7 +223,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(ticket: int, request: SampleRequest, result: Any) -> tuple[bytes, np.ndarray]:
+def _answer(ticket: int, request: Request, result: Any) -> tuple[bytes, np.ndarray]:
     """Returns the two parts of the message that carries a result: its head, and its pixels as they are."""
     pixels = np.empty(0, dtype=np.uint8)
     if isinstance(result, Clip):

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from multiprocessing import connection
 from typing import Any
 
-from omnisource.data.pipeline import SampleRequest, load_clip
-from omnisource.data.worker_process import START_METHOD, Crash, Load, StartMethod, WorkerProcess, outcome
+from omnisource.data.pipeline import load_clip
+from omnisource.data.worker_process import START_METHOD, Crash, Load, Request, StartMethod, WorkerProcess, outcome
 from omnisource.errors import UnreadableMedia
 
 IN_FLIGHT = 2
@@ -67,7 +67,7 @@ class WorkerPool:
         self._load = load
         self._start_method: StartMethod = start_method
         self._next_ticket = 0
-        self._requests: dict[int, SampleRequest] = {}  # by ticket, those that are not loaded yet
+        self._requests: dict[int, Request] = {}  # by ticket, those that are not loaded yet
         self._waiting: deque[int] = deque()  # tickets that no worker holds yet, oldest first
         self._attempts: dict[int, int] = {}
         self._results: dict[int, Any] = {}
@@ -82,7 +82,7 @@ class WorkerPool:
         if num_workers:
             self._start()
 
-    def submit(self, request: SampleRequest) -> int:
+    def submit(self, request: Request) -> int:
         """Returns the ticket under which `result` gives the sample of `request`."""
         with self._changed:
             if self._is_closing:
@@ -109,6 +109,18 @@ class WorkerPool:
         if isinstance(result, Crash):
             raise RuntimeError(f"a loading worker failed:\n{result.traceback}")
         return result
+
+    def any_result(self) -> tuple[int, Any]:
+        """Returns the ticket and the result of whichever request is loaded first; waits for it.
+
+        At least one must have been submitted whose result was not fetched.
+
+        Raises:
+            RuntimeError: As for `result`.
+        """
+        assert self._requests or self._results, "no request is under way"
+        ticket = next(iter(self._requests)) if self._thread is None else self._loaded_ticket()
+        return ticket, self.result(ticket)
 
     def discard(self, ticket: int) -> None:
         """Gives a ticket up: its result is dropped, or it is never loaded."""
@@ -179,6 +191,18 @@ class WorkerPool:
                     return self._results.pop(ticket)
                 if ticket not in self._requests or ticket in self._discarded:
                     raise KeyError(f"ticket {ticket} was fetched before, or given up")
+                if self._failure is not None:
+                    raise RuntimeError(self._failure)
+                self._changed.wait(TICK_SECONDS)
+
+    def _loaded_ticket(self) -> int:
+        while True:
+            self._tell()
+            with self._changed:
+                if self._is_closing:
+                    raise RuntimeError("the workers are closed")
+                if self._results:
+                    return next(iter(self._results))
                 if self._failure is not None:
                     raise RuntimeError(self._failure)
                 self._changed.wait(TICK_SECONDS)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omnisource.models.batch_norm import BatchNorm
 
-class HeadBatchNorm(nn.BatchNorm1d):
+
+class HeadBatchNorm(BatchNorm):
     """Batch normalisation of vectors, with momentum 0.1, that also takes a batch of one in training.
 
     One vector has no variance: it is normalised by the running statistics and leaves them as they are. A small
@@ -17,13 +19,11 @@ class HeadBatchNorm(nn.BatchNorm1d):
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-5, momentum=0.1)
+        super().__init__(channels, momentum=0.1)
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns input, [N, C], normalised."""
-        if self.training and len(input) == 1:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(input)
+        return self.normalized(input, is_counted=True)
 
 
 class ImageHead(nn.Module):

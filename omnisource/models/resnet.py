@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnisource.errors import UserError
+from omnisource.models.batch_norm import BatchNorm
 from omnisource.types import Media
 
 STEM_CHANNELS = 64
@@ -53,7 +54,7 @@ class MediaConv(nn.Conv3d):
         return F.conv2d(x, kernel, stride=self.stride[1:], padding=self.padding[1:])  # pyright: ignore[reportArgumentType]
 
 
-class MediaBatchNorm(nn.BatchNorm3d):
+class MediaBatchNorm(BatchNorm):
     """The batch normalisation of the backbone: the one place that knows which statistics a batch uses.
 
     In training every batch is normalised by its own statistics, and only video batches are counted into the running
@@ -62,21 +63,11 @@ class MediaBatchNorm(nn.BatchNorm3d):
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-5, momentum=0.01)
+        super().__init__(channels, momentum=0.01)
 
     def forward(self, x: Tensor, media: Media) -> Tensor:
         """Returns x normalised: [N, C, T, H, W] for videos, [N, C, H, W] for images."""
-        if not self.training or x.numel() == self.num_features:
-            return self._normalized(x, self.running_mean, self.running_var, by_batch=False)
-        if media == "image":
-            return self._normalized(x, None, None, by_batch=True)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        return self._normalized(x, self.running_mean, self.running_var, by_batch=True)
-
-    def _normalized(self, x: Tensor, mean: Tensor | None, variance: Tensor | None, by_batch: bool) -> Tensor:
-        momentum = self.momentum or 0.0
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, by_batch, momentum, self.eps)
+        return self.normalized(x, is_counted=media == "video")
 
 
 class MediaSequential(nn.Sequential):

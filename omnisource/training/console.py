@@ -1,11 +1,11 @@
-"""What a terminal shows of a run: the bar, and the rates in it."""
+"""What a terminal shows of a run: the bar or plain lines, and the rates in them."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -34,6 +34,19 @@ class Pace:
         return samples / self._seconds if self._seconds else 0.0
 
     @property
+    def samples_per_second_by_source(self) -> dict[str, float]:
+        """Returns the samples of each source in a second."""
+        samples = Counter[str]()
+        for record in self._records:
+            samples.update(record.samples)
+        return {source: count / self._seconds if self._seconds else 0.0 for source, count in samples.items()}
+
+    @property
+    def steps_per_second(self) -> float:
+        """Returns the steps in a second."""
+        return len(self._records) / self._seconds if self._seconds else 0.0
+
+    @property
     def waiting_share(self) -> float:
         """Returns the share of the time that was spent waiting for data, 0 to 1."""
         return sum(record.data_seconds for record in self._records) / self._seconds if self._seconds else 0.0
@@ -51,29 +64,66 @@ class Pace:
         return sum(record.step_seconds for record in self._records)
 
 
-class Bar:
-    """Two lines at the foot of a terminal: how far the run is, and how it goes.
+class ItemPace:
+    """How far a validation is.
 
-    It starts no thread: it is drawn by `update`, a few times a second at most.
+    Args:
+        source: Name of the source.
+        total: Items of the source that this process validates.
+    """
+
+    def __init__(self, source: str, total: int) -> None:
+        self.source = source
+        self.total = total
+        self.done = 0
+        self._started = time.monotonic()
+
+    def __str__(self) -> str:
+        rate = self.done / max(time.monotonic() - self._started, 1e-9)
+        left = clock((self.total - self.done) / rate) if rate else "-"
+        return f"validating {self.source}  {self.done}/{self.total} items  {short(rate)} items/s  {left} left"
+
+
+class Bar:
+    """Two lines at the foot of a terminal: how far the run is, and how it goes; a third one during a validation.
+
+    It starts no thread: it is drawn by `update` and `validating`, a few times a second at most.
     """
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)
         self._drawn_at = -float("inf")
+        self._last: tuple[StepRecord, Pace] | None = None
 
     def update(self, record: StepRecord, pace: Pace) -> None:
         """Shows a step; the last step of the run always, the others where the last drawing is not too fresh."""
-        now = time.monotonic()
-        if now - self._drawn_at < _REFRESH_SECONDS and record.step < record.total_steps:
-            return
-        self._drawn_at = now
-        if not self._live.is_started:
-            self._live.start()
-        self._live.update(_drawing(record, pace), refresh=True)
+        self._last = (record, pace)
+        if not self._is_fresh() or record.step == record.total_steps:
+            self._draw()
+
+    def validating(self, items: ItemPace) -> None:
+        """Shows how far a validation is; its last item always, the others where the last drawing is not too fresh."""
+        if not self._is_fresh() or items.done == items.total:
+            self._draw(Text(str(items)))
+
+    def validated(self) -> None:
+        """Takes the line of the validation away."""
+        if self._live.is_started:
+            self._draw()
 
     def stop(self) -> None:
         """Leaves the bar as it stands and gives the terminal back; stopping twice does nothing more."""
         self._live.stop()
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._drawn_at < _REFRESH_SECONDS
+
+    def _draw(self, *more: RenderableType) -> None:
+        self._drawn_at = time.monotonic()
+        if not self._live.is_started:
+            self._live.start()
+        lines = [progress_line(*self._last), figures_line(*self._last)] if self._last else []
+        self._live.update(Group(*lines, *more), refresh=True)
 
 
 def short(value: float) -> str:
@@ -88,20 +138,60 @@ def clock(seconds: float) -> str:
     return f"{f'{days} d ' if days else ''}{hours}:{rest // 60:02d}:{rest % 60:02d}"
 
 
-def _drawing(record: StepRecord, pace: Pace) -> Group:
-    first = Table.grid(padding=(0, 1), expand=True)
+def progress_line(record: StepRecord, pace: Pace) -> Table:
+    """Returns a line as wide as the terminal: steps done, a bar, and the time left."""
+    line = Table.grid(padding=(0, 1), expand=True)
     for ratio in (None, 1, None):
-        first.add_column(ratio=ratio, no_wrap=True)
-    first.add_row(
-        Text(f"epoch {record.epoch}  step {record.step}/{record.total_steps}", "bold"),
-        ProgressBar(total=record.total_steps, completed=record.step),
-        Text(f"{record.step / record.total_steps:.0%}  {clock(pace.seconds_left)} left"),
-    )
+        line.add_column(ratio=ratio, no_wrap=True)
+    done, left = _progress(record, pace)
+    line.add_row(Text(done, "bold"), ProgressBar(total=record.total_steps, completed=record.step), Text(left))
+    return line
+
+
+def progress_text(record: StepRecord, pace: Pace) -> str:
+    """Returns steps done and the time left without a bar between them."""
+    return "  ".join(_progress(record, pace))
+
+
+def _progress(record: StepRecord, pace: Pace) -> tuple[str, str]:
+    share = record.step / max(record.total_steps, 1)
+    done = f"epoch {record.epoch}  step {record.step}/{record.total_steps}"
+    return done, f"{share:.0%}  {clock(pace.seconds_left)} left"
+
+
+def figures_line(record: StepRecord, pace: Pace) -> Text:
+    """Returns losses, learning rate, gradient norm, rate and share of waiting."""
     # Two spaces between the figures, so that a narrow terminal breaks the line there.
-    second = Text("  ".join(["loss", *(f"{source} {short(loss)}" for source, loss in record.losses.items())]))
-    second.append(
+    line = Text("  ".join(["loss", *(f"{source} {short(loss)}" for source, loss in record.losses.items())]))
+    line.append(
         f"  lr {short(record.learning_rate)}  gradient {short(record.gradient_norm)}"
         f"  {short(pace.samples_per_second)} samples/s  waiting for data {pace.waiting_share:.0%}",
         "dim",
     )
-    return Group(first, second)
+    return line
+
+
+def plain_line(records: list[StepRecord], pace: Pace) -> str:
+    """Returns the line of the steps since the last one: losses and gradient norm are their means."""
+    last = records[-1]
+    losses = {
+        source: _mean([record.losses[source] for record in records if source in record.losses])
+        for source in last.losses
+    }
+    return "  ".join(
+        [
+            f"epoch {last.epoch}",
+            f"step {last.step}/{last.total_steps}",
+            f"loss {short(_mean([record.total_loss for record in records]))}",
+            *(f"{source} {short(loss)}" for source, loss in losses.items()),
+            f"lr {short(last.learning_rate)}",
+            f"gradient {short(_mean([record.gradient_norm for record in records]))}",
+            f"{short(pace.samples_per_second)} samples/s",
+            f"waiting for data {pace.waiting_share:.0%}",
+            f"{clock(pace.seconds_left)} left",
+        ]
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

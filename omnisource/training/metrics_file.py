@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,7 @@ from omnisource.errors import UserError
 
 METRICS = "metrics.jsonl"
 UNREADABLE = "unreadable.jsonl"
+LOG = "train.log"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class StepRecord:
         data_seconds: Time it waited for data.
         samples: Samples of each source, over all processes.
         total_steps: Steps of the whole run.
+        samples_digest: Hex digest of the keys of all samples and of the microbatches that they stood in; equal for
+            equal steps, whatever the number of processes. "" in the files of version 0.1.0.
     """
 
     step: int
@@ -47,6 +51,7 @@ class StepRecord:
     data_seconds: float
     samples: dict[str, int]
     total_steps: int
+    samples_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,24 @@ class ValidationRecord:
     epoch: int
     source: str
     metrics: dict[str, float]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "int": _is_count,
+    "float": _is_number,
+    "str": lambda value: isinstance(value, str),
+    "dict[str, int]": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
+    "dict[str, float]": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+}
+"""Whether a value is what a field of a record is declared to be, by the declaration."""
 
 
 class LineFile:
@@ -98,7 +121,25 @@ class LineFile:
 def metrics_line(record: StepRecord | ValidationRecord) -> str:
     """Returns the JSON line of a record, without the newline; its keys are the names of the record's fields."""
     kind = "step" if isinstance(record, StepRecord) else "validation"
-    return json.dumps({"kind": kind, **_written(dataclasses.asdict(record))}, allow_nan=False)
+    return json.dumps({"kind": kind, **json_value(dataclasses.asdict(record))}, allow_nan=False)
+
+
+def read_line(line: bytes) -> StepRecord | ValidationRecord:
+    """Returns the record that a line of metrics.jsonl holds.
+
+    Raises:
+        ValueError: A run did not write this line, or not to its end.
+    """
+    try:
+        values = _read(json.loads(line))
+        kind = StepRecord if values.pop("kind") == "step" else ValidationRecord
+        record = kind(**values)
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    for field in dataclasses.fields(record):
+        if not _FITS[str(field.type)](getattr(record, field.name)):
+            raise ValueError(f"{field.name} is no {field.type}")
+    return record
 
 
 def read_metrics(work_dir: str | Path) -> tuple[list[StepRecord], list[ValidationRecord]]:
@@ -116,15 +157,15 @@ def read_metrics(work_dir: str | Path) -> tuple[list[StepRecord], list[Validatio
         raise UserError(f"{path}: cannot be read ({error.strerror}); it is written by a training run") from error
     for number, line in enumerate(lines, start=1):
         try:
-            values = _read(json.loads(line))
-            if values.pop("kind") == "step":
-                steps.append(StepRecord(**values))
-            else:
-                validations.append(ValidationRecord(**values))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            record = read_line(line)
+        except ValueError as error:
             if number == len(lines):
                 break  # the process was killed while it wrote
             raise UserError(f"{path}:{number}: this is no line of a training run ({error})") from error
+        if isinstance(record, StepRecord):
+            steps.append(record)
+        else:
+            validations.append(record)
     return steps, validations
 
 
@@ -194,9 +235,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _written(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """Returns plain data in which the numbers that JSON does not know are the strings "nan", "inf" and "-inf"."""
     if isinstance(value, dict):
-        return {key: _written(entry) for key, entry in value.items()}
+        return {key: json_value(entry) for key, entry in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return str(float(value))
     return value

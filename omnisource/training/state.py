@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
+
+from omnisource.training.ema import Ema
 
 
 @dataclass
@@ -24,6 +27,9 @@ class TrainState:
         unreadable: Reason by path, of the files that could not be read. Their samples are replaced, also in a run that
             goes on from here.
         replacements: How often each of these files was replaced in training.
+        ema: Moving average of the weights, or None where the recipe wants none.
+        scaler: Scales the loss in float16, and does nothing elsewhere.
+        skipped_steps: Steps, from 1, that changed no weights because a loss or the gradient was not finite.
         best_score: Highest validation top-1 of the main source so far, in [0, 1]; None before the first validation.
         best_step: Steps done when it was reached.
         validated_step: Steps done at the last validation; 0 before the first. A run that was stopped at the end of an
@@ -36,6 +42,9 @@ class TrainState:
     samples_seen: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     replacements: dict[str, int] = field(default_factory=dict)
+    ema: Ema | None = None
+    scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
+    skipped_steps: list[int] = field(default_factory=list)
     best_score: float | None = None
     best_step: int | None = None
     validated_step: int = 0
@@ -49,6 +58,9 @@ class TrainState:
             "samples_seen": dict(self.samples_seen),
             "unreadable": dict(self.unreadable),
             "replacements": dict(self.replacements),
+            "ema": self.ema.tensors if self.ema is not None else None,
+            "scaler": self.scaler.state_dict(),
+            "skipped_steps": list(self.skipped_steps),
             "best_score": self.best_score,
             "best_step": self.best_step,
             "validated_step": self.validated_step,
@@ -62,6 +74,11 @@ class TrainState:
         self.samples_seen = dict(state["samples_seen"])
         self.unreadable = dict(state["unreadable"])
         self.replacements = dict(state.get("replacements", {}))  # checkpoints of version 0.1.0 have none
+        if self.ema is not None and state.get("ema") is not None:
+            self.ema.load(state["ema"])
+        if self.scaler.is_enabled() and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        self.skipped_steps = list(state.get("skipped_steps", []))
         self.best_score = state["best_score"]
         self.best_step = state["best_step"]
         self.validated_step = state["validated_step"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omnisource.data import columns, list_items, list_text, media_files
 from omnisource.data.annotations import (
     Items,
     Split,
@@ -84,7 +85,7 @@ def test_separator_is_recognized_in_spite_of_separators_in_paths_and_of_mistakes
     make_files(tmp_path, "a,b.mp4", "c,1.mp4", "d.mp4")
     items = read_text(tmp_path, "a,b.mp4 1\nc,1.mp4 0\nd.mp4 0\n")
     assert content(items) == [("a,b.mp4", 1), ("c,1.mp4", 0), ("d.mp4", 0)]
-    assert find_separator("a b,1\nc d,x\n\ne 5\nf g,2", 2) == ","
+    assert find_separator(["a b,1", "c d,x", "", "e 5", "f g,2"], 2) == ","
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
@@ -248,6 +249,119 @@ def test_items_pickle_compactly(tmp_path):
 def test_reading_lists_does_not_import_torch():
     code = "import sys, omnisource.data.annotations; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# Large lists
+
+FORMS = {
+    "path_label": ("a.mp4 1\ndeep/b c.mp4 0\nü.mp4 2\n", {}),
+    "csv": ('path,label\na.mp4,1\n"deep/b c.mp4",0\nü.mp4,2\n', {}),
+    "video_frames_label": ("a 3 1\nb c 4 0\nü.mp4 5 2\n", {}),
+    "frames_folder": ("deep 3 1\nframes/1/ 4 0\nframes/2 1 2\n", {}),
+    "folders": ("", {"folder": "classes"}),
+}
+
+
+def as_tuples(items: Items) -> list[tuple[str, str, int, int | None]]:
+    return [(item.path, item.key, item.label, item.num_frames) for item in items]
+
+
+@pytest.fixture
+def forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes files that a list of each of `FORMS` names; every list then counts as large."""
+    monkeypatch.setenv("OMNISOURCE_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "root"
+    make_files(root, "a.mp4", "deep/b c.mp4", "ü.mp4", "frames/1/img.jpg", "frames/2/img.jpg")
+    make_files(root, "classes/x/1.mp4", "classes/x/2.mkv", "classes/y/3.mp4", "classes/y/notes.txt")
+    return root
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_large_list_is_the_same_when_it_is_read_mapped_or_kept(forms: Path, form: str, monkeypatch) -> None:
+    text, options = FORMS[form]
+    expected = read_text(forms, text, format=form, **options)
+    monkeypatch.setattr(columns, "MEMORY_BYTES", 0)
+    for _ in range(2):
+        items = read_text(forms, text, format=form, **options)
+        assert as_tuples(items) == as_tuples(expected)
+        assert list(items.keys) == list(expected.keys)
+        assert items.digest() == expected.digest()
+        assert items.num_ignored == expected.num_ignored
+        assert items.class_counts(4).tolist() == expected.class_counts(4).tolist()
+        assert as_tuples(items.without({1})) == [row for place, row in enumerate(as_tuples(expected)) if place != 1]
+        assert items.labels.dtype == np.int32 and not items.labels.flags.writeable
+
+
+def test_large_list_is_parsed_once(forms: Path, monkeypatch) -> None:
+    monkeypatch.setattr(columns, "MEMORY_BYTES", 0)
+    text = FORMS["path_label"][0]
+    read_text(forms, text)
+    (kept,) = forms.parent.glob("cache/lists/*")
+    content = kept.read_bytes()
+    kept.write_bytes(content.replace(b"a.mp4", b"A.mp4"))  # as no parser would make it
+    assert read(forms, Split(list="list.txt"), check_files=False)[0].key == "A.mp4"
+    assert read_text(forms, text.replace(" 2", " 1"))[0].key == "a.mp4"  # a list of the same size and another content
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "labels"),
+    [
+        ("a.mp4,x\n", ({"names": ("x", "y")}, {"names": ("y", "x")}), ([0], [1])),
+        ("a.mp4 1\n", ({"num_classes": 2}, {"num_classes": 1}), ([1], None)),
+        (
+            "path,label,other\na.mp4,1,2\n",
+            ({"format": "csv"}, {"format": "csv", "label_column": "other"}),
+            ([1], [2]),
+        ),
+        (
+            "a.mp4,1\nü.mp4,2\n",
+            ({}, {"format": "csv", "path_column": "a.mp4", "label_column": "1"}),
+            ([1, 2], [2]),
+        ),
+    ],
+)
+def test_large_list_is_parsed_anew_for_other_options(forms: Path, text, options, labels, monkeypatch) -> None:
+    monkeypatch.setattr(columns, "MEMORY_BYTES", 0)
+    for chosen, expected in zip(options, labels, strict=True):
+        if expected is None:
+            with pytest.raises(UserError, match="outside the classes"):
+                read_text(forms, text, **chosen)
+        else:
+            assert read_text(forms, text, **chosen).labels.tolist() == expected
+
+
+def test_mistakes_of_a_large_list_are_found_each_time(forms: Path, monkeypatch) -> None:
+    monkeypatch.setattr(columns, "MEMORY_BYTES", 0)
+    for _ in range(2):
+        assert problems_of(forms, "a.mp4 0\na.mp4 1\n\nb.mp4 7\n") == [
+            "2: the same item as in line 1: a.mp4",
+            "3: empty line",
+            "4: label 7 is outside the classes (allowed: 0 to 2)",
+            "4: missing file: b.mp4",
+        ]
+    text = "a.mp4 0\ngone.mp4 1\nü.mp4 0\n"
+    for _ in range(2):
+        assert problems_of(forms, text) == ["2: missing file: gone.mp4"]
+    make_files(forms, "gone.mp4")
+    (forms / "ü.mp4").unlink()
+    assert problems_of(forms, text) == ["3: missing file: ü.mp4"]
+
+
+def test_reading_ends_after_many_problems(tmp_path, monkeypatch) -> None:
+    for module in (list_items, list_text, media_files):
+        monkeypatch.setattr(module, "MOST_PROBLEMS", 50)
+    found = problems_of(tmp_path, "x\n" * 200)
+    assert len(found) == 52 and found[-1] == "52: not read from here on: over 50 problems before"
+    names = "".join(f"{index // 10}/{index}.mp4 0\n" for index in range(200))
+    found = problems_of(tmp_path, names)
+    assert len(found) == 61 and found[0].endswith("not looked through further: over 50 items are missing")
+    make_files(tmp_path, "a.mp4", "b.mp4")
+    found = problems_of(tmp_path, "a.mp4 0\nb.mp4 0\n" * 100)
+    assert len(found) == 51
+    assert found[:2] == [
+        " 148 more items are in the list twice",
+        "3: the same item as in line 1: a.mp4",
+    ]
 
 
 # Mistakes

@@ -47,6 +47,17 @@ class TestPixels:
         write_image(tmp_path / "image.png", PICTURE).rename(tmp_path / "image.JPEG")
         assert np.array_equal(decode_image(tmp_path / "image.JPEG"), PICTURE)
 
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif", "gif"])
+    def test_of_content_are_those_of_the_file(self, suffix: str, tmp_path: Path):
+        path = write_image(tmp_path / f"image.{suffix}", PICTURE)
+        content, expected = path.read_bytes(), decode_image(path)
+        path.unlink()
+        assert np.array_equal(decode_image(path, content=content), expected)
+        with pytest.raises(UnreadableMedia, match=f"image.{suffix}: the file is empty"):
+            decode_image(path, content=b"")
+        with pytest.raises(UnreadableMedia, match=f"image.{suffix}: not an image"):
+            decode_image(path, content=b"no image" * 20)
+
     @pytest.mark.parametrize("orientation", STORED)
     @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
     def test_are_upright(self, suffix: str, orientation: int, tmp_path: Path):
@@ -179,6 +190,18 @@ class TestUnreadableImages:
         data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
         path.write_bytes(data)
         assert str(MAX_IMAGE_PIXELS) in self.refusal(path)
+
+    def test_avif_whose_head_is_damaged(self, tmp_path: Path):
+        path = write_image(tmp_path / "image.avif", PICTURE, max_threads=1)
+        whole = path.read_bytes()
+        reasons = set()
+        for place in range(0, len(whole), 2):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+            try:
+                decode_image(path)
+            except UnreadableMedia as error:
+                reasons.add(error.reason)
+        assert any("Failed to decode frame" in reason for reason in reasons)  # a RuntimeError of Pillow's
 
     @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff"])
     def test_random_damage_gives_pixels_or_that_error(self, suffix: str, tmp_path: Path):

@@ -9,8 +9,9 @@ import torch
 
 from omnisource.data import frames, transforms
 from omnisource.data.decode import VideoFile, decode_image
+from omnisource.data.examine import examine
 from omnisource.data.frames import ClipSampling
-from omnisource.data.pipeline import SampleRequest, load_clip, read_whole
+from omnisource.data.pipeline import SampleRequest, load_clip
 from omnisource.data.transforms import EvaluationViews, TrainingView
 from omnisource.errors import UnreadableMedia
 from omnisource.randomness import sample_generator
@@ -184,27 +185,13 @@ def test_where_a_container_promises_more_frames_the_clip_is_picked_among_those_t
 
 def test_a_truncated_video_gives_clips_of_the_frames_it_still_has(tmp_path: Path) -> None:
     path = truncate(write_video(tmp_path / "cut.avi", numbered_frames(60), "mjpeg"), 0.6)
-    num_frames = read_whole(request_for(path, WHOLE))
+    num_frames = examine(request_for(path, WHOLE)).num_frames
     assert 20 < num_frames < 60
     clip = load_clip(request_for(path, EvaluationViews(3, 1, 32, 32)))
     expected = frames.evaluation_indices(num_frames, SAMPLING, 3)
     assert expected.max() == num_frames - 1
     # What decoders make of the incomplete last frame may show any number.
     assert [view[:3] for view in numbers_of(clip)] == expected[:, :3].tolist()
-
-
-def test_reading_whole_counts_the_frames_and_finds_damage_anywhere(folder: Path, tmp_path: Path) -> None:
-    assert read_whole(request_for(folder / "numbers.mp4", WHOLE)) == 40
-    assert read_whole(request_for(folder / "numbers", WHOLE, num_frames=40)) == 40
-    assert read_whole(request_for(folder / "number.png", WHOLE, "image")) == 1
-
-    raw = write_frames(tmp_path / "raw", numbered_frames(4), "img_{:05d}.png")
-    truncate(raw / "img_00003.png", 0.5)
-    with pytest.raises(UnreadableMedia, match="img_00003"):
-        read_whole(request_for(raw, WHOLE, num_frames=4))
-    image = truncate(write_image(tmp_path / "cut.jpg", moving_square(1, 200, 200)[0]), 0.5)
-    with pytest.raises(UnreadableMedia, match=r"cut\.jpg"):
-        read_whole(request_for(image, WHOLE, "image"))
 
 
 @pytest.mark.parametrize("media", ["image", "video"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import shutil
@@ -15,7 +16,7 @@ import torch
 
 from omnisource.errors import UserError
 from omnisource.recipe import Recipe
-from omnisource.resume import Interrupted
+from omnisource.resume import Interrupted, with_same_microbatches
 from omnisource.train import train
 from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
 from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
@@ -275,14 +276,36 @@ def test_resume_from_another_recipe_lists_all_that_differs(uninterrupted: Path, 
     assert not (tmp_path / "run").exists()
 
 
-def test_resume_with_another_list_or_number_of_microbatches_is_refused(data: Path, tmp_path: Path) -> None:
+def test_resumed_run_keeps_its_microbatches_a_step(
+    uninterrupted: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = dataclasses.replace(mixed_recipe(data, *SAVE_EVERY_STEP), accumulation=5)
+    train(recipe, tmp_path / "run", resume=str(checkpoint_path(uninterrupted, 4)))
+    assert "accumulation=2, not 5: the run goes on with 2 microbatches a step" in capsys.readouterr().out
+    ours, theirs = (read_checkpoint(checkpoint_path(folder, STEPS)) for folder in (tmp_path / "run", uninterrupted))
+    assert difference(ours.state, theirs.state) == ""
+
+
+def test_processes_share_out_the_microbatches_of_a_run_or_are_refused_with_the_counts_that_do(
+    uninterrupted: Path, data: Path
+) -> None:
+    path = checkpoint_path(uninterrupted, 1)
+    checkpoint = read_checkpoint(path)
+    checkpoint.facts["microbatches"] = 12
+    recipe = mixed_recipe(data)
+    for num_processes, accumulation in ((1, 12), (2, 6), (6, 2), (12, 1)):
+        assert with_same_microbatches(recipe, checkpoint, path, num_processes)[0].accumulation == accumulation
+    for num_processes in (5, 24):
+        with pytest.raises(
+            UserError, match=rf"{num_processes} processes cannot.*1 or 2 or 3 or 4 or 6 or 12 processes"
+        ):
+            with_same_microbatches(recipe, checkpoint, path, num_processes)
+
+
+def test_resume_with_another_list_is_refused(data: Path, tmp_path: Path) -> None:
     copied = tmp_path / "data"
     shutil.copytree(data, copied)
     train(tiny_recipe(copied, "sources.kinetics400.batch_size=6"), tmp_path / "run")
-    with pytest.raises(UserError, match=r"processes x accumulation: 1 in the checkpoint, 2 now"):
-        train(
-            tiny_recipe(copied, "sources.kinetics400.batch_size=6", "accumulation=2"), tmp_path / "run", resume="auto"
-        )
     video_list = copied / "kinetics400/kinetics400_train_list_videos.txt"
     lines = video_list.read_text().splitlines()
     video_list.write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")

@@ -108,6 +108,19 @@ def run_python(arguments: Sequence[str], folder: Path, **options: Any) -> subpro
     )
 
 
+def torchrun(script: Path, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Runs a script in several processes without a GPU; returns what came out."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.run(
+        [*command, str(script), *arguments],
+        env={**environment(), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+
 def environment() -> dict[str, str]:
     """Returns the environment of processes that tests start: one thread, and the checkout's package."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}

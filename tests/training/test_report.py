@@ -3,16 +3,19 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from omnisource.errors import UserError
 from omnisource.training.metrics_file import read_metrics
 from omnisource.training.report import NullReport, Report, StepRecord, draw_curves, drop_after, open_report
+from omnisource.training.status_file import RunStatus, read_status
 
 TIMES = ("step_seconds", "data_seconds")
 
@@ -40,6 +43,12 @@ def plain_console() -> Console:
 def shown(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def status_of(work_dir: Path) -> RunStatus:
+    status = read_status(work_dir)
+    assert status is not None
+    return status
 
 
 def lines_of(path: Path) -> list[dict]:
@@ -115,7 +124,8 @@ def test_dropping_twice_adds_to_the_discarded_lines(tmp_path: Path) -> None:
     assert drop_after(tmp_path, 5) == 3
     assert [line["step"] for line in lines_of(tmp_path / "metrics.discarded.jsonl")] == [9, 10, 6, 7, 8]
     assert drop_after(tmp_path, 5) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.discarded.jsonl", "metrics.jsonl", "train.log"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["metrics.discarded.jsonl", "metrics.jsonl", "run.json", "train.log"]
 
 
 def test_dropping_nothing_leaves_the_file_as_it_is_and_makes_no_other(tmp_path: Path) -> None:
@@ -232,6 +242,10 @@ def test_tensorboard_has_the_same_curves_and_each_step_once_after_a_resume(tmp_p
         "gradient_norm",
         "speed/samples_per_second",
         "speed/share_waiting_for_data",
+        "speed/steps_per_second",
+        "speed/samples_per_second/clips",
+        "speed/samples_per_second/images",
+        "memory/process_gib",
         "validation/clips/top1",
     }
     assert [step for step, _ in curves["loss/clips"]] == [1, 2, 3, 4, 5, 6]
@@ -240,11 +254,142 @@ def test_tensorboard_has_the_same_curves_and_each_step_once_after_a_resume(tmp_p
     assert curves["validation/clips/top1"] == [(6, 0.75)]
 
 
+def test_rates_and_memory_have_a_point_with_each_plain_line(tmp_path: Path) -> None:
+    with Report(tmp_path, console=plain_console(), interval_steps=4) as report:
+        report.watch_memory_of(lambda: [os.getpid(), os.getpid()])
+        for step in range(1, 9):
+            report.step(record(step, step_seconds=0.25))
+    curves = tensorboard_curves(tmp_path)
+    for name, rate in (
+        ("speed/steps_per_second", 4),
+        ("speed/samples_per_second/clips", 16),
+        ("speed/samples_per_second/images", 84),
+    ):
+        assert curves[name] == [(1, rate), (4, rate), (8, rate)]
+    assert [step for step, _ in curves["memory/process_gib"]] == [1, 4, 8]
+    assert curves["memory/workers_gib"][0][1] == pytest.approx(2 * curves["memory/process_gib"][0][1], rel=0.05)
+
+
+def test_pictures_are_in_the_event_file_as_they_were_drawn(tmp_path: Path) -> None:
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    with Report(tmp_path, console=plain_console()) as report:
+        report.picture(7, "examples/clips", lambda: picture)
+    with Report(tmp_path / "none", console=plain_console(), tensorboard=False) as report:
+        report.picture(7, "examples/clips", lambda: pytest.fail("nobody sees it"))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    [image] = events.Images("examples/clips")
+    assert image.step == 7
+    with Image.open(io.BytesIO(image.encoded_image_string)) as decoded:
+        np.testing.assert_array_equal(np.asarray(decoded), picture)
+
+
+def test_run_json_tells_how_the_run_goes_and_that_it_is_complete(tmp_path: Path) -> None:
+    with Report(tmp_path, console=plain_console(), tensorboard=False, total_steps=40) as report:
+        assert status_of(tmp_path).activity == "starting"
+        report.step(record(1))
+        report.validation(1, 1, "clips", {"top1": 0.5, "loss": float("nan")})
+        report.validation(1, 1, "images", {"top1": 0.25})
+        report.validation(1, 1, "clips", {"top1": 0.75, "loss": float("nan")})
+        report.best(0.75, 1)
+    status = status_of(tmp_path)
+    assert (status.state, status.step, status.total_steps) == ("complete", 1, 40)
+    assert (status.best_score, status.best_step) == (0.75, 1)
+    assert {one.source: one.metrics for one in status.validations} == {
+        "clips": {"top1": 0.75},
+        "images": {"top1": 0.25},
+    }
+
+
+def test_run_json_and_the_log_tell_why_a_run_failed(tmp_path: Path) -> None:
+    console = plain_console()
+    with pytest.raises(UserError), Report(tmp_path, console=console, tensorboard=False) as report:
+        report.step(record(1))
+        raise UserError("list.txt:3: no such file\nmend the list")
+    assert (status_of(tmp_path).state, status_of(tmp_path).reason) == (
+        "failed",
+        "list.txt:3: no such file\nmend the list",
+    )
+    log = (tmp_path / "train.log").read_text()
+    assert "  the run failed: list.txt:3: no such file\n" in log and log.endswith("  mend the list\n")
+    assert "the run failed" not in shown(console)  # the command line says it
+
+
+def test_run_json_tells_the_signal_that_stopped_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedError), Report(tmp_path, console=plain_console(), tensorboard=False) as report:
+        report.stopped(signal.SIGTERM, tmp_path / "checkpoints/step_000000017.pt")
+        raise InterruptedError
+    assert status_of(tmp_path).state == "interrupted"
+    assert status_of(tmp_path).reason == "SIGTERM, saved as step_000000017.pt"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_run_that_cannot_log_its_failure_is_still_told_as_failed(tmp_path: Path) -> None:
+    (tmp_path / "train.log").symlink_to("/dev/full")
+    with pytest.raises(UserError), Report(tmp_path, console=plain_console(), tensorboard=False):
+        raise UserError("the first error")
+    assert (status_of(tmp_path).state, status_of(tmp_path).reason) == ("failed", "the first error")
+
+
+def test_resumed_run_keeps_the_validations_that_are_not_done_again(tmp_path: Path) -> None:
+    with Report(tmp_path, console=plain_console(), tensorboard=False) as report:
+        report.validation(5, 1, "images", {"top1": 0.25})
+        report.validation(9, 1, "clips", {"top1": 0.5})
+    with Report(tmp_path, console=plain_console(), tensorboard=False, resumed_step=6, total_steps=40):
+        status = status_of(tmp_path)
+    assert (status.step, status.state) == (6, "running")
+    assert [(one.step, one.source) for one in status.validations] == [(5, "images")]
+
+
+def test_validation_moves_on_in_a_terminal_and_its_line_goes_afterwards(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with Report(tmp_path, console=console, tensorboard=False) as report:
+        report.step(record(1))
+        advance = report.validating("clips", 30)
+        for _ in range(30):
+            advance()
+        assert "validating clips  30/30 items" in shown(console)
+        assert shown(console).endswith("0:00:00 left")
+        report.validation(1, 1, "clips", {"top1": 0.5})
+    last = shown(console).rpartition("validation of clips")[2]
+    assert "step 1/40" in last and "validating" not in last
+
+
+def test_long_validation_has_plain_lines_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omnisource.training.report.VALIDATION_LINE_SECONDS", 0.0)
+    console = plain_console()
+    with Report(tmp_path, console=console, tensorboard=False) as report:
+        advance = report.validating("clips", 3)
+        for _ in range(3):
+            advance()
+    lines = shown(console).splitlines()
+    assert [line.split("  ")[:2] for line in lines] == [["validating clips", f"{done}/3 items"] for done in (1, 2, 3)]
+    assert [line[21:] for line in (tmp_path / "train.log").read_text().splitlines()] == lines
+
+
+def test_starving_device_is_warned_of_once_in_the_log_and_on_the_screen(tmp_path: Path) -> None:
+    console = plain_console()
+    with Report(tmp_path, console=console, tensorboard=False, num_workers=3, interval_steps=1000) as report:
+        for step in range(1, 301):
+            report.step(record(step, total_steps=1000, step_seconds=0.5, data_seconds=0.2))
+    for text in (shown(console), (tmp_path / "train.log").read_text()):
+        assert text.count("warning: 40% of the time of the last 100 steps went into waiting for data") == 1
+        assert "num_workers is 3, " in text
+
+
 def test_other_ranks_have_a_report_that_writes_nothing(tmp_path: Path) -> None:
     with open_report(tmp_path / "run", rank=1) as report:
         assert isinstance(report, NullReport)
         report.step(record(1))
+        report.watch_memory_of(lambda: pytest.fail("nobody sees it"))
+        report.validating("clips", 3)()
         report.validation(1, 1, "clips", {"top1": 0.5})
+        report.best(0.5, 1)
+        report.picture(1, "examples/clips", lambda: pytest.fail("nobody sees it"))
+        report.stopped(signal.SIGTERM, tmp_path)
         report.message("hello")
     assert not (tmp_path / "run").exists()
     with open_report(tmp_path / "run", rank=0) as report:

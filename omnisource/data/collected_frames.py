@@ -1,0 +1,86 @@
+"""Decoded frames as RGB pixels, turned as their file says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import numpy as np
+from av.error import FFmpegError
+from av.sidedata.sidedata import SideData, SideDataContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from omnisource.errors import UnreadableMedia
+
+# What `frame.side_data` returns. That would tie frame and side data to one another until garbage is collected, and with
+# them the frame's memory, which its decoder is to use again.
+SIDE_DATA = cast(Callable[[VideoFrame], Iterable[SideData]], SideDataContainer)
+
+
+class CollectedFrames:
+    """The frames that were asked for: each is converted once, and copied to wherever it is wanted.
+
+    Attributes:
+        positions: Frames to take, ascending, each once.
+    """
+
+    def __init__(self, path: str, indices: np.ndarray) -> None:
+        """Prepares for the frames at `indices` [N] int64, in any order and with repetitions."""
+        assert indices.ndim == 1 and len(indices), indices
+        unique, places = np.unique(indices, return_inverse=True)
+        self.positions: list[int] = unique.tolist()
+        self._path = path
+        self._places = {position: np.flatnonzero(places == rank) for rank, position in enumerate(self.positions)}
+        self._reformatter = VideoReformatter()
+        self._length = len(indices)
+        self._pixels: np.ndarray | None = None
+
+    def take(self, position: int, frame: VideoFrame) -> None:
+        """Converts the frame at `position` and copies it to its places.
+
+        Raises:
+            UnreadableMedia: Its pixel format is not supported, or its size is not that of the frames before.
+        """
+        try:
+            # FFmpeg would convert with several threads, which costs more than it gains (and workers share cores).
+            frame_rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        except (FFmpegError, ValueError) as error:
+            raise UnreadableMedia(self._path, f"its pixel format {frame.format.name} is not supported") from error
+        pixels = turned(frame_rgb.to_ndarray(), frame)
+        if self._pixels is None:
+            self._pixels = np.empty((self._length, *pixels.shape), np.uint8)
+        if pixels.shape != self._pixels.shape[1:]:
+            sizes = " to ".join(f"{width}x{height}" for height, width, _ in (self._pixels.shape[1:], pixels.shape))
+            raise UnreadableMedia(self._path, f"the size of its frames changes from {sizes} before frame {position}")
+        self._pixels[self._places[position]] = pixels
+
+    def pixels(self) -> np.ndarray:
+        """Returns all frames: [N, H, W, 3] uint8, RGB."""
+        assert self._pixels is not None
+        return self._pixels
+
+
+def turned(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:
+    """Returns the pixels [H, W, ...] turned and mirrored as the file tells players to, to the nearest quarter turn."""
+    try:
+        side_data = iter(SIDE_DATA(frame))
+    except ValueError:
+        # PyAV knows not all that FFmpeg may lay beside a frame, but the angle it can always tell.
+        return np.rot90(pixels, round(frame.rotation / 90))
+    matrix = next((bytes(data) for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return pixels
+    # A point at column p and row q is shown at column a*p + c*q and row b*p + d*q.
+    # Source: libavutil/display.h of FFmpeg 8.
+    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].astype(np.int64)
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        mirrors_columns, mirrors_rows = a < 0, d < 0
+    else:
+        pixels = pixels.swapaxes(0, 1)
+        mirrors_columns, mirrors_rows = c < 0, b < 0
+    if mirrors_columns:
+        pixels = pixels[:, ::-1]
+    if mirrors_rows:
+        pixels = pixels[::-1]
+    return pixels

@@ -1,0 +1,123 @@
+"""Ends all processes of a run within a minute when one of them has failed or is gone, its own error shown first.
+
+A process that fails says so in the store through which the processes of a run have met. Each process gives a sign of
+life there, and looks after the next one's in a circle, so that the load on the store stays small with many processes.
+A thread of its own does this: the main one may be waiting for a process that is gone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import threading
+import time
+
+import torch.distributed as dist
+
+# Documented, though not listed among the names that the module exports.
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+SIGN_INTERVAL_SECONDS = 2.0
+"""Time from one sign of life to the next, and from one look at the others to the next."""
+
+SILENCE_SECONDS = 30.0
+"""A process without a sign of life for this long counts as gone."""
+
+GRACE_SECONDS = 15.0
+"""Time in which a process may end by itself, and save, once another has failed."""
+
+_FAILED = "failed"
+
+
+class FailureWatch:
+    """Watches over the processes of a run from one of them.
+
+    Args:
+        store: The store of the run; used by this watch alone, from its thread and from `is_first`.
+        rank: Number of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, store: Store, rank: int, world_size: int) -> None:
+        self._store = store
+        self._rank = rank
+        self._next = (rank + 1) % world_size
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()  # a store answers one question at a time
+        self._thread = threading.Thread(target=self._run, name="omnisource-failure-watch", daemon=True)
+        self._thread.start()
+
+    def is_first(self, reason: str) -> bool:
+        """Says that this process fails; returns whether it is the first, so that its error is the one to be shown.
+
+        Args:
+            reason: Why, in a line.
+        """
+        own = f"process {self._rank}: {reason}"
+        try:
+            with self._lock:
+                return self._store.compare_set(_FAILED, "", own).decode() == own
+        except (RuntimeError, ValueError):  # the process with the store is gone: it failed before
+            return False
+
+    def stop(self) -> None:
+        """Ends the watch: this process is done, which is no failure."""
+        self._is_over.set()
+        self._thread.join(2 * SIGN_INTERVAL_SECONDS)
+
+    def _run(self) -> None:
+        signs, last_sign, seen_at = 0, "", time.monotonic()
+        try:
+            while not self._is_over.wait(SIGN_INTERVAL_SECONDS):
+                signs += 1
+                waited = time.monotonic()
+                with self._lock:
+                    self._store.set(f"sign of {self._rank}", str(signs))
+                    sign = self._sign_of_next()
+                    failure = self._failure()
+                now = time.monotonic()
+                if sign != last_sign or now - waited > 2 * SIGN_INTERVAL_SECONDS:  # this process itself was held up
+                    last_sign, seen_at = sign, now
+                if failure and not failure.startswith(f"process {self._rank}:"):
+                    self._end("")
+                    return
+                if sign != "done" and now - seen_at > SILENCE_SECONDS:
+                    words = f"no sign of life for {SILENCE_SECONDS:g} s, so the run is ended"
+                    with self._lock:
+                        self._store.compare_set(_FAILED, "", f"process {self._next}: {words}")
+                    self._end(f"error: process {self._next} gave {words}")
+                    return
+            with self._lock:
+                self._store.set(f"sign of {self._rank}", "done")
+        except (RuntimeError, ValueError) as error:
+            self._end(f"error: the process that the others have met through is gone ({str(error).splitlines()[0]})")
+
+    def _sign_of_next(self) -> str:
+        key = f"sign of {self._next}"
+        return self._store.get(key).decode() if self._store.check([key]) else ""
+
+    def _failure(self) -> str:
+        return self._store.get(_FAILED).decode() if self._store.check([_FAILED]) else ""
+
+    def _end(self, words: str) -> None:
+        """Waits for this process to end by itself, and then ends it."""
+        if self._is_over.wait(GRACE_SECONDS):
+            time.sleep(GRACE_SECONDS)  # it is leaving: this thread ends with it, unless something keeps it
+        elif words:
+            print(words, file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def watch_run() -> FailureWatch:
+    """Returns a watch over the process group that was joined through `torchrun`'s variables."""
+    attempt = f"{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    # A client of its own: a collective that waits through the other one would hold this one up.
+    store = TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=False,
+        timeout=datetime.timedelta(seconds=30),
+    )
+    watched = PrefixStore(f"omnisource failures {attempt}", store)
+    return FailureWatch(watched, dist.get_rank(), dist.get_world_size())

@@ -1,0 +1,255 @@
+"""The journal of an output folder: which files are finished, a line each, in `prepared.jsonl`.
+
+A prepared file is written under a temporary name and synced to the disk; then its line is, and only then does it get
+its name. So whatever ends the process, a file with its name is whole and has a line, and a line without its file, or
+the half of one, counts for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from omnisource.errors import UserError
+
+JOURNAL = "prepared.jsonl"
+"""Name of the journal in the output folder."""
+
+COMMIT_SECONDS = 1.0
+"""Files that are finished within this time are entered together: syncing the disk takes its time."""
+
+_FORMAT = {"format": "omnisource prepared data", "version": 1}
+_TEMPORARY = ".partial-"  # what folders of files that are being written begin with
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finished file.
+
+    Attributes:
+        output: Path of the prepared file, below the output folder.
+        size: Its bytes.
+        sha256: SHA-256 of its bytes, in hexadecimal digits.
+        num_frames: Frames, 1 for an image.
+        width: Pixels.
+        height: Pixels.
+        original: Path of the original.
+        original_size: Its bytes.
+        original_modified_ns: When it was last modified, in nanoseconds since 1970.
+    """
+
+    output: str
+    size: int
+    sha256: str
+    num_frames: int
+    width: int
+    height: int
+    original: str
+    original_size: int
+    original_modified_ns: int
+
+
+class Journal:
+    """The journal of an output folder, open, and closed to other processes. A context manager.
+
+    Attributes:
+        entries: The finished files, by their paths below the output folder.
+        temporary: Folder for files that are being written.
+    """
+
+    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
+        """Opens the journal, or starts one in a new or empty folder.
+
+        Args:
+            folder: The output folder.
+            header: Everything that all files depend on, as plain data.
+
+        Raises:
+            UserError: If the folder holds something else, was prepared otherwise, or another process prepares it.
+        """
+        self.folder = folder
+        self.entries: dict[str, Entry] = {}
+        self._header = {**_FORMAT, **header}
+        self._waiting: list[tuple[Entry, Path]] = []
+        self._committed = -math.inf  # when the disk was last synced, on the clock of `time.monotonic`
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / JOURNAL
+        if not path.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder}: holds something else than prepared data; name a new or an empty folder")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_only_process(folder))
+            self._file = stack.enter_context(open(path, "a+b"))
+            self._read(path)
+            for left in folder.glob(f"{_TEMPORARY}*"):
+                shutil.rmtree(left)
+            self.temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._open:
+            try:
+                self.commit()
+            finally:
+                shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def has(self, output: str, original: str) -> bool:
+        """Returns whether a prepared file is finished and there, and its original as it was then."""
+        entry = self.entries.get(output)
+        if entry is None:
+            return False
+        try:
+            found = os.stat(original)
+            size = os.stat(self.folder / output).st_size
+        except OSError:
+            return False
+        return (size, found.st_size, found.st_mtime_ns) == (
+            entry.size,
+            entry.original_size,
+            entry.original_modified_ns,
+        )
+
+    def add(self, entry: Entry, written: Path) -> None:
+        """Takes a file that is on the disk under a temporary name; it gets its own with the next commit.
+
+        Args:
+            entry: What it is.
+            written: Where it is.
+        """
+        self._waiting.append((entry, written))
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
+
+    def drop(self, output: str) -> None:
+        """Removes a finished file whose original cannot be prepared any more, if there is one."""
+        if self.entries.pop(output, None) is not None:
+            (self.folder / output).unlink(missing_ok=True)
+
+    def commit(self) -> None:
+        """Enters the files that were added, and gives them their names.
+
+        Raises:
+            OSError: If the disk is full, most likely.
+        """
+        for entry, _ in self._waiting:  # made of another original: it must not be taken for what the line describes
+            (self.folder / entry.output).unlink(missing_ok=True)
+        self._file.write(b"".join(_line(dataclasses.asdict(entry)) for entry, _ in self._waiting))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for entry, written in self._waiting:
+            target = self.folder / entry.output
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(written, target)
+            self.entries[entry.output] = entry
+        self._waiting.clear()
+        self._committed = time.monotonic()
+
+    def finish(self) -> None:
+        """Writes the journal anew, sorted: it is then a function of what was prepared, not of how it came about."""
+        self.commit()
+        entries = (self.entries[output] for output in sorted(self.entries))
+        self.write(JOURNAL, chain([_line(self._header)], (_line(dataclasses.asdict(entry)) for entry in entries)))
+
+    def write(self, output: str, content: Iterable[bytes]) -> None:
+        """Writes a file of the output folder that is no medium: the whole of it or, if the process is ended, nothing.
+
+        Args:
+            output: Its path below the output folder.
+            content: What it is to have, in parts.
+        """
+        written = self.temporary / "text"  # with what a killed process leaves there, it is removed by the next
+        with written.open("wb") as file:
+            file.writelines(content)
+            file.flush()
+            os.fsync(file.fileno())
+        (self.folder / output).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(written, self.folder / output)
+
+    def _read(self, path: Path) -> None:
+        """Reads the header and the entries, or writes the header where the file is new."""
+        header = _line(self._header)
+        self._file.seek(0)
+        first = self._file.readline()
+        if header.startswith(first) and first != header:  # new, or torn before anything was prepared
+            self._file.truncate(0)
+            self._file.write(header)
+            self._file.flush()
+            return
+        if first != header:
+            raise UserError(_difference(path, first, self._header))
+        line = first
+        for line in self._file:
+            entry = _entry(line)
+            if entry is not None:
+                self.entries[entry.output] = entry
+        if not line.endswith(b"\n"):
+            self._file.write(b"\n")  # or the next line would run on from a torn one
+
+
+@contextlib.contextmanager
+def _only_process(folder: Path) -> Iterator[None]:
+    """Locks a folder for as long as the block runs, or for the rest of the process.
+
+    Raises:
+        UserError: If another process has.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(f"{folder}: another process is preparing it; wait for that one") from error
+    except OSError:
+        pass  # a file system without locks; there is nothing to be done about it
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values).encode() + b"\n"
+
+
+def _entry(line: bytes) -> Entry | None:
+    """Returns the entry of a line, or None where it is damaged: then its file did not get its name either."""
+    try:
+        return Entry(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def _difference(path: Path, first: bytes, header: Mapping[str, Any]) -> str:
+    try:
+        found = json.loads(first)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("format") != _FORMAT["format"]:
+        return f"{path}: is there already, and is no journal of prepared data; name another folder"
+    others = [
+        f"{key}: {found.get(key)} before, {header.get(key)} now"
+        for key in {**found, **header}
+        if found.get(key) != header.get(key)
+    ]
+    lines = "\n  ".join(others)
+    return (
+        f"{path.parent}: was prepared otherwise:\n  {lines}\nGive the same source and settings again, name another "
+        "folder, or remove this one."
+    )

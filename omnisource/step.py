@@ -1,0 +1,273 @@
+"""One step of training: forward and backward over the microbatches of this process, one change of the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from omnisource import distributed
+from omnisource.data.mixing import mix_batches
+from omnisource.errors import UserError, shortened
+from omnisource.evaluate import autocast
+from omnisource.models.batch_norm import RunningStatistics
+from omnisource.plan import Plan
+from omnisource.randomness import seed_microbatch
+from omnisource.recipe import Recipe
+from omnisource.resume import STOP_SIGNALS
+from omnisource.training.optimizer import learning_rate
+from omnisource.training.report import StepRecord
+from omnisource.training.state import TrainState
+from omnisource.types import Batch
+
+DIGEST_PARTS = 4
+"""16-bit parts of the digest of a step's samples."""
+
+LEAST_SCALE = 1.0
+"""Scale of the loss in float16 below which something is wrong with the run and not with the number format."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did, the same on all processes but for the times.
+
+    Attributes:
+        record: For the report; its times cover the step alone, not the wait for the data.
+        stop_signal: The signal that asked any of the processes to stop, or 0: all of them stop at one step.
+        is_saving_asked: Whether the first process asked for a checkpoint.
+        skipped: Why the weights were not changed, or "".
+    """
+
+    record: StepRecord
+    stop_signal: int
+    is_saving_asked: bool
+    skipped: str
+
+
+class Stepper:
+    """Does the steps of a run.
+
+    Args:
+        recipe: The run.
+        numbers: Its numbers.
+        state: What the steps change.
+        model: The recognizer of the state, in parallel over the processes.
+        mine: The microbatches of a step that this process does, 0-based.
+        device: Where the model is.
+        stop: The signals that this process has received.
+        work_dir: Where a batch is kept whose loss is not finite.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        numbers: Plan,
+        state: TrainState,
+        model: nn.Module,
+        mine: Sequence[int],
+        device: torch.device,
+        stop: Sequence[int],
+        work_dir: Path,
+    ) -> None:
+        self.recipe = recipe
+        self.numbers = numbers
+        self.state = state
+        self.model = model
+        self.mine = mine
+        self.device = device
+        self.stop = stop
+        self.work_dir = work_dir
+        self._statistics = RunningStatistics(model)
+
+    def step(self, microbatches: Sequence[Sequence[Batch]], *, asks_saving: bool = False) -> StepResult:
+        """Does one step and counts it.
+
+        Args:
+            microbatches: For each microbatch of this process one batch of every source.
+            asks_saving: Whether this process wants a checkpoint now; the first process is heard.
+
+        Raises:
+            UserError: If a loss or the gradient is not finite and the recipe permits no more such steps; the weights
+                are as before.
+        """
+        started = time.perf_counter()
+        state, recipe = self.state, self.recipe
+        rate = learning_rate(recipe.optimizer, recipe.schedule, state.step, self.numbers.epoch_steps, recipe.num_epochs)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        with self._statistics.recording():
+            losses = self._accumulate_gradients(microbatches)
+        state.scaler.unscale_(state.optimizer)  # nothing but in float16
+        gradient_norm = nn.utils.clip_grad_norm_(
+            state.model.parameters(), recipe.optimizer.max_gradient_norm or math.inf, error_if_nonfinite=False
+        )
+        # What processes tell one another travels with the losses: a collective of its own would cost every step a wait.
+        asked = [float(number in self.stop) for number in STOP_SIGNALS]
+        asked.append(float(asks_saving and distributed.rank() == 0))
+        told = torch.tensor([*asked, *self._digest_parts(microbatches)], dtype=torch.float64, device=self.device)
+        averages = distributed.average(torch.cat([losses.mean(dim=0), told])).tolist()
+        by_source = dict(zip(recipe.sources, averages, strict=False))
+        told_by_all = averages[len(by_source) :]
+        signals, saving = told_by_all[: len(STOP_SIGNALS)], told_by_all[len(STOP_SIGNALS)]
+        skipped = self._change_weights(microbatches, losses, by_source, float(gradient_norm))
+        samples = self._count()
+        record = StepRecord(
+            step=state.step,
+            epoch=(state.step - 1) // self.numbers.epoch_steps + 1,
+            losses=by_source,
+            total_loss=sum(recipe.sources[name].loss_weight * loss for name, loss in by_source.items()),
+            learning_rate=rate,
+            gradient_norm=float(gradient_norm),
+            step_seconds=time.perf_counter() - started,
+            data_seconds=0.0,  # the loop, which waits for the data, knows
+            samples=samples,
+            total_steps=self.numbers.total_steps,
+            samples_digest="".join(
+                f"{round(part * distributed.world_size()) % 2**16:04x}" for part in told_by_all[-DIGEST_PARTS:]
+            ),
+        )
+        return StepResult(
+            record=record,
+            stop_signal=max((n for n, share in zip(STOP_SIGNALS, signals, strict=True) if share), default=0),
+            is_saving_asked=saving > 0,
+            skipped=skipped,
+        )
+
+    def _accumulate_gradients(self, microbatches: Sequence[Sequence[Batch]]) -> Tensor:
+        """Returns the losses of this process, [microbatches, sources] float64."""
+        state = self.state
+        self.model.train()
+        state.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for number, (place, batches) in enumerate(zip(self.mine, microbatches, strict=True)):
+            is_last = number == len(microbatches) - 1
+            seed_microbatch(self.recipe.seed, state.step, place)
+            batches = [_on_device(batch, self.device) for batch in batches]
+            mixing = self.recipe.mixings(), self.recipe.class_counts(), self.recipe.seed
+            with _gradient_sync(self.model, is_last):
+                with autocast(self.device, self.recipe.precision):
+                    by_source: dict[str, Tensor] = self.model(mix_batches(batches, *mixing, state.step, place))
+                weighted = (self.recipe.sources[name].loss_weight * loss for name, loss in by_source.items())
+                total = sum(weighted, torch.zeros((), device=self.device)) / len(microbatches)
+                state.scaler.scale(total).backward()
+            losses.append(torch.stack([loss.detach().double() for loss in by_source.values()]))
+        return torch.stack(losses)
+
+    def _digest_parts(self, microbatches: Sequence[Sequence[Batch]]) -> list[float]:
+        """Returns a digest of the samples of this process, as 16-bit numbers: their sums digest those of all.
+
+        Sums do not depend on which process has which microbatch, and so few bits survive being averaged as float64.
+        """
+        sums = [0] * DIGEST_PARTS
+        for place, batches in zip(self.mine, microbatches, strict=True):
+            keys = [str(place), *(text for batch in batches for text in (batch.source, *batch.keys))]
+            digest = hashlib.blake2b("\x1f".join(keys).encode("utf-8", "surrogateescape"), digest_size=2 * DIGEST_PARTS)
+            for number, part in enumerate(struct.unpack(f"<{DIGEST_PARTS}H", digest.digest())):
+                sums[number] += part
+        return [float(part) for part in sums]
+
+    def _change_weights(
+        self,
+        microbatches: Sequence[Sequence[Batch]],
+        losses: Tensor,
+        by_source: Mapping[str, float],
+        gradient_norm: float,
+    ) -> str:
+        """Changes the weights; returns why they were not changed, or ""."""
+        state = self.state
+        are_losses_finite = all(map(math.isfinite, by_source.values()))
+        skipped = ""
+        if are_losses_finite and (math.isfinite(gradient_norm) or state.scaler.is_enabled()):
+            self._statistics.combine()
+            # In float16 the scaler leaves out a step whose scaled gradient overflows, and scales less from then on.
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            if state.scaler.is_enabled() and state.scaler.get_scale() < LEAST_SCALE:
+                raise UserError(
+                    f"step {state.step + 1}: float16 gradients overflow however little the loss is scaled. Lower "
+                    f"optimizer.learning_rate (now {self.recipe.optimizer.learning_rate:g}) or use precision=bfloat16."
+                )
+        else:
+            skipped = self._fault(microbatches, losses, gradient_norm)
+            state.skipped_steps.append(state.step + 1)
+        if state.ema is not None and not skipped:
+            state.ema.update(state.model, state.step + 1)
+        return skipped
+
+    def _count(self) -> dict[str, int]:
+        """Counts the step as done; returns how many samples of each source it had, over all processes."""
+        state = self.state
+        before, after = self.numbers.samples_before(state.step), self.numbers.samples_before(state.step + 1)
+        samples = {name: after[name] - before[name] for name in after}
+        for name, count in samples.items():
+            state.samples_seen[name] += count
+        state.step += 1
+        return samples
+
+    def _fault(self, microbatches: Sequence[Sequence[Batch]], losses: Tensor, gradient_norm: float) -> str:
+        """Keeps the batches of a step that is not finite; returns what is wrong, and where they are kept.
+
+        Raises:
+            UserError: If no more such steps are permitted.
+        """
+        step, permitted = self.state.step + 1, self.recipe.max_skipped_steps
+        bad = [
+            (number, source)
+            for number, of_microbatch in enumerate(losses.tolist())
+            for source, loss in enumerate(of_microbatch)
+            if not math.isfinite(loss)
+        ]
+        chosen = [microbatches[number][source] for number, source in bad]
+        lines = [
+            f"step {step}: the loss of source {batch.source} is not finite. Its samples:\n"
+            + shortened(list(batch.keys), 10)
+            for batch in chosen
+        ]
+        kept = chosen or [batch for batches in microbatches for batch in batches]
+        path = self.work_dir / "not_finite" / f"step_{step:09d}_process_{distributed.rank()}.pt"
+        parts = distributed.gather((lines, str(path)))
+        is_named = any(of_process for of_process, _ in parts)
+        if chosen or not is_named:
+            _keep_batches(kept, path)
+        words = [line for of_process, _ in parts for line in of_process]
+        words = words or [f"step {step}: the gradient is not finite (norm {gradient_norm})"]
+        places = [place for of_process, place in parts if of_process or not is_named]
+        words.append(f"kept for inspection: {', '.join(places)}")
+        if len(self.state.skipped_steps) >= permitted:
+            raise UserError(
+                "\n".join(words)
+                + "\nThe weights were not changed. Lower optimizer.learning_rate (now "
+                + f"{self.recipe.optimizer.learning_rate:g}), continue from an earlier checkpoint with --resume, or "
+                + f"let such steps be left out with max_skipped_steps=N (now {permitted})."
+            )
+        left = permitted - len(self.state.skipped_steps) - 1
+        return "\n".join([*words, f"the step changed no weights; {left} more such steps are permitted"])
+
+
+def _keep_batches(batches: Sequence[Batch], path: Path) -> None:
+    content = [
+        {"source": batch.source, "keys": list(batch.keys), "labels": batch.labels.cpu(), "clips": batch.clips.cpu()}
+        for batch in batches
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+
+
+def _on_device(batch: Batch, device: torch.device) -> Batch:
+    return batch.pin_memory().to(device) if device.type == "cuda" else batch
+
+
+def _gradient_sync(model: nn.Module, is_last_microbatch: bool) -> contextlib.AbstractContextManager[Any]:
+    if isinstance(model, DistributedDataParallel) and not is_last_microbatch:
+        return model.no_sync()
+    return contextlib.nullcontext()

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from omnisource.models.batch_norm import RunningStatistics, synchronize_batch_norm
+from omnisource.models.heads import HeadBatchNorm
+from omnisource.models.recognizer import Recognizer
+from omnisource.models.resnet import MediaBatchNorm
+from omnisource.types import Batch
+from tests.runs.tiny_runs import torchrun
+
+MakeRecognizer = Callable[..., Recognizer]
+
+needs_processes = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch has no distributed package"
+)
+
+
+def statistics_of(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: tensor.clone() for name, tensor in module.state_dict().items() if "running" in name or "num_b" in name
+    }
+
+
+def assert_same_statistics(ours: nn.Module, theirs: nn.Module) -> None:
+    for (name, mine), other in zip(statistics_of(ours).items(), statistics_of(theirs).values(), strict=True):
+        assert torch.equal(mine, other), name
+
+
+def batches_of_all_kinds() -> list[Batch]:
+    """Returns a microbatch of two sources of videos and one of images."""
+    generator = torch.Generator().manual_seed(0)
+
+    def batch(source: str, head: str, count: int, frames: int) -> Batch:
+        clips = torch.randint(256, (count, 1, 3, frames, 32, 32), dtype=torch.uint8, generator=generator)
+        labels = torch.randint(3, (count,), generator=generator)
+        return Batch(source, "image" if frames == 1 else "video", head, clips, labels, ("",) * count)
+
+    return [batch("clips", "actions", 3, 2), batch("web", "photos", 4, 1), batch("raw", "actions", 2, 3)]
+
+
+# One batch of a step is all that torch's formula and ours have in common bit for bit: (1 - m) r + m s.
+def test_one_batch_moves_running_statistics_bit_for_bit_as_in_the_forward() -> None:
+    torch.manual_seed(0)
+    plain = MediaBatchNorm(5).train()
+    recorded = copy.deepcopy(plain)
+    statistics = RunningStatistics(recorded)
+    for _ in range(3):
+        x = torch.randn(2, 5, 3, 4, 4) * 3 + 1
+        with statistics.recording():
+            torch.testing.assert_close(recorded(x, "video"), plain(x, "video"), rtol=0, atol=0)
+        statistics.combine()
+        assert_same_statistics(recorded, plain)
+
+
+def test_many_batches_of_a_step_move_running_statistics_as_in_the_forward(make_recognizer: MakeRecognizer) -> None:
+    plain = make_recognizer().double().train()
+    recorded = copy.deepcopy(plain)
+    statistics = RunningStatistics(recorded)
+    for _ in range(2):
+        with statistics.recording():
+            for _ in range(3):
+                sum(recorded(batches_of_all_kinds()).values(), torch.zeros(())).backward()
+                sum(plain(batches_of_all_kinds()).values(), torch.zeros(())).backward()
+        statistics.combine()
+    moved = statistics_of(plain)
+    for name, mine in statistics_of(recorded).items():
+        torch.testing.assert_close(mine, moved[name], rtol=1e-13, atol=1e-15)
+    assert moved["backbone.bn1.num_batches_tracked"] == moved["heads.actions.bn.num_batches_tracked"] == 12
+    assert moved["heads.photos.bn.num_batches_tracked"] == 6  # the head sees images, which the backbone never counts
+    for ours, theirs in zip(recorded.parameters(), plain.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("channels", [6, 64])
+def test_running_statistics_move_on_a_gpu_as_in_the_forward(channels: int) -> None:
+    torch.manual_seed(0)
+    plain = MediaBatchNorm(channels).cuda().train()
+    recorded = copy.deepcopy(plain)
+    statistics = RunningStatistics(recorded)
+    clips = torch.randn(2, 4, channels, 3, 8, 8, device="cuda") * 3 + 1
+    for _ in range(2):
+        with statistics.recording():
+            for x in clips:
+                torch.testing.assert_close(recorded(x, "video"), plain(x, "video"))
+        statistics.combine()
+    moved = statistics_of(plain)
+    for name, mine in statistics_of(recorded).items():
+        torch.testing.assert_close(mine, moved[name], rtol=1e-6, atol=1e-6)
+
+
+def test_running_statistics_stay_still_until_they_are_combined() -> None:
+    torch.manual_seed(0)
+    norm = HeadBatchNorm(4).train()
+    before = copy.deepcopy(norm)
+    statistics = RunningStatistics(norm)
+    with statistics.recording():
+        norm(torch.randn(3, 4) + 5)
+        # A single vector is normalised by the running statistics: those from before the step.
+        vector = torch.randn(1, 4)
+        assert torch.equal(norm(vector), before(vector))
+    assert_same_statistics(norm, before)
+    statistics.combine()
+    assert int(norm.num_batches_tracked or 0) == 1  # the single vector is not counted
+
+
+def test_failed_step_leaves_nothing_to_the_next() -> None:
+    torch.manual_seed(0)
+    norm = MediaBatchNorm(4).train()
+    before = copy.deepcopy(norm)
+    statistics = RunningStatistics(norm)
+    with pytest.raises(RuntimeError, match="out of memory"), statistics.recording():
+        norm(torch.randn(3, 4, 2, 5, 5) + 100, "video")
+        raise RuntimeError("out of memory")
+    assert_same_statistics(norm, before)
+    x = torch.randn(3, 4, 2, 5, 5)
+    with statistics.recording():
+        norm(x, "video")
+    statistics.combine()
+    before(x, "video")
+    assert_same_statistics(norm, before)
+    norm(x, "video")  # and outside of a step the forward moves them again
+    before(x, "video")
+    assert_same_statistics(norm, before)
+
+
+def test_what_was_combined_is_not_combined_again() -> None:
+    norm = MediaBatchNorm(4).train()
+    statistics = RunningStatistics(norm)
+    with statistics.recording():
+        norm(torch.randn(3, 4, 2, 5, 5), "video")
+    statistics.combine()
+    with pytest.raises(AssertionError, match="nothing was recorded"):
+        statistics.combine()
+
+
+def test_synchronization_changes_no_key_and_nothing_in_one_process(make_recognizer: MakeRecognizer) -> None:
+    plain, synchronized = make_recognizer().train(), make_recognizer().train()
+    synchronize_batch_norm(synchronized)
+    ours, theirs = synchronized(batches_of_all_kinds()), plain(batches_of_all_kinds())
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert list(synchronized.state_dict()) == list(plain.state_dict())
+    assert_same_statistics(synchronized, plain)
+
+
+# The batches differ in size, and the heads of one process see single vectors, which leave no statistics.
+COMBINED = """
+import torch
+from omnisource import distributed
+from omnisource.models.batch_norm import RunningStatistics
+from omnisource.models.heads import HeadBatchNorm
+from omnisource.models.resnet import MediaBatchNorm
+
+distributed.start(torch.device("cpu"))
+me = distributed.rank()
+torch.manual_seed(0)
+sizes = [(3, 2), (1, 1), (1, 4)]  # by process, of its two microbatches
+clips = [[torch.randn(n, 4, 2, 3, 3, dtype=torch.float64) for n in of_process] for of_process in sizes]
+vectors = [[torch.randn(n, 6, dtype=torch.float64) for n in of_process] for of_process in sizes]
+
+def model():
+    return torch.nn.ModuleList([MediaBatchNorm(4), HeadBatchNorm(6)]).double().train()
+
+def forward(model, process):
+    for clip, vector in zip(clips[process], vectors[process]):
+        model[0](clip, "video")
+        model[0](clip[:, :, 0], "image")
+        model[1](vector)
+
+ours, alone = model(), model()
+statistics = RunningStatistics(ours)
+for step in range(2):
+    with statistics.recording():
+        forward(ours, me)
+    statistics.combine()
+    for process in range(3):
+        forward(alone, process)
+assert ours[0].num_batches_tracked == 12 and ours[1].num_batches_tracked == 6
+for (name, mine), other in zip(ours.state_dict().items(), alone.state_dict().values(), strict=True):
+    torch.testing.assert_close(mine, other, rtol=1e-14, atol=1e-16, msg=name)
+    for part in distributed.gather_tensors(mine):
+        assert torch.equal(part, mine), name  # bit for bit the same on all processes
+print("combined")
+distributed.stop()
+"""
+
+
+@needs_processes
+def test_processes_combine_statistics_in_the_order_of_the_microbatches(tmp_path: Path) -> None:
+    (tmp_path / "combined.py").write_text(COMBINED)
+    result = torchrun(tmp_path / "combined.py", processes=3)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("combined") == 3
+
+
+SYNCHRONIZED = """
+import copy
+import torch
+from omnisource import distributed
+from omnisource.models.batch_norm import RunningStatistics, synchronize_batch_norm
+from omnisource.models.heads import HeadBatchNorm
+from omnisource.models.recognizer import LabelSpace, Model, Recognizer
+from omnisource.models.resnet import MediaBatchNorm
+from omnisource.types import Batch
+
+distributed.start(torch.device("cpu"))
+me = distributed.rank()
+torch.manual_seed(0)
+SIZES = [3, 1, 2]
+first, last = sum(SIZES[:me]), sum(SIZES[: me + 1])
+
+
+def close(ours, theirs, tolerance):
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def check(norm, x, media, tolerance, recorded):
+    # Against one process that has the concatenated batch; the gradient is that of the sum of all outputs x factors.
+    torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    torch.nn.init.normal_(norm.bias)
+    alone, ours = norm.train(), copy.deepcopy(norm).train()
+    synchronize_batch_norm(ours)
+    factors = torch.randn(x.shape, dtype=x.dtype)
+    whole = x.clone().requires_grad_()
+    expected = alone(whole, *media)
+    (expected * factors).sum().backward()
+    mine = x[first:last].clone().requires_grad_()
+    if recorded:
+        statistics = RunningStatistics(ours)
+        with statistics.recording():
+            out = ours(mine, *media)
+        statistics.combine()
+    else:
+        out = ours(mine, *media)
+    (out * factors[first:last]).sum().backward()
+    assert out.dtype == x.dtype and mine.grad.dtype == x.dtype
+    close(out, expected[first:last], tolerance)
+    close(mine.grad, whole.grad[first:last], tolerance)
+    for name in ("weight", "bias"):
+        close(distributed.add_up(getattr(ours, name).grad), getattr(alone, name).grad, tolerance)
+    for (name, buffer), other in zip(ours.named_buffers(), alone.buffers(), strict=True):
+        close(buffer, other, tolerance)
+        assert all(torch.equal(part, buffer) for part in distributed.gather_tensors(buffer)), name
+    counted = 0 if media == ("image",) else 1
+    assert ours.num_batches_tracked == counted
+    ours.eval(), alone.eval()
+    close(ours(mine, *media), alone(mine, *media), tolerance)
+
+
+for recorded in (False, True):
+    for kind, shape, media in (
+        (MediaBatchNorm, (6, 4, 3, 5, 5), ("video",)),
+        (MediaBatchNorm, (6, 4, 5, 5), ("image",)),
+        (MediaBatchNorm, (6, 4, 1, 1), ("image",)),  # the second process has a single value a channel
+        (HeadBatchNorm, (6, 4), ()),
+    ):
+        check(kind(4).double(), torch.randn(shape, dtype=torch.float64), media, 1e-10, recorded)
+
+# In float32 a mean that is a thousand deviations away costs no more digits than in one process.
+far = torch.randn(6, 4, 3, 5, 5, dtype=torch.float64) + 1000
+exact, ours = MediaBatchNorm(4).double().train(), MediaBatchNorm(4).train()
+synchronize_batch_norm(ours)
+exact(far, "video"), ours(far[first:last].float(), "video")
+close(ours.running_mean.double(), exact.running_mean, 1e-6)
+close(ours.running_var.double(), exact.running_var, 1e-6)
+
+# Half precision: the statistics, and the sums over them, are of float32.
+for dtype in (torch.bfloat16, torch.float16):
+    x = torch.randn(6, 4, 3, 16, 16).to(dtype)
+    in_full, ours = MediaBatchNorm(4).train(), MediaBatchNorm(4).train()
+    synchronize_batch_norm(ours)
+    expected = in_full(x.float(), "video")
+    with torch.autocast("cpu", dtype=dtype):
+        mine = x[first:last].clone().requires_grad_()
+        out = ours(mine, "video")
+    out.float().square().sum().backward()
+    assert out.dtype == dtype and mine.grad.dtype == dtype and ours.weight.grad.dtype == torch.float32
+    close(ours.running_mean, in_full.running_mean, 1e-7)
+    close(ours.running_var, in_full.running_var, 1e-6)
+    close(out.float(), expected[first:last], 1e-2)
+
+# A whole recognizer in parallel: two microbatches, gradients and statistics of all against one process with it all.
+def batch(source, head, frames):
+    clips = torch.randint(256, (2, 3, 2, 1, 3, frames, 32, 32), dtype=torch.uint8)
+    return [source, "image" if frames == 1 else "video", head, clips, torch.randint(3, (2, 3, 2))]
+
+
+sources = [batch("clips", "actions", 2), batch("web", "photos", 1)]
+spaces = {"photos": LabelSpace("image", 3, dropout=0.0), "actions": LabelSpace("video", 3, dropout=0.0)}
+alone = Recognizer(Model(depth=18, width=0.0625), spaces).double().train()
+ours = copy.deepcopy(alone)
+synchronize_batch_norm(ours)
+model, statistics = distributed.in_parallel(ours), RunningStatistics(ours)
+with statistics.recording():
+    for place in range(2):
+        mine = [Batch(*names, clips[place, me], labels[place, me], ("", "")) for *names, clips, labels in sources]
+        sum(model(mine).values()).backward()
+        whole = [
+            Batch(*names, clips[place].flatten(0, 1), labels[place].flatten(), ("",) * 6)
+            for *names, clips, labels in sources
+        ]
+        sum(alone(whole).values()).backward()
+statistics.combine()
+for (name, mine), other in zip(ours.named_parameters(), alone.parameters(), strict=True):
+    # The largest gradient of the tensor is the measure: those that cancel to nothing have no digits to compare.
+    difference = (mine.grad - other.grad).abs().max() / other.grad.abs().max().clamp(min=1e-3)
+    assert difference < 1e-10, (name, difference)
+for mine, other in zip(ours.buffers(), alone.buffers(), strict=True):
+    close(mine, other, 1e-12 if mine.is_floating_point() else 0)
+print("synchronized")
+distributed.stop()
+"""
+
+
+@needs_processes
+def test_synchronized_processes_equal_one_process_with_the_concatenated_batch(tmp_path: Path) -> None:
+    (tmp_path / "synchronized.py").write_text(SYNCHRONIZED)
+    result = torchrun(tmp_path / "synchronized.py", processes=3)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("synchronized") == 3

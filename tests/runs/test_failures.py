@@ -1,0 +1,204 @@
+"""What becomes of a run when one of its processes fails or is gone, and when a step is not finite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnisource.errors import UserError
+from omnisource.train import train
+from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
+from tests.runs.tiny_runs import difference, environment, step_lines, tiny_recipe, torchrun
+
+FAILING = """
+import sys
+import time
+import torch
+from omnisource import distributed
+from omnisource.errors import UserError
+from omnisource.cli import run
+
+def work():
+    distributed.start(torch.device("cpu"))
+    me = distributed.rank()
+    try:
+        distributed.average(torch.zeros(3))
+        if me == 1:
+            raise UserError("data/bad.mp4: damaged")
+        distributed.average(torch.zeros(3))  # waits for process 1
+        return 0
+    except Exception as error:
+        if distributed.is_own_failure(error):
+            raise
+        return 1
+    finally:
+        distributed.stop()
+
+sys.exit(run(work))
+"""
+
+WAITING = """
+import os
+import time
+import torch
+from omnisource import distributed
+
+distributed.start(torch.device("cpu"))
+print("started", os.getpid(), flush=True)
+while True:  # a collective over a network that is silent would wait like this
+    time.sleep(1)
+"""
+
+
+def test_process_that_fails_ends_all_with_its_error_and_no_other(tmp_path: Path) -> None:
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    result = torchrun(script, processes=3)
+    assert result.returncode != 0
+    ours = [line for line in result.stderr.splitlines() if line.startswith(("error", "Traceback", "RuntimeError"))]
+    # What torchrun itself has to say comes after it, and is not ours.
+    assert ours[0] == "error: data/bad.mp4: damaged"
+    before = result.stderr.split("error: data/bad.mp4")[0]
+    assert "Traceback" not in before and "gloo" not in before.lower()
+
+
+def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):  # as srun would start them: nobody but they themselves looks after them
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, str(script)],
+                env={**environment(), **{name: str(value) for name, value in variables.items()}},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline().startswith("started")
+        time.sleep(3)  # for signs of life of both
+        os.kill(processes[1].pid, signal.SIGKILL)
+        _, errors = processes[0].communicate(timeout=80)
+    finally:
+        for process in processes:
+            process.kill()
+    assert processes[0].returncode == 1
+    assert "error: process 1 gave no sign of life for 30 s, so the run is ended" in errors
+
+
+def broken_weights(work_dir: Path, step: int, target: Path) -> Path:
+    """Writes a checkpoint whose video head is infinite, so that the loss of the next step is not finite."""
+    content = torch.load(checkpoint_path(work_dir, step), weights_only=True)
+    content["model"]["heads.kinetics400.fc2.weight"].fill_(float("inf"))
+    content["format_version"] = 1  # of which no digest is asked
+    torch.save(content, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def started(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the work dir of a run of 6 steps with a checkpoint of each."""
+    work_dir = tmp_path_factory.mktemp("started") / "run"
+    train(tiny_recipe(data, *SETTINGS), work_dir)
+    return work_dir
+
+
+SETTINGS = (
+    "checkpoints.interval_steps=1",
+    "checkpoints.keep_last=9",
+    "validation.interval_epochs=0",
+    "deterministic=True",
+    "ema_decay=0.9",
+)
+
+
+def test_loss_that_is_not_finite_names_source_and_samples_and_keeps_the_batch(
+    started: Path, data: Path, tmp_path: Path
+) -> None:
+    broken = broken_weights(started, 3, tmp_path / "step_000000003.pt")
+    with pytest.raises(UserError) as stopped:
+        train(tiny_recipe(data, *SETTINGS), tmp_path / "run", resume=str(broken))
+    message = str(stopped.value)
+    kept = tmp_path / "run/not_finite/step_000000004_process_0.pt"
+    assert "step 4: the loss of source kinetics400 is not finite. Its samples:" in message
+    assert f"kept for inspection: {kept}" in message
+    assert "max_skipped_steps=N (now 0)" in message
+    [batch] = torch.load(kept, weights_only=True)
+    assert batch["source"] == "kinetics400" and batch["clips"].shape[:3] == (2, 1, 3)
+    assert all(key in message for key in batch["keys"])
+    # The weights are those from before the step, and so the run is saved.
+    before, after = (read_checkpoint(path).state for path in (broken, checkpoint_path(tmp_path / "run", 3)))
+    assert difference(after["model"], before["model"]) == ""
+
+
+def test_steps_that_are_not_finite_are_left_out_up_to_a_number(started: Path, data: Path, tmp_path: Path) -> None:
+    broken = broken_weights(started, 3, tmp_path / "step_000000003.pt")
+    with pytest.raises(UserError, match=r"(?s)step 6: .*max_skipped_steps=N \(now 2\)"):
+        train(tiny_recipe(data, *SETTINGS, "max_skipped_steps=2"), tmp_path / "run", resume=str(broken))
+    [saved] = [path for path in saved_checkpoints(tmp_path / "run") if path.name == "step_000000005.pt"]
+    state = read_checkpoint(saved).state
+    assert state["skipped_steps"] == [4, 5] and state["step"] == 5
+    before = read_checkpoint(broken).state
+    # Nothing of what is trained has changed, running statistics and momentum included.
+    for part in ("model", "ema"):
+        assert difference(state[part], before[part]) == ""
+    assert difference(state["optimizer"]["state"], before["optimizer"]["state"]) == ""
+    lines = step_lines(tmp_path / "run")
+    assert [line["step"] for line in lines] == [4, 5]
+    assert [line["losses"]["kinetics400"] for line in lines] == ["nan", "nan"]
+    log = (tmp_path / "run/train.log").read_text()
+    assert "the step changed no weights; 1 more such steps are permitted" in log
+    # A resumed run remembers how many it has left out.
+    with pytest.raises(UserError, match=r"max_skipped_steps=N \(now 2\)"):
+        train(tiny_recipe(data, *SETTINGS, "max_skipped_steps=2"), tmp_path / "run", resume="auto")
+
+
+def test_every_step_leaves_a_digest_of_its_samples(started: Path, data: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(data, *SETTINGS, "num_workers=2"), tmp_path / "run")
+    digests = [line["samples_digest"] for line in step_lines(tmp_path / "run")]
+    assert digests == [line["samples_digest"] for line in step_lines(started)]
+    assert len(set(digests)) == 6 and all(len(digest) == 16 for digest in digests)
+    train(tiny_recipe(data, *SETTINGS, "seed=1"), tmp_path / "other")
+    others = [line["samples_digest"] for line in step_lines(tmp_path / "other")]
+    assert not set(others) & set(digests)
+
+
+def test_average_of_the_weights_is_validated_beside_them_and_goes_on_after_a_resume(data: Path, tmp_path: Path) -> None:
+    settings = ("ema_decay=0.9", "deterministic=True", "num_epochs=2", "checkpoints.interval_steps=1")
+    recipe = tiny_recipe(data, *settings, "checkpoints.keep_last=99")
+    whole = train(recipe, tmp_path / "whole")
+    resumed = train(recipe, tmp_path / "resumed", resume=str(checkpoint_path(tmp_path / "whole", 7)))
+    assert whole.ema is not None and resumed.ema is not None
+    assert difference(resumed.ema.tensors, whole.ema.tensors) == ""
+    weights = whole.model.state_dict()
+    assert any(not torch.equal(tensor, weights[name]) for name, tensor in whole.ema.tensors.items())
+    lines = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    metrics = [line["metrics"] for line in lines if line["kind"] == "validation"]
+    assert len(metrics) == 2
+    assert all({"top1", "ema_top1", "mean_class_accuracy", "ema_mean_class_accuracy"} <= set(one) for one in metrics)
+    assert whole.best_score == max(one["ema_top1"] for one in metrics)
+
+
+def test_checkpoints_by_the_clock_are_saved_between_the_others(data: Path, tmp_path: Path) -> None:
+    settings = ("checkpoints.interval_minutes=0.0001", "checkpoints.keep_last=99", "validation.interval_epochs=0")
+    train(tiny_recipe(data, *settings), tmp_path / "run")
+    steps = [read_checkpoint(path).state["step"] for path in saved_checkpoints(tmp_path / "run")]
+    assert steps[-1] == 6 and len(steps) >= 3  # every few milliseconds means: after about every step
+    train(tiny_recipe(data, "checkpoints.interval_minutes=60", "validation.interval_epochs=0"), tmp_path / "rare")
+    assert [path.name for path in saved_checkpoints(tmp_path / "rare")] == ["step_000000006.pt"]

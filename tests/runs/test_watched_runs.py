@@ -1,0 +1,55 @@
+"""What whole runs leave for people who watch them: run.json and tensorboard."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from omnisource.errors import UserError
+from omnisource.resume import Interrupted
+from omnisource.runs import read_run
+from omnisource.train import train
+from tests.runs.tiny_runs import tiny_recipe, validation_lines
+
+
+def test_run_leaves_pictures_curves_and_how_it_ended(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data, "num_workers=1", "num_epochs=2", "sources.kinetics400.batch_size=6")
+    state = train(recipe, tmp_path)
+    run = read_run(tmp_path)
+    assert (run.state, run.step, run.total_steps) == ("complete", 4, 4)
+    assert (run.best_score, run.best_step) == (state.best_score, state.best_step)
+    assert [one.metrics for one in run.validations] == [validation_lines(tmp_path)[-1]["metrics"]]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [image.step for image in events.Images("examples/kinetics400")] == [2, 4]
+    assert {"memory/process_gib", "memory/workers_gib", "speed/steps_per_second"} <= set(events.Tags()["scalars"])
+
+
+def test_run_that_is_stopped_or_fails_says_so_and_a_resumed_one_goes_on(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data, "num_epochs=2", "sources.kinetics400.batch_size=6", "checkpoints.interval_steps=1")
+    outside = signal.getsignal(signal.SIGTERM)
+
+    def stop() -> None:
+        while signal.getsignal(signal.SIGTERM) is outside:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(Interrupted) as stopped:
+        train(recipe, tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    assert (run.state, run.reason) == ("interrupted", f"SIGTERM, saved as {stopped.value.checkpoint.name}")
+    train(recipe, tmp_path / "run", resume="auto")
+    assert (read_run(tmp_path / "run").state, read_run(tmp_path / "run").reason) == ("complete", "")
+
+    with pytest.raises(UserError) as failed:
+        train(tiny_recipe(data, "optimizer.learning_rate=1e30"), tmp_path / "failing")
+    run = read_run(tmp_path / "failing")
+    assert run.state == "failed"
+    assert run.reason == str(failed.value)
