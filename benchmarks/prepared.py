@@ -20,6 +20,7 @@ from pathlib import Path
 
 import av
 import cv2
+import decord
 import numpy as np
 import torch
 from made_clip import make_clip
@@ -98,6 +99,11 @@ def main() -> None:
         for name, setting in settings.items():
             print(f"\n{name}", flush=True)
             report([measure(path, setting, Path(folder), arguments.clips) for path in originals], originals)
+        print("\nright frames of 30 at random indices, read with decord and OpenCV")
+        for path in originals:
+            prepared = Path(folder, "prepared.mp4")
+            encode(path, prepared, SETTINGS[DEFAULT])
+            print(f"  {path.name:14} {right_frames(prepared, decord_frame)} and {right_frames(prepared, opencv_frame)}")
 
 
 def report(results: list[Result], originals: list[Path]) -> None:
@@ -156,6 +162,30 @@ def our_clip(path: Path, rng: np.random.Generator) -> torch.Tensor:
     with VideoFile(path, known=KnownFiles(64)) as video:  # nothing is remembered of earlier visits
         frames = video.frames(training_indices(video.num_frames, ClipSampling(), rng))
     return training_view(frames, TrainingView(), rng)
+
+
+def right_frames(path: Path, read: Callable[[Path, int], np.ndarray]) -> int:
+    """Returns how many of 30 frames are what they should be, and not more like one of their four neighbours."""
+    with VideoFile(path) as video:
+        frames = video.frames(range(video.num_frames)).astype(np.int16)
+    right = 0
+    for index in np.random.default_rng(0).integers(0, len(frames), 30).tolist():
+        found = read(path, index)
+        near = range(max(0, index - 2), min(len(frames), index + 3))
+        right += min(near, key=lambda other: np.abs(frames[other] - found).mean()) == index
+    return right
+
+
+def decord_frame(path: Path, index: int) -> np.ndarray:
+    return decord.VideoReader(str(path), num_threads=1)[index].asnumpy()
+
+
+def opencv_frame(path: Path, index: int) -> np.ndarray:
+    capture = cv2.VideoCapture(str(path))
+    capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+    _, frame = capture.read()
+    capture.release()
+    return frame[..., ::-1]
 
 
 def psnr(original: Path, prepared: Path) -> tuple[float, float]:

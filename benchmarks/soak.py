@@ -270,10 +270,10 @@ def _print(done: Soak, arguments: argparse.Namespace, num_files: int) -> None:
     places = np.unique(np.linspace(0, len(done.clips) - 1, 11).astype(int)).tolist()
     rows = [[str(done.clips[place]), *(mebibytes[process][place] for process in done.memory)] for place in places]
     rows.append(["growth", *(f"{done.growth(process):+.2%}" for process in done.memory)])
-    for name, unit in (("proportional", "PSS"), ("own", "USS")):
-        rows.append(
-            [f"{unit} at the end", *(f"{getattr(done.memory[one][-1], name) / 2**20:.1f}" for one in done.memory)]
-        )
+    for place, when in ((0, "at first"), (-1, "at the end")):
+        own = [f"{samples[place].own / 2**20:.1f}" for samples in done.memory.values()]
+        proportional = [f"{samples[place].proportional / 2**20:.1f}" for samples in done.memory.values()]
+        rows += [[f"own, {when}", *own], [f"proportional, {when}", *proportional]]
     print_table("Resident memory, MiB", ("clips", *done.memory), rows)
     epochs = arguments.clips / num_files
     print(

@@ -47,7 +47,7 @@ def run_training(
                 command = f"the command that started the {count} processes, and --resume auto"
             print(f"stopped and saved: {stop.checkpoint}\ncontinue with: {command}")
         return 128 + stop.signal_number
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if distributed.is_own_failure(error):
             raise
         return 1  # another process failed before, and shows why
@@ -75,7 +75,7 @@ def run_test(
     folder = work_dir or Path(checkpoint).parent / "test"
     try:
         test(recipe, checkpoint, folder, dump, config_path, show_dir, show_interval)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if distributed.is_own_failure(error):
             raise
         return 1  # another process failed before, and shows why

@@ -34,7 +34,7 @@ DIGEST_PARTS = 4
 """16-bit parts of the digest of a step's samples."""
 
 LEAST_SCALE = 1.0
-"""Scale of the loss in float16 below which something is wrong with the run and not with the number format."""
+"""Scale of the loss in float16 at which a gradient that overflows is a fault of the run, not of the number format."""
 
 
 @dataclass(frozen=True)
@@ -186,22 +186,23 @@ class Stepper:
         """Changes the weights; returns why they were not changed, or ""."""
         state = self.state
         are_losses_finite = all(map(math.isfinite, by_source.values()))
-        skipped = ""
-        if are_losses_finite and (math.isfinite(gradient_norm) or state.scaler.is_enabled()):
+        if are_losses_finite and math.isfinite(gradient_norm):
             self._statistics.combine()
-            # In float16 the scaler leaves out a step whose scaled gradient overflows, and scales less from then on.
             state.scaler.step(state.optimizer)
             state.scaler.update()
-            if state.scaler.is_enabled() and state.scaler.get_scale() < LEAST_SCALE:
-                raise UserError(
-                    f"step {state.step + 1}: float16 gradients overflow however little the loss is scaled. Lower "
-                    f"optimizer.learning_rate (now {self.recipe.optimizer.learning_rate:g}) or use precision=bfloat16."
-                )
-        else:
-            skipped = self._fault(microbatches, losses, gradient_norm)
-            state.skipped_steps.append(state.step + 1)
-        if state.ema is not None and not skipped:
-            state.ema.update(state.model, state.step + 1)
+            if state.ema is not None:
+                state.ema.update(state.model, state.step + 1)
+            return ""
+        if are_losses_finite and state.scaler.is_enabled() and state.scaler.get_scale() > LEAST_SCALE:
+            # The scaled gradient overflows now and then, by design: the step is left out, and the loss scaled less.
+            scale = state.scaler.get_scale() * state.scaler.get_backoff_factor()
+            state.scaler.update(scale)
+            return (
+                f"step {state.step + 1}: the float16 gradient overflowed; the loss is scaled by {scale:g} from now on"
+            )
+        skipped = self._fault(microbatches, losses, gradient_norm)
+        state.skipped_steps.append(state.step + 1)
+        state.scaler.update(state.scaler.get_scale())  # or its next `unscale_` would refuse
         return skipped
 
     def _count(self) -> dict[str, int]:
@@ -238,7 +239,10 @@ class Stepper:
         parts = distributed.gather((lines, str(path)))
         is_named = any(of_process for of_process, _ in parts)
         if chosen or not is_named:
-            _keep_batches(kept, path)
+            try:
+                _keep_batches(kept, path)
+            except OSError as error:  # what is wrong with the run is more important
+                lines = [*lines, f"{path}: the batch cannot be kept: {error.strerror}"]
         words = [line for of_process, _ in parts for line in of_process]
         words = words or [f"step {step}: the gradient is not finite (norm {gradient_norm})"]
         places = [place for of_process, place in parts if of_process or not is_named]
@@ -246,9 +250,9 @@ class Stepper:
         if len(self.state.skipped_steps) >= permitted:
             raise UserError(
                 "\n".join(words)
-                + "\nThe weights were not changed. Lower optimizer.learning_rate (now "
-                + f"{self.recipe.optimizer.learning_rate:g}), continue from an earlier checkpoint with --resume, or "
-                + f"let such steps be left out with max_skipped_steps=N (now {permitted})."
+                + "\nThe weights were not changed. Let such steps be left out with max_skipped_steps=N "
+                + f"(now {permitted}), or start a new run from a checkpoint (model.weights=FILE) with a lower "
+                + f"optimizer.learning_rate (now {self.recipe.optimizer.learning_rate:g})."
             )
         left = permitted - len(self.state.skipped_steps) - 1
         return "\n".join([*words, f"the step changed no weights; {left} more such steps are permitted"])

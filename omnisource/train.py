@@ -138,6 +138,7 @@ def train(
                 distributed.rank(),
                 total_steps=numbers.total_steps,
                 resumed_step=resumed_step,
+                validated_step=state.validated_step if resume else None,
                 interval_steps=recipe.log_interval_steps,
                 num_workers=recipe.num_workers,
             )
@@ -194,11 +195,12 @@ def train(
 
             is_best = False
             if awaits_validation() and not stop_signal:
-                if is_saving_due:
-                    saver.save()  # a validation is long, and the process may be killed in it
+                if is_saving_due or distributed.world_size() > 1:
+                    # A validation is long, and the process may be killed in it; several do not stop within one.
+                    saver.save()
+                saver.agree()
                 try:
                     with saver.saved_if_failing():
-                        saver.agree()
                         is_best = _validate(
                             recipe,
                             recognizer,

@@ -43,7 +43,7 @@ MOST_CORRECTIONS = 3
 MOST_FRAMES = 400
 """Frames that are asked for at once of a file that has more, or says so."""
 
-MOST_CHOICES = 64
+MOST_CHOICES = 256
 """Clips that one clip is compared with."""
 
 SAMPLING = ClipSampling(clip_length=4, frame_interval=3)
@@ -324,17 +324,17 @@ def _is_clip_of(
     )
 
 
-def _allowed(expected: SequentialDecode, original: SequentialDecode, index: int) -> frozenset[str]:
-    """Returns the digests that frame `index` may have; none where it must be refused."""
-    in_order = {expected.digests[index]} if index < expected.num_trusted else frozenset[str]()
-    return expected.elsewhere(index, original) | in_order
+def _allowed(expected: SequentialDecode, original: SequentialDecode, index: int) -> list[str]:
+    """Returns the digests that frame `index` may have, that of the sequential decode first; none if it is refused."""
+    in_order = [expected.digests[index]] if index < expected.num_trusted else []
+    return in_order + sorted(expected.elsewhere(index, original).difference(in_order))
 
 
 def _views(
     request: SampleRequest,
     length: int,
     pictures: Mapping[str, np.ndarray],
-    allowed: Callable[[int], frozenset[str]],
+    allowed: Callable[[int], list[str]],
 ) -> Iterator[torch.Tensor]:
     """Yields what the views of a file of `length` frames may show: [V, 3, T, H, W] uint8."""
     rng = sample_generator(request.seed, request.source, request.epoch, request.index)
@@ -342,7 +342,7 @@ def _views(
     state = rng.bit_generator.state
     unique, places = np.unique(indices, return_inverse=True)
     # In most files each frame may be one picture only, and few where a damage lies before it.
-    choices = itertools.product(*(sorted(allowed(index)) for index in unique.tolist()))
+    choices = itertools.product(*(allowed(index) for index in unique.tolist()))
     for chosen in itertools.islice(choices, MOST_CHOICES):
         frames = [pictures[one] for one in chosen]
         if len({frame.shape for frame in frames}) == 1:

@@ -401,10 +401,11 @@ def test_our_own_mistakes_keep_their_traceback() -> None:
 
 
 def test_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
-    code = "import sys; from omnisource.cli import main; sys.exit(main(['show', sys.argv[1], '--keys']))"
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-c", code, CONFIG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    # More than a pipe holds, so that the command is still writing when the reader leaves.
+    code = (
+        "import sys; from omnisource.cli import run; sys.exit(run(lambda: [print('line') for _ in range(10**6)] and 0))"
     )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout and process.stderr
     process.stdout.readline()
     process.stdout.close()

@@ -90,6 +90,7 @@ class VideoFile:
         self.frames_per_second: Fraction | None = self._stream.average_rate
         declared_packets = self._stream.frames
         try:
+            claimed = claimed_seal(self._container)
             self._index = read_index(self._container, self._stream)
             self._can_seek = self._index.timestamps is not None
             if not self._can_seek:
@@ -97,7 +98,7 @@ class VideoFile:
             self.num_frames = self._index.num_frames
             num_hidden = len(self._index.packets) - self.num_frames  # by an edit list
             self.declared_frames = declared_packets - num_hidden if declared_packets else None
-            self._is_sealed = self._verify_seal()
+            self._is_sealed = self._verify_seal(claimed)
             if not self._index.is_count_certain:
                 self._correct_length()
             self._require_frames()
@@ -187,16 +188,16 @@ class VideoFile:
         is_independent = self._stream.codec_context.codec.canonical_name not in LEANING_KEYFRAMES
         return is_independent and position < self._known.num_whole(self._fingerprint)
 
-    def _verify_seal(self) -> bool:
+    def _verify_seal(self, claimed: str | None) -> bool:
         """Returns whether all packets are as `omnisource prepare` wrote them; False where it did not.
 
         Raises:
             UnreadableMedia: It wrote them, and they were changed since.
         """
-        claimed = claimed_seal(self._container) if self._can_seek else None
-        if claimed is None or self._index.held_packets is None:
-            return False
-        if seal_of(self._stream, self._index.held_packets) != claimed:
+        if claimed is None or (self._can_seek and self._index.held_packets is None):
+            return False  # a file too large to be held is checked as others are
+        # What was prepared can be sought in: if this cannot, its timestamps were changed.
+        if not self._can_seek or seal_of(self._stream, self._index.held_packets or ()) != claimed:
             raise UnreadableMedia(self.path, "damaged: it was changed since it was prepared; prepare it again")
         self._known.remember_num_whole(self._fingerprint, self.num_frames)
         return True
@@ -224,6 +225,7 @@ class VideoFile:
                     return
         self.num_frames = position + 1
         self._require_frames()
+        self._known.remember_num_frames(self._fingerprint, self.num_frames)
         raise FewerFrames(self.num_frames)
 
     def _decode_in_order(self) -> DecodedFrames:

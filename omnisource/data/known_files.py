@@ -12,8 +12,8 @@ import numpy as np
 
 from omnisource.data.cache import cache_folder
 
-NUM_SLOTS = 2**19
-"""Videos that can be remembered, in 8 MiB."""
+NUM_SLOTS = 2**22
+"""Videos that can be remembered, in 64 MiB; one in twenty of 240,000 shares its slot with another."""
 
 WHOLE_BITS, LENGTH_BITS = 16, 24
 
@@ -21,8 +21,9 @@ WHOLE_BITS, LENGTH_BITS = 16, 24
 class KnownFiles:
     """A bounded memory of files: how long they are, and how far they are whole.
 
-    It is a cache and nothing else: what is read of a file is the same with and without it. A file is known by its
-    fingerprint. Where two files meet in one slot, the earlier is forgotten.
+    It is a cache: which frames are read of a file is the same with and without it. So are their pixels, but where bits
+    have flipped inside a packet and the decoder noticed nothing: decoding in order and from a keyframe can then
+    differ. A file is known by its fingerprint. Where two files meet in one slot, the earlier is forgotten.
 
     A number and the fingerprint that it belongs to are one word of 64 bits, written at once: processes may share the
     memory without asking one another.
@@ -39,7 +40,10 @@ class KnownFiles:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
-                os.posix_fallocate(file.fileno(), 0, 16 * num_slots)  # a full disk is an error here, and fatal later
+                if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and fatal later
+                    os.posix_fallocate(file.fileno(), 0, 16 * num_slots)
+                else:
+                    file.truncate(16 * num_slots)
             words = np.memmap(path, np.uint64, "r+", shape=(2, num_slots))
         self._whole, self._lengths = words
 
@@ -66,7 +70,7 @@ class KnownFiles:
 def known_files() -> KnownFiles:
     """Returns the memory that all processes of a user share; one of its own where that cannot be kept."""
     try:
-        return KnownFiles(path=cache_folder() / "known_videos")
+        return KnownFiles(path=cache_folder() / "known_videos_2")
     except OSError:
         return KnownFiles()
 
@@ -74,14 +78,16 @@ def known_files() -> KnownFiles:
 def fingerprint(path: str, content: bytes | None) -> int:
     """Returns a number of 64 bits for the present state of a file: its path, size and time of change, or its content.
 
-    A file that is not there has one too.
+    0 stands for a file that is not there.
     """
     if content is not None:
         identity = hashlib.sha256(content).digest()
     else:
-        state = Path(path).stat() if os.path.exists(path) else None
-        size_and_time = f"{state.st_size} {state.st_mtime_ns}" if state else "none"
-        identity = f"{size_and_time} {os.path.abspath(path)}".encode(errors="surrogateescape")
+        try:
+            state = os.stat(path)
+        except (OSError, ValueError):  # also: a zero byte in the path
+            return 0  # opening it will say why
+        identity = f"{state.st_size} {state.st_mtime_ns} {os.path.abspath(path)}".encode(errors="surrogateescape")
     # Another decoder may judge otherwise.
     return int.from_bytes(hashlib.blake2b(identity + av.__version__.encode(), digest_size=8).digest(), "little")
 
@@ -92,5 +98,5 @@ def _read(words: np.ndarray, fingerprint: int, num_bits: int) -> int:
 
 
 def _write(words: np.ndarray, fingerprint: int, num_bits: int, number: int) -> None:
-    if number < 1 << num_bits:  # longer ones are found out again each time
+    if fingerprint and number < 1 << num_bits:  # longer ones are found out again each time
         words[fingerprint % len(words)] = (fingerprint >> num_bits << num_bits) + number

@@ -5,6 +5,7 @@ A `SampleRequest` says everything about one sample, so that any process can load
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +129,11 @@ def _frames_of_video(request: SampleRequest) -> tuple[np.ndarray, np.random.Gene
 def _frames_of_folder(request: SampleRequest, num_frames: int) -> tuple[np.ndarray, np.random.Generator]:
     rng = _generator(request)
     wanted = _frame_indices(request, num_frames, rng)
-    pixels = decode_frame_folder(request.path, request.frame_template, wanted.ravel())
+    try:
+        pixels = decode_frame_folder(request.path, request.frame_template, wanted.ravel())
+    except UnreadableMedia as error:  # the item is the folder; the frame is what is wrong with it
+        reason = f"frame {os.path.relpath(error.path, request.path)}: {error.reason}"
+        raise UnreadableMedia(request.path, reason) from error
     return pixels.reshape(*wanted.shape, *pixels.shape[1:]), rng
 
 

@@ -6,10 +6,10 @@ anyway, and knows then that every one of them is as it was written.
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Iterable
 
+import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -18,7 +18,6 @@ SEAL_KEY = "comment"
 """Name of the seal among the metadata of a container; one that MP4 has."""
 
 _BEGINNING = "prepared by omnisource, CRC-32 "
-_HEADER = struct.Struct("<q?")  # of a packet: its timestamp and whether it is a keyframe
 
 
 def seal_of(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> str:
@@ -28,13 +27,15 @@ def seal_of(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> str:
         stream: The video.
         packets: All its packets.
     """
-    checksum, count = zlib.crc32(stream.codec_context.extradata or b""), 0
+    checksum = zlib.crc32(stream.codec_context.extradata or b"")
+    timestamps: list[int] = []
+    keyframes = bytearray()
     for packet in packets:
-        count += 1
-        pts = packet.pts if packet.pts is not None else -1  # a prepared video has none below 0
-        checksum = zlib.crc32(_HEADER.pack(pts, packet.is_keyframe), checksum)
         checksum = zlib.crc32(packet, checksum)
-    return f"{_BEGINNING}{checksum:08x} of {count} packets"
+        timestamps.append(-1 if packet.pts is None else packet.pts)  # a prepared video has none below 0
+        keyframes.append(packet.is_keyframe)
+    checksum = zlib.crc32(np.array(timestamps, dtype="<i8").tobytes(), zlib.crc32(keyframes, checksum))
+    return f"{_BEGINNING}{checksum:08x} of {len(timestamps)} packets"
 
 
 def claimed_seal(container: InputContainer) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ class CheckpointWriter:
     """Writes one checkpoint at a time, in the order in which they come, in a thread of its own.
 
     Attributes:
-        stalled_seconds: Time for which the last `write` held up its caller.
         written_bytes: Size of the last checkpoint that was written; 0 before the first.
     """
 
     def __init__(self) -> None:
-        self.stalled_seconds = 0.0
         self.written_bytes = 0
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -39,7 +36,6 @@ class CheckpointWriter:
         Raises:
             UserError: If the checkpoint before this one could not be written.
         """
-        started = time.perf_counter()
         self.wait()
         copied = dataclasses.replace(checkpoint, state=_copied(checkpoint.state))
         # Not a daemon: when the interpreter leaves, it waits for the thread, and so for the file to be whole.
@@ -47,7 +43,6 @@ class CheckpointWriter:
             target=self._write, args=(copied, path, keep_last, is_best), name="omnisource-checkpoint"
         )
         self._thread.start()
-        self.stalled_seconds = time.perf_counter() - started
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on the disk.

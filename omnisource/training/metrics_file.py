@@ -169,7 +169,7 @@ def read_metrics(work_dir: str | Path) -> tuple[list[StepRecord], list[Validatio
     return steps, validations
 
 
-def drop_after(work_dir: str | Path, step: int) -> int:
+def drop_after(work_dir: str | Path, step: int, validated_step: int | None = None) -> int:
     """Moves the lines of later steps from NAME.jsonl to the end of NAME.discarded.jsonl: metrics and unreadable files.
 
     A run that is resumed does these steps again, so that each stands in the file once. A line that was cut off when its
@@ -179,6 +179,8 @@ def drop_after(work_dir: str | Path, step: int) -> int:
     Args:
         work_dir: Folder of the run. A file that is not there stays so.
         step: Steps that the run goes on from; the lines up to it, with it, stay.
+        validated_step: Steps at the last validation that the run does not do again: a run that was killed after it
+            reported one, and before that was saved, repeats it. None: `step`.
 
     Returns:
         Number of lines moved.
@@ -186,17 +188,18 @@ def drop_after(work_dir: str | Path, step: int) -> int:
     Raises:
         UserError: The files cannot be written to.
     """
-    return sum(_drop_after(Path(work_dir) / name, step) for name in (METRICS, UNREADABLE))
+    validated = step if validated_step is None else validated_step
+    return sum(_drop_after(Path(work_dir) / name, step, validated) for name in (METRICS, UNREADABLE))
 
 
-def _drop_after(path: Path, step: int) -> int:
+def _drop_after(path: Path, step: int, validated_step: int) -> int:
     discarded = path.with_suffix(".discarded.jsonl")
     temporary = path.with_suffix(".jsonl.new")
     if not path.exists():
         return 0
     try:
         with path.open("rb") as old, temporary.open("wb") as new, discarded.open("ab") as rest:
-            moved = _sort_out(old, new, rest, step)
+            moved = _sort_out(old, new, rest, step, validated_step)
             for file in (rest, new):
                 file.flush()
                 os.fsync(file.fileno())
@@ -209,11 +212,12 @@ def _drop_after(path: Path, step: int) -> int:
     return moved
 
 
-def _sort_out(old: IO[bytes], new: IO[bytes], rest: IO[bytes], step: int) -> int:
-    """Copies the lines up to `step` to `new` and the others to `rest`; returns the number of the others."""
+def _sort_out(old: IO[bytes], new: IO[bytes], rest: IO[bytes], step: int, validated_step: int) -> int:
+    """Copies the lines up to a step to `new` and the others to `rest`; returns the number of the others."""
     moved = 0
     for line in old:
-        keeps = _step_of(line) <= step
+        is_validation = b'"kind": "validation"' in line
+        keeps = _step_of(line) <= (validated_step if is_validation else step)
         moved += not keeps
         (new if keeps else rest).write(line.rstrip(b"\n") + b"\n")
     return moved

@@ -74,6 +74,7 @@ class Report:
         *,
         total_steps: int = 0,
         resumed_step: int | None = None,
+        validated_step: int | None = None,
         interval_steps: int = 10,
         num_workers: int = 0,
         tensorboard: bool = True,
@@ -86,6 +87,7 @@ class Report:
             total_steps: Steps of the whole run; 0 where only the first step will tell.
             resumed_step: Steps that a resumed run goes on from: what was reported of later ones is dropped. None: the
                 run is a new one.
+            validated_step: Steps at the last validation that it does not do again. None: `resumed_step`.
             interval_steps: Steps from one plain line to the next.
             num_workers: Loading processes of each training process, for the advice where they are too slow.
             tensorboard: Whether to write curves for tensorboard.
@@ -98,7 +100,7 @@ class Report:
         self._interval_steps = interval_steps
         self._console = console or Console(highlight=False)
         if resumed_step is not None:
-            drop_after(self.work_dir, resumed_step)
+            drop_after(self.work_dir, resumed_step, validated_step)
         self._metrics = LineFile(self.work_dir / METRICS)
         self._log = LineFile(self.work_dir / LOG)
         self._unreadable: LineFile | None = None  # most runs need none
@@ -110,7 +112,7 @@ class Report:
         self._worker_ids: Callable[[], Iterable[int]] = tuple
         self._starvation = Starvation(num_workers, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), usable_cores())
         self._ending: tuple[Ending, str] = ("complete", "")
-        validations = validations_until(self.work_dir, resumed_step)
+        validations = validations_until(self.work_dir, resumed_step if validated_step is None else validated_step)
         self._status = StatusFile(self.work_dir, starting_status(resumed_step or 0, total_steps, validations))
 
     def watch_memory_of(self, worker_ids: Callable[[], Iterable[int]]) -> None:
@@ -289,6 +291,7 @@ def open_report(
     *,
     total_steps: int = 0,
     resumed_step: int | None = None,
+    validated_step: int | None = None,
     interval_steps: int = 10,
     num_workers: int = 0,
 ) -> Report | NullReport:
@@ -303,6 +306,7 @@ def open_report(
         work_dir,
         total_steps=total_steps,
         resumed_step=resumed_step,
+        validated_step=validated_step,
         interval_steps=interval_steps,
         num_workers=num_workers,
     )

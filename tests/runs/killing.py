@@ -34,7 +34,6 @@ class Deaths:
     """How often a run was killed, by what it was doing as far as one can see from outside."""
 
     moments: Counter[str] = field(default_factory=Counter)
-    lives_without_progress: int = 0
 
 
 def killed_run(
@@ -63,14 +62,13 @@ def killed_run(
     for number in range(kills):
         moment = rng.choice(["while it starts", "after some steps", "after some steps", "while it saves", "validating"])
         process = _start(config, data, overrides, work_dir, workers[number % len(workers)])
-        before = _last_step(work_dir)
         moment = _wait_for(moment, process, work_dir, rng)
         if process.poll() is not None:
+            assert process.returncode == 0, process.communicate()[0]
             break  # the run reached its end first
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         deaths.moments[moment] += 1
-        deaths.lives_without_progress += _last_step(work_dir) <= before
         on_kill(moment)
     process = _start(config, data, overrides, work_dir, workers[kills % len(workers)])
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)

@@ -22,7 +22,7 @@ STEPS = 4  # of 4 microbatches: 2 videos, 3 images, and one clip of raw frames, 
 PROCESSES = (4, 2, 1)
 TOLERANCE = 1e-9
 # Gradients that are summed in another order differ in the last digit, 1e-16, and every step multiplies that. With the
-# crops of 32 pixels of the other tests, which end as a single pixel, and their learning rate it is 4e-8 after the last
+# crops of 32 pixels of the other tests, which end as a single pixel, and their learning rate it is 6e-8 after the last
 # step; with these it is 6e-12.
 LARGER_CROPS = [f"sources.{name}.training_view.crop_size=64" for name in ("kinetics400", "imagenet")]
 SETTINGS = (
