@@ -226,7 +226,7 @@ def _add_prepare(commands: argparse._SubParsersAction) -> None:
         "--short-side", type=_even, default=256, metavar="256|320", help="short side in pixels (%(default)s)"
     )
     prepare.add_argument(
-        "--keyframe-interval", type=_positive, default=4, metavar="N", help="frames to the next keyframe (%(default)s)"
+        "--keyframe-interval", type=_positive, default=5, metavar="N", help="frames to the next keyframe (%(default)s)"
     )
     prepare.add_argument("--workers", type=_positive, metavar="N", help="processes (one for each core)")
     prepare.add_argument("--folder", type=Path, help="where the paths of a list start (the folder of the list)")

@@ -33,7 +33,7 @@ class Settings:
     short_side: int = 256
     """Short side in pixels, even; smaller media keep their size."""
 
-    keyframe_interval: int = 4
+    keyframe_interval: int = 5
     """Frames from one keyframe of a video to the next."""
 
 

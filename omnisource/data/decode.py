@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from omnisource.data.collected_frames import CollectedFrames
 from omnisource.data.images import decode_frame_folder, decode_image
 from omnisource.data.known_files import KnownFiles, fingerprint, known_files
-from omnisource.data.seal import claimed_seal, seal_of
+from omnisource.data.seal import claimed_seal, seal_of, seems_sealed
 from omnisource.data.selective import read_what_is_needed
 from omnisource.data.sequential import DecodedFrames, decode_file_in_order, decode_in_order
 from omnisource.data.video_container import open_video, reason_of
@@ -84,7 +84,7 @@ class VideoFile:
         self._content = content
         self._known = known_files() if known is None else known
         self._fingerprint = fingerprint(self.path, content)
-        is_known = self._known.num_whole(self._fingerprint) > 0
+        is_known = self._known.num_whole(self._fingerprint) > 0 or seems_sealed(self.path, content)
         self._container, self._stream = open_video(self.path, content, is_known)
         self._is_decoder_fresh = not is_known  # it would decode as a plain decode does
         self.frames_per_second: Fraction | None = self._stream.average_rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -13,7 +14,7 @@ import numpy as np
 from omnisource.data.cache import cache_folder
 
 NUM_SLOTS = 2**22
-"""Videos that can be remembered, in 64 MiB; one in twenty of 240,000 shares its slot with another."""
+"""Videos that can be remembered, in 16 bytes each; one in twenty of 240,000 shares its slot with another."""
 
 WHOLE_BITS, LENGTH_BITS = 16, 24
 
@@ -35,35 +36,69 @@ class KnownFiles:
         Raises:
             OSError: That file cannot be made.
         """
-        if path is None:
-            words = np.zeros((2, num_slots), np.uint64)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and fatal later
-                    os.posix_fallocate(file.fileno(), 0, 16 * num_slots)
-                else:
-                    file.truncate(16 * num_slots)
-            words = np.memmap(path, np.uint64, "r+", shape=(2, num_slots))
-        self._whole, self._lengths = words
+        words = _WordsInMemory(2 * num_slots) if path is None else _WordsInFile(2 * num_slots, path)
+        self._num_slots = num_slots
+        self._words: _WordsInMemory | _WordsInFile = words
 
     def num_frames(self, fingerprint: int) -> int | None:
         """Returns the frames of a file, if they were counted by decoding them all."""
-        number = _read(self._lengths, fingerprint, LENGTH_BITS)
+        number = self._read(1, fingerprint, LENGTH_BITS)
         return number - 1 if number else None
 
     def num_whole(self, fingerprint: int) -> int:
         """Returns how many frames from the start on were decoded in order, none of them damaged."""
-        return _read(self._whole, fingerprint, WHOLE_BITS)
+        return self._read(0, fingerprint, WHOLE_BITS)
 
     def remember_num_frames(self, fingerprint: int, num_frames: int) -> None:
         """Notes that decoding all of a file gave so many frames."""
-        _write(self._lengths, fingerprint, LENGTH_BITS, num_frames + 1)  # 0: not known
+        self._write(1, fingerprint, LENGTH_BITS, num_frames + 1)  # 0: not known
 
     def remember_num_whole(self, fingerprint: int, num_whole: int) -> None:
         """Notes that decoding a file in order gave so many frames, none of them damaged."""
         if num_whole > self.num_whole(fingerprint):
-            _write(self._whole, fingerprint, WHOLE_BITS, num_whole)
+            self._write(0, fingerprint, WHOLE_BITS, num_whole)
+
+    def _read(self, kind: int, fingerprint: int, num_bits: int) -> int:
+        word = self._words.read(2 * (fingerprint % self._num_slots) + kind)
+        return word % (1 << num_bits) if word >> num_bits == fingerprint >> num_bits else 0
+
+    def _write(self, kind: int, fingerprint: int, num_bits: int, number: int) -> None:
+        if fingerprint and number < 1 << num_bits:  # longer ones are found out again each time
+            word = (fingerprint >> num_bits << num_bits) + number
+            self._words.write(2 * (fingerprint % self._num_slots) + kind, word)
+
+
+class _WordsInMemory:
+    """Words of 64 bits, all 0 at first."""
+
+    def __init__(self, count: int) -> None:
+        self._words = np.zeros(count, np.uint64)
+
+    def read(self, place: int) -> int:
+        return int(self._words[place])
+
+    def write(self, place: int, word: int) -> None:
+        self._words[place] = word
+
+
+class _WordsInFile:
+    """The same in a file, which is read and written word by word: mapped, it would count as memory of every process."""
+
+    def __init__(self, count: int, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.truncate(8 * count)
+        self._file = path.open("r+b", buffering=0)
+
+    def read(self, place: int) -> int:
+        try:
+            return int.from_bytes(os.pread(self._file.fileno(), 8, 8 * place), "little")
+        except OSError:  # nothing is known, then
+            return 0
+
+    def write(self, place: int, word: int) -> None:
+        with contextlib.suppress(OSError):  # a full disk: it is found out again at the next visit
+            os.pwrite(self._file.fileno(), word.to_bytes(8, "little"), 8 * place)
 
 
 @functools.cache
@@ -90,13 +125,3 @@ def fingerprint(path: str, content: bytes | None) -> int:
         identity = f"{state.st_size} {state.st_mtime_ns} {os.path.abspath(path)}".encode(errors="surrogateescape")
     # Another decoder may judge otherwise.
     return int.from_bytes(hashlib.blake2b(identity + av.__version__.encode(), digest_size=8).digest(), "little")
-
-
-def _read(words: np.ndarray, fingerprint: int, num_bits: int) -> int:
-    word = int(words[fingerprint % len(words)])
-    return word % (1 << num_bits) if word >> num_bits == fingerprint >> num_bits else 0
-
-
-def _write(words: np.ndarray, fingerprint: int, num_bits: int, number: int) -> None:
-    if fingerprint and number < 1 << num_bits:  # longer ones are found out again each time
-        words[fingerprint % len(words)] = (fingerprint >> num_bits << num_bits) + number

@@ -18,6 +18,7 @@ SEAL_KEY = "comment"
 """Name of the seal among the metadata of a container; one that MP4 has."""
 
 _BEGINNING = "prepared by omnisource, CRC-32 "
+_HEAD_BYTES = 2**16  # the table of a prepared video is its beginning; of 10 minutes it is smaller than this
 
 
 def seal_of(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> str:
@@ -36,6 +37,22 @@ def seal_of(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> str:
         keyframes.append(packet.is_keyframe)
     checksum = zlib.crc32(np.array(timestamps, dtype="<i8").tobytes(), zlib.crc32(keyframes, checksum))
     return f"{_BEGINNING}{checksum:08x} of {len(timestamps)} packets"
+
+
+def seems_sealed(path: str, content: bytes | None) -> bool:
+    """Returns whether a file probably carries a seal, having looked at its beginning; `claimed_seal` knows.
+
+    Args:
+        path: The file.
+        content: Its bytes, where they do not lie at `path`.
+    """
+    if content is not None:
+        return content.find(_BEGINNING.encode(), 0, _HEAD_BYTES) >= 0
+    try:
+        with open(path, "rb") as file:
+            return _BEGINNING.encode() in file.read(_HEAD_BYTES)
+    except OSError:  # whoever opens it says so
+        return False
 
 
 def claimed_seal(container: InputContainer) -> str | None:
