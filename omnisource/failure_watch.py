@@ -27,6 +27,9 @@ SILENCE_SECONDS = 30.0
 GRACE_SECONDS = 15.0
 """Time in which a process may end by itself, and save, once another has failed."""
 
+STORE_SECONDS = 15.0
+"""Time that the store is given for an answer."""
+
 _FAILED = "failed"
 
 
@@ -64,7 +67,7 @@ class FailureWatch:
     def stop(self) -> None:
         """Ends the watch: this process is done, which is no failure."""
         self._is_over.set()
-        self._thread.join(2 * SIGN_INTERVAL_SECONDS)
+        self._thread.join(2 * STORE_SECONDS)  # a thread that asks the store while the interpreter leaves would abort it
 
     def _run(self) -> None:
         signs, last_sign, seen_at = 0, "", time.monotonic()
@@ -91,6 +94,8 @@ class FailureWatch:
             with self._lock:
                 self._store.set(f"sign of {self._rank}", "done")
         except (RuntimeError, ValueError) as error:
+            if self._is_over.is_set():
+                return  # the store went with a process that was done before
             self._end(f"error: the process that the others have met through is gone ({str(error).splitlines()[0]})")
 
     def _sign_of_next(self) -> str:
@@ -103,10 +108,16 @@ class FailureWatch:
     def _end(self, words: str) -> None:
         """Waits for this process to end by itself, and then ends it."""
         if self._is_over.wait(GRACE_SECONDS):
-            time.sleep(GRACE_SECONDS)  # it is leaving: this thread ends with it, unless something keeps it
-        elif words:
+            self._exit_later()  # it is leaving, unless something keeps it
+            return
+        if words:
             print(words, file=sys.stderr, flush=True)
         os._exit(1)
+
+    def _exit_later(self) -> None:
+        timer = threading.Timer(GRACE_SECONDS, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
 
 
 def watch_run() -> FailureWatch:
@@ -117,7 +128,7 @@ def watch_run() -> FailureWatch:
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=False,
-        timeout=datetime.timedelta(seconds=30),
+        timeout=datetime.timedelta(seconds=STORE_SECONDS),
     )
     watched = PrefixStore(f"omnisource failures {attempt}", store)
     return FailureWatch(watched, dist.get_rank(), dist.get_world_size())
