@@ -29,6 +29,9 @@ IN_FLIGHT = 2
 MAX_ATTEMPTS = 2
 """Workers that may die over one request before its file counts as unreadable; as many may fail to start in a row."""
 
+MAX_KILLED_STARTS = 4
+"""Starts in a row that may be ended by a signal: the system, or somebody, kills at any moment."""
+
 START_SECONDS = 300.0
 """Wall time that a worker may take to start: to import torch, perhaps over a slow network, and the main program."""
 
@@ -118,6 +121,8 @@ class WorkerPool:
         Raises:
             RuntimeError: As for `result`.
         """
+        if self._is_closing:
+            raise RuntimeError("the workers are closed")
         assert self._requests or self._results, "no request is under way"
         ticket = next(iter(self._requests)) if self._thread is None else self._loaded_ticket()
         return ticket, self.result(ticket)
@@ -311,12 +316,13 @@ class WorkerPool:
 
     def _start_anew(self, number: int, ending: str) -> None:
         self._failed_starts[number] += 1
-        if self._failed_starts[number] < MAX_ATTEMPTS:
+        allowed = MAX_KILLED_STARTS if ending.startswith("SIG") else MAX_ATTEMPTS
+        if self._failed_starts[number] < allowed:
             self._note(f"worker {number} did not start ({ending}); it is replaced")
             self._workers[number] = WorkerProcess(self._start_method, number, self._load)
             return
         self._fail(
-            f"loading worker {number} did not start ({ending}), {MAX_ATTEMPTS} times; its own error, if it had one, "
+            f"loading worker {number} did not start ({ending}), {allowed} times; its own error, if it had one, "
             "stands above. Each worker imports the main program, which must therefore be a file that works only under "
             '`if __name__ == "__main__":`. With num_workers=0 there are no workers.'
         )
