@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from omnisource.training.memory import memory_in_use
 def test_memory_of_the_process_and_its_workers_is_told_in_gib() -> None:
     before = memory_in_use([])
     assert "workers_gib" not in before
-    block = torch.ones(2**25)  # 1/8 GiB of float32, touched
-    after = memory_in_use([os.getpid(), os.getpid()])
+    # Mapped anew and touched: what a tensor is given may have been resident before, freed by an earlier test.
+    with mmap.mmap(-1, 2**27) as block:
+        for page in range(0, len(block), mmap.PAGESIZE):
+            block[page] = 1
+        after = memory_in_use([os.getpid(), os.getpid()])
     assert after["process_gib"] - before["process_gib"] == pytest.approx(0.125, abs=0.03)
     assert after["workers_gib"] == pytest.approx(2 * after["process_gib"], rel=0.05)
-    del block
 
 
 def test_worker_that_has_ended_meanwhile_does_not_count() -> None:
