@@ -17,7 +17,7 @@ demo: env
 # One thread a test process: the tests start workers and process groups of their own.
 test: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),1)
 test: env
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: env
 	$(BIN)/ruff check .

@@ -257,7 +257,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=20_000, help="clips in all (default 20000)")
     parser.add_argument("--warm-up", type=int, default=2000, help="clips before the first sample (default 2000)")
-    parser.add_argument("--interval", type=int, default=100, help="clips between two samples (default 100)")
+    parser.add_argument("--interval", type=int, default=10, help="clips between two samples (default 10)")
     parser.add_argument("--workers", type=int, default=4, help="loading processes (default 4)")
     parser.add_argument("--plot", type=Path, help="SVG file to draw the memory into")
     return parser.parse_args()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,12 @@ from torch.nn import functional
 
 from omnisource.data.loader import collate, results_in_order
 from omnisource.data.mixing import mix_batches
-from omnisource.data.pipeline import SampleRequest, load_clip, picked_frames
+from omnisource.data.pipeline import SampleRequest, picked_frames, viewed
 from omnisource.data.stream import Stream
 from omnisource.data.transforms import TrainingView, random_resized_crop_box
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
-from omnisource.pictures import contact_sheet
+from omnisource.pictures import contact_sheet, has_mark
 from omnisource.plan import plan, read_splits, require_data, resolve_classes
 from omnisource.progress import progress_bar
 from omnisource.recipe import Recipe
@@ -33,6 +35,7 @@ LEAST_SAMPLES = 8
 MOST_FRAMES = 8
 """Frames of a clip that are drawn at most; of longer clips they are taken evenly."""
 
+_MARK = "omnisource check --pictures"  # by which our own sheets are known, which may be replaced
 _SHEET_WIDTH, _TILE_HEIGHT = 16.0, 1.9  # inches
 _GAP = 6  # pixels between a sample and what it was made of
 _CROP_COLOR, _BACKGROUND, _CROSS = (255, 190, 0), 255, (200, 60, 50)
@@ -78,6 +81,7 @@ def draw_batches(recipe: Recipe, config_path: str, folder: Path) -> list[Path]:
 
     The samples are those of a run of one process: the same items, frames, augmentation and mixing. Beside or below each
     stands what was decoded, with an outline of the crop. A file that cannot be read is named in its sample's place.
+    Sheets of an earlier time are replaced.
 
     Args:
         recipe: The recipe.
@@ -85,12 +89,10 @@ def draw_batches(recipe: Recipe, config_path: str, folder: Path) -> list[Path]:
         folder: Where the pictures go, NAME OF THE SOURCE.png; it is made where it is missing.
 
     Raises:
-        UserError: If one of the pictures is there already, or the data or its lists are missing or wrong.
+        UserError: If the folder cannot be written to or has files of others, or the data or its lists are missing or
+            wrong.
     """
-    paths = {name: folder / f"{name}.png" for name in recipe.sources}
-    there = [str(path) for path in paths.values() if path.exists()]
-    if there:
-        raise UserError(f"--pictures {folder}: {', '.join(there)} is there already. Remove it or name another folder.")
+    require_own(recipe, folder)
     require_data(recipe, ("train",), config_path)
     recipe, class_names = resolve_classes(recipe)
     items = read_splits(recipe, class_names, "train")
@@ -99,6 +101,7 @@ def draw_batches(recipe: Recipe, config_path: str, folder: Path) -> list[Path]:
         name: Stream(name, source, items[name], numbers.batch_sizes[name], recipe.seed)
         for name, source in recipe.sources.items()
     }
+    paths = _sheets(recipe, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with WorkerPool(
         recipe.num_workers,
@@ -112,6 +115,27 @@ def draw_batches(recipe: Recipe, config_path: str, folder: Path) -> list[Path]:
     return list(paths.values())
 
 
+def require_own(recipe: Recipe, folder: Path) -> None:
+    """Refuses a folder for the pictures in which files of others have the names of ours.
+
+    Raises:
+        UserError: If there are such files, or it cannot be written to.
+    """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"--pictures {folder}: {nearest} is no folder that can be written to; name another one")
+    foreign = [str(path) for path in _sheets(recipe, folder).values() if path.exists() and not has_mark(path, _MARK)]
+    if foreign:
+        raise UserError(
+            f"--pictures {folder}: {', '.join(foreign)}: not written by this command, which replaces nothing else; "
+            "move it away, or name another folder"
+        )
+
+
+def _sheets(recipe: Recipe, folder: Path) -> dict[str, Path]:
+    return {name: folder / f"{name}.png" for name in recipe.sources}
+
+
 def load_sample(request: SampleRequest) -> Sample:
     """Returns the training sample of a request, and small copies of the frames that it was made of.
 
@@ -120,8 +144,10 @@ def load_sample(request: SampleRequest) -> Sample:
     """
     assert isinstance(request.view, TrainingView)
     frames, rng = picked_frames(request)
-    box = random_resized_crop_box(frames.shape[1], frames.shape[2], request.view, rng)  # as the view's first draw
-    return Sample(load_clip(request), _outlined(frames[_shown(len(frames))], box, request.view.crop_size))
+    # The crop is the first that the view draws; the view itself must draw it again, from where the frames left off.
+    box = random_resized_crop_box(frames.shape[1], frames.shape[2], request.view, copy.deepcopy(rng))
+    clip = viewed(request, frames, rng)
+    return Sample(clip, _outlined(frames[_shown(len(frames))], box, request.view.crop_size))
 
 
 def first_samples(
@@ -202,6 +228,7 @@ def _draw(name: str, samples: Sequence[DrawnSample], class_names: Sequence[str],
         title=f"{name}: the first {len(samples)} training samples of seed {seed} as they go into the model; with each, "
         "what was decoded, and its crop",
         height_inches=_TILE_HEIGHT,
+        mark=_MARK,
     )
 
 

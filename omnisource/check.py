@@ -32,7 +32,8 @@ from omnisource.checking.report import (
 from omnisource.checking.splits import SPLITS, CheckedSplit, count_lists, read_lists
 from omnisource.checking.summary import SplitSummary, summarize, summarize_groups
 from omnisource.data.examine import Examination, examine, shown_pictures
-from omnisource.data.loader import results_in_order
+from omnisource.data.loader import results_as_finished, results_in_order
+from omnisource.data.pipeline import SampleRequest
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.pictures import contact_sheet, draw_class_histogram
@@ -165,16 +166,23 @@ def _take_over(files: FileTable, journal: Journal) -> None:
 
 
 def _read_rest(recipe: Recipe, files: FileTable, journal: Journal) -> None:
-    """Reads the files of which nothing is known."""
+    """Reads the files of which nothing is known, and notes each as soon as it is read, whatever others still take."""
     numbers, reader = files.unread(), StateReader()
-    requests = (files.request(number) for number in numbers)
+    under_way: dict[SampleRequest, int] = {}
+
+    def requests() -> Iterator[SampleRequest]:
+        for number in numbers.tolist():
+            request = files.request(number)
+            under_way[request] = number
+            yield request
+
     # Without the limit in processor time: that is for one clip, and here a video is decoded as a whole.
     with (
         WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, load=examine) as workers,
         progress_bar("reading files", len(numbers)) as advance,
     ):
-        results = results_in_order(requests, workers, ahead=4 * recipe.num_workers)
-        for number, (request, result) in zip(numbers.tolist(), results, strict=True):
+        for request, result in results_as_finished(requests(), workers, ahead=4 * recipe.num_workers):
+            number = under_way.pop(request)
             if isinstance(result, UnreadableMedia):
                 # The system's fault and not the file's, perhaps: the next check reads it again.
                 files.take(number, Examination(fault=result.reason))

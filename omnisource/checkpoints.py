@@ -14,7 +14,7 @@ from torch import Tensor
 
 from omnisource import config
 from omnisource.errors import UserError
-from omnisource.models.weights import save_published
+from omnisource.models.weights import required_average, save_published
 from omnisource.recipe import Recipe
 from omnisource.tables import print_table
 from omnisource.training.checkpoint import Checkpoint, read_checkpoint
@@ -95,9 +95,7 @@ def export_checkpoint(path: Path, target: Path, *, average: bool = False) -> Non
     if target.exists():
         raise UserError(f"{target}: exists already; choose another name")
     checkpoint = read_checkpoint(path)
-    state: Mapping[str, Tensor] | None = checkpoint.state.get("ema") if average else checkpoint.state["model"]
-    if state is None:
-        raise UserError(f"{path}: holds no moving average; runs with ema_decay=0.9999 or so have one")
+    state = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
     if target.suffix == ".pth":
         recipe = config.from_plain(Recipe, checkpoint.recipe, str(path))
         save_published(target, state, recipe.only_head("image"), recipe.only_head("video"))

@@ -128,13 +128,21 @@ def _add_test(commands: argparse._SubParsersAction) -> None:
     _add_overrides(test)
     test.add_argument("--dump", type=Path, metavar="RESULT.pkl", help="write the scores in the published form")
     test.add_argument("--work-dir", type=Path, help="where the report goes (a folder `test` beside the checkpoint)")
+    test.add_argument("--ema", action="store_true", help="test the moving average of the weights")
     test.set_defaults(command=_test)
 
 
 def _test(arguments: argparse.Namespace) -> int:
     from omnisource.commands import run_test
 
-    return run_test(arguments.config, arguments.checkpoint, arguments.overrides, arguments.work_dir, arguments.dump)
+    return run_test(
+        arguments.config,
+        arguments.checkpoint,
+        arguments.overrides,
+        arguments.work_dir,
+        arguments.dump,
+        average=arguments.ema,
+    )
 
 
 def _add_predict(commands: argparse._SubParsersAction) -> None:
@@ -143,13 +151,14 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("files", metavar="FILE", nargs="+", help="image, video, or folder of them")
     predict.add_argument("--top", type=_positive, default=5, metavar="K", help="classes to name (%(default)s)")
     predict.add_argument("--json", action="store_true", help="print one JSON line a file")
+    predict.add_argument("--ema", action="store_true", help="use the moving average of the weights")
     predict.set_defaults(command=_predict)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
     from omnisource.commands import run_predict
 
-    return run_predict(arguments.checkpoint, arguments.files, arguments.top, arguments.json)
+    return run_predict(arguments.checkpoint, arguments.files, arguments.top, arguments.json, average=arguments.ema)
 
 
 def _add_show(commands: argparse._SubParsersAction) -> None:

@@ -64,8 +64,10 @@ def run_test(
     dump: Path | None,
     show_dir: Path | None = None,
     show_interval: int = 1,
+    *,
+    average: bool = False,
 ) -> int:
-    """Tests a checkpoint on every source that has test items; returns 0."""
+    """Tests a checkpoint, or the moving average in it, on every source that has test items; returns 0."""
     from omnisource import distributed
     from omnisource.testing import test
 
@@ -74,7 +76,7 @@ def run_test(
     recipe = load_recipe(config_path, overrides)
     folder = work_dir or Path(checkpoint).parent / "test"
     try:
-        test(recipe, checkpoint, folder, dump, config_path, show_dir, show_interval)
+        test(recipe, checkpoint, folder, dump, config_path, show_dir, show_interval, average=average)
     except (Exception, KeyboardInterrupt) as error:
         if distributed.is_own_failure(error):
             raise
@@ -84,12 +86,20 @@ def run_test(
     return 0
 
 
-def run_predict(checkpoint: str, files: Sequence[str], top: int, as_json: bool) -> int:
-    """Prints the best classes of every file; returns 0, or 2 if some could not be classified."""
+def run_predict(checkpoint: str, files: Sequence[str], top: int, as_json: bool, *, average: bool = False) -> int:
+    """Prints the best classes of every file; returns 0, or 2 if some could not be classified.
+
+    Args:
+        checkpoint: Our own or a published checkpoint.
+        files: Images, videos and folders of them.
+        top: Classes to name.
+        as_json: Whether to print a JSON line a file and head.
+        average: Whether to take the moving average of the weights in place of the weights.
+    """
     from omnisource import distributed
     from omnisource.predict import load, media_files, predict
 
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, average=average)
     loaded.recognizer.to(distributed.choose_device())
     found = media_files(files)
     failed = 0
@@ -106,10 +116,16 @@ def run_predict(checkpoint: str, files: Sequence[str], top: int, as_json: bool) 
         for prediction in predictions:
             if as_json:
                 top_classes = [{"class": name, "score": round(score, 6)} for name, score in prediction.top]
-                line = {"path": path, "media": media, "label_space": prediction.head, "top": top_classes}
+                line = {
+                    "path": path,
+                    "media": media,
+                    "label_space": prediction.head,
+                    "ema": average,
+                    "top": top_classes,
+                }
                 print(json.dumps(line, ensure_ascii=False), flush=True)
             else:
-                print(f"{path} ({prediction.head})")
+                print(f"{path} ({prediction.head}{', moving average of the weights' if average else ''})")
                 for name, score in prediction.top:
                     print(f"  {score:7.2%}  {name}")
     if failed:
@@ -167,16 +183,23 @@ def run_check(
         overrides: Changes of it.
         report: Folder of the report; None: `check` in the folder of the config's runs.
         pictures: Gets a sheet of training samples of each source, before the files are read. None: none are drawn.
+
+    Raises:
+        UserError: If one of the folders has files of others in the place of ours, or nothing can be read at all.
     """
+    from omnisource.batch_pictures import require_own
     from omnisource.check import CheckInterrupted, check
 
     recipe = load_recipe(config_path, overrides)
     folder = report or default_work_dir(config_path) / "check"
+    if pictures is not None:
+        require_own(recipe, pictures)
     is_drawn = pictures is None or _draw_batches(recipe, config_path, pictures)
     try:
         found = check(recipe, config_path, folder, overrides)
     except CheckInterrupted as stop:
-        again = shlex.join([config_path, *overrides, "--report", str(folder)])
+        flags = ["--report", str(folder), *([] if pictures is None else ["--pictures", str(pictures)])]
+        again = shlex.join([config_path, *overrides, *flags])
         print(f"stopped; what was read is kept in {folder}\ncontinue with: omnisource check {again}")
         return 128 + stop.signal_number
     return 2 if found.errors or not is_drawn else 0

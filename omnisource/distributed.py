@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import inspect
 import os
 import re
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage] (documented, though not listed)
 from torch.nn.parallel import DistributedDataParallel
 
 from omnisource.errors import UserError
-from omnisource.failure_watch import FailureWatch, watch_run
+from omnisource.failure_watch import FailureWatch, MissingProcesses, meet, watch_run
 
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)
 """Longest wait for another process in a collective; validation of one process may be that far behind."""
 
+MEETING_VARIABLE, MEETING_SECONDS = "OMNISOURCE_MEETING_SECONDS", 60.0
+"""Longest wait for the other processes to start: an environment variable, since nothing else is read before."""
 
 _watches: list[FailureWatch] = []  # of the process group, if it was joined
 
@@ -48,14 +53,48 @@ def choose_device() -> torch.device:
 
 
 def start(device: torch.device) -> None:
-    """Joins the process group that `torchrun` describes in the environment, if there is one."""
+    """Joins the process group that `torchrun` describes in the environment, if there is one.
+
+    Raises:
+        UserError: If the environment does not describe it in full, or not all processes come in time.
+    """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         return
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise UserError(f"WORLD_SIZE is set but {', '.join(missing)} is not; start many processes with torchrun.")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    _watches.append(watch_run())
+    me, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _met(me, count)
+    _watches.append(watch_run(me, count))  # before the group: joining it waits for all processes, too
+    store.set_timeout(TIMEOUT)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=me, world_size=count, timeout=TIMEOUT)
+
+
+def _met(me: int, count: int) -> Store:
+    """Returns the store of a run once all its processes have come."""
+    limit = _meeting_seconds()
+    try:
+        return meet(me, count, limit)
+    except MissingProcesses as error:
+        if not error.ranks:
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            raise UserError(
+                f"MASTER_ADDR:MASTER_PORT={place}: process 0 cannot serve there ({error.reason}). The address must be "
+                "of its machine, and the port free: another run may have it."
+            ) from error
+        raise UserError(
+            f"process {me} has waited {limit:g} s for process {', '.join(map(str, error.ranks[:20]))} of {count} "
+            f"({error.reason}). If one failed, its own output says why; if they only start slowly, set "
+            f"{MEETING_VARIABLE}."
+        ) from error
+
+
+def _meeting_seconds() -> float:
+    text = os.environ.get(MEETING_VARIABLE, str(MEETING_SECONDS))
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", text) or not float(text):
+        raise UserError(f"{MEETING_VARIABLE}={text}: wants a number of seconds above 0")
+    return float(text)
 
 
 def stop() -> None:
@@ -70,6 +109,24 @@ def is_own_failure(error: BaseException) -> bool:
     """Returns whether an error of this process is to be shown: not if it only follows from another process's."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return all(watch.is_first(reason) for watch in _watches)
+
+
+def say(text: str) -> None:
+    """Prints what this process has met: the first on standard output, others on standard error with their number."""
+    for line in text.splitlines():
+        if rank() == 0:
+            print(line, flush=True)
+        else:
+            print(f"process {rank()}: {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+    """Keeps this process from being ended after another's failure while the block saves, within a limit."""
+    with contextlib.ExitStack() as stack:
+        for watch in _watches:
+            stack.enter_context(watch.saving())
+        yield
 
 
 def rank() -> int:
@@ -187,6 +244,8 @@ def describe_slurm_job() -> None:
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
     os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    if local_world_size := _slurm_tasks_here():
+        os.environ["LOCAL_WORLD_SIZE"] = str(local_world_size)
     if "MASTER_ADDR" not in os.environ:
         nodes = os.environ.get("SLURM_NODELIST", "localhost")
         if re.search(r"\[|,", nodes):
@@ -200,3 +259,26 @@ def describe_slurm_job() -> None:
                 ) from error
         os.environ["MASTER_ADDR"] = nodes
     os.environ.setdefault("MASTER_PORT", "29500")
+
+
+def _slurm_tasks_here() -> int | None:
+    """Returns how many tasks of the job step are on this node; None where SLURM does not say.
+
+    Raises:
+        UserError: If a variable of SLURM is not of the form that its manual gives, such as 4(x2),3.
+    """
+    # The step's own counts first: a step may have fewer tasks than its job was given.
+    for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE"):
+        text = os.environ.get(name)
+        if not text:
+            continue
+        counts: list[int] = []
+        for part in text.split(","):
+            found = re.fullmatch(r"([1-9]\d{0,5})(?:\(x([1-9]\d{0,5})\))?", part.strip())
+            if found is None:
+                raise UserError(f"--launcher slurm: {name}={text}: not of the form of SLURM, such as 4(x2),3")
+            counts += [int(found[1])] * int(found[2] or 1)
+        node = os.environ.get("SLURM_NODEID", "0")
+        # One number is that of every node; where they differ, there is one for each.
+        return counts[int(node)] if node.isdecimal() and int(node) < len(counts) else counts[-1]
+    return None

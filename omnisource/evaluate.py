@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from omnisource import distributed
 from omnisource.data.annotations import Items
 from omnisource.data.loader import evaluation_clips
 from omnisource.data.source import SplitName
-from omnisource.data.unreadable import UnreadableLog
+from omnisource.data.unreadable import LeftOut, UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.metrics import ClassificationMetrics, classification_metrics, confusion_matrix
@@ -26,6 +25,7 @@ from omnisource.models.recognizer import Recognizer
 from omnisource.pictures import draw_confusion
 from omnisource.recipe import Recipe
 from omnisource.types import Clip
+from omnisource.whole_files import written_whole
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Evaluation:
         labels: [N] int64.
         crop_size: Height and width of the views, in pixels.
         metrics: What the scores amount to.
+        left_out: Items of the list that cannot be read, and so have no scores.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Evaluation:
     labels: Tensor
     crop_size: int
     metrics: ClassificationMetrics
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def evaluate(
@@ -83,14 +85,19 @@ def evaluate(
     source = recipe.sources[source_name]
     views = source.validation_views if split == "validation" else source.test_views
     mine = range(distributed.rank(), len(items), distributed.world_size())
-    clips = evaluation_clips(source_name, source, split, items, mine, workers, ahead=2 * recipe.num_workers)
+    left_out = _known_unreadable(items, mine, unreadable)
+    unreadables = {one.index for one in left_out}
+    for _ in left_out:
+        on_item()
+    read = [index for index in mine if index not in unreadables] if unreadables else mine
+    clips = evaluation_clips(source_name, source, split, items, read, workers, ahead=2 * recipe.num_workers)
     known: list[tuple[int, str, int]] = []  # (index, key, label) of the rows of `rows`
     rows: list[Tensor] = []
     failure = None
     was_training = recognizer.training
     recognizer.eval()
     try:
-        for group in _groups(clips, recipe.views_at_a_time, unreadable, on_item):
+        for group in _groups(clips, recipe.views_at_a_time, unreadable, left_out, on_item):
             rows.append(_scores([clip for _, clip in group], recognizer, recipe, source.label_space))
             known += [(index, clip.key, clip.label) for index, clip in group]
             on_scores(group, rows[-1])
@@ -100,30 +107,44 @@ def evaluate(
         recognizer.train(was_training)
     distributed.fail_together(failure)
     # One tensor a process: of a row alone, pickling would send the whole group that it is a view of.
-    parts = distributed.gather((known, torch.cat(rows) if rows else None))
-    known = [entry for of_process, _ in parts for entry in of_process]
+    parts = distributed.gather((known, torch.cat(rows) if rows else None, left_out))
+    known = [entry for of_process, _, _ in parts for entry in of_process]
+    left_out = sorted((one for _, _, of_process in parts for one in of_process), key=lambda one: one.index)
     if not known:
         raise UserError(f"source {source_name}: none of its {len(items)} {split} items can be read")
     in_order = sorted(range(len(known)), key=lambda place: known[place][0])
-    scores = torch.cat([part for _, part in parts if part is not None])[in_order]
+    scores = torch.cat([part for _, part, _ in parts if part is not None])[in_order]
     labels = torch.tensor([known[place][2] for place in in_order], dtype=torch.int64)
     keys = tuple(known[place][1] for place in in_order)
     metrics = classification_metrics(scores, labels, class_names)
-    return Evaluation(source_name, split, keys, scores, labels, views.crop_size, metrics)
+    return Evaluation(source_name, split, keys, scores, labels, views.crop_size, metrics, tuple(left_out))
+
+
+def _known_unreadable(items: Items, indices: Sequence[int], unreadable: UnreadableLog) -> list[LeftOut]:
+    """Returns those of some items whose files could not be read before: they are not read again."""
+    if not unreadable.reasons:
+        return []
+    paths = ((index, items[index].path) for index in indices)
+    return [LeftOut(index, path, unreadable.reasons[path]) for index, path in paths if path in unreadable.reasons]
 
 
 def _groups(
     clips: Iterator[tuple[int, Clip | UnreadableMedia]],
     views_at_a_time: int,
     unreadable: UnreadableLog,
+    left_out: list[LeftOut],
     on_item: Callable[[], None],
 ) -> Iterator[list[tuple[int, Clip]]]:
-    """Yields lists of clips that together have about `views_at_a_time` views, at least one clip."""
+    """Yields lists of clips that together have about `views_at_a_time` views, at least one clip.
+
+    Items that cannot be read are added to `left_out` instead.
+    """
     group: list[tuple[int, Clip]] = []
     for index, clip in clips:
         on_item()
         if not isinstance(clip, Clip):
             unreadable.add(clip, "left out of the scores")
+            left_out.append(LeftOut(index, clip.path, clip.reason))
             continue
         if group and (len(group) + 1) * len(clip.frames) > views_at_a_time:
             yield group
@@ -173,21 +194,26 @@ def write_result(evaluation: Evaluation, path: Path) -> None:
         }
         for score, label, key in zip(evaluation.scores, evaluation.labels, evaluation.keys, strict=True)
     ]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(pickle.dumps(results))
-        os.replace(temporary, path)
+        with written_whole(path) as file:
+            pickle.dump(results, file)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: the scores cannot be written: {error.strerror or error}") from error
 
 
-def write_report(evaluation: Evaluation, folder: Path) -> None:
-    """Writes metrics.json, per_class.csv and confusion.png of an evaluation into `folder`."""
+def write_report(evaluation: Evaluation, folder: Path, checkpoint: str, *, is_average: bool) -> None:
+    """Writes metrics.json, per_class.csv and confusion.png of an evaluation into `folder`.
+
+    Args:
+        evaluation: The evaluation.
+        folder: Made if missing.
+        checkpoint: The file that was evaluated.
+        is_average: Whether it was the moving average of the weights in it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    summary = {"source": evaluation.source, "split": evaluation.split, **evaluation.metrics.as_dict()}
+    made_of = {"checkpoint": checkpoint, "ema": is_average}
+    summary = {"source": evaluation.source, "split": evaluation.split, **made_of, **evaluation.metrics.as_dict()}
     (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
     with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

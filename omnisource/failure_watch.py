@@ -7,11 +7,13 @@ A thread of its own does this: the main one may be waiting for a process that is
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import torch.distributed as dist
 
@@ -27,10 +29,27 @@ SILENCE_SECONDS = 30.0
 GRACE_SECONDS = 15.0
 """Time in which a process may end by itself, and save, once another has failed."""
 
+SAVING_SECONDS = 30.0
+"""Further time for a process that is in the middle of saving when it would be ended."""
+
 STORE_SECONDS = 15.0
 """Time that the store is given for an answer."""
 
 _FAILED = "failed"
+
+
+class MissingProcesses(Exception):
+    """Processes of a run that the others have waited for in vain.
+
+    Attributes:
+        ranks: Their numbers; none where this process is the one that cannot serve as the meeting point.
+        reason: What the store says.
+    """
+
+    def __init__(self, ranks: list[int], reason: str) -> None:
+        super().__init__(ranks, reason)
+        self.ranks = ranks
+        self.reason = reason
 
 
 class FailureWatch:
@@ -40,10 +59,23 @@ class FailureWatch:
         store: The store of the run; used by this watch alone, from its thread and from `is_first`.
         rank: Number of this process.
         world_size: Number of processes.
+        grace_seconds: Time in which this process may end by itself once another has failed.
+        saving_seconds: Further time, if it is saving then.
     """
 
-    def __init__(self, store: Store, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rank: int,
+        world_size: int,
+        grace_seconds: float = GRACE_SECONDS,
+        saving_seconds: float = SAVING_SECONDS,
+    ) -> None:
         self._store = store
+        self._grace_seconds = grace_seconds
+        self._saving_seconds = saving_seconds
+        self._savings = 0  # blocks of `saving` that are under way
+        self._saved = threading.Condition()
         self._rank = rank
         self._next = (rank + 1) % world_size
         self._is_over = threading.Event()
@@ -63,6 +95,18 @@ class FailureWatch:
                 return self._store.compare_set(_FAILED, "", own).decode() == own
         except (RuntimeError, ValueError):  # the process with the store is gone: it failed before
             return False
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Keeps this process from being ended while the block saves, within a limit."""
+        with self._saved:
+            self._savings += 1
+        try:
+            yield
+        finally:
+            with self._saved:
+                self._savings -= 1
+                self._saved.notify_all()
 
     def stop(self) -> None:
         """Ends the watch: this process is done, which is no failure."""
@@ -107,22 +151,59 @@ class FailureWatch:
 
     def _end(self, words: str) -> None:
         """Waits for this process to end by itself, and then ends it."""
-        if self._is_over.wait(GRACE_SECONDS):
-            self._exit_later()  # it is leaving, unless something keeps it
+        if self._is_over.wait(self._grace_seconds):
+            # It is leaving, unless something keeps it.
+            timer = threading.Timer(self._grace_seconds, self._exit)
+            timer.daemon = True
+            timer.start()
             return
         if words:
             print(words, file=sys.stderr, flush=True)
-        os._exit(1)
+        self._exit()
 
-    def _exit_later(self) -> None:
-        timer = threading.Timer(GRACE_SECONDS, os._exit, (1,))
-        timer.daemon = True
-        timer.start()
+    def _exit(self) -> None:
+        """Ends this process, which may hang, as soon as it does not save, or has had its time for that."""
+        with self._saved:
+            self._saved.wait_for(lambda: not self._savings, self._saving_seconds)
+            os._exit(1)
 
 
-def watch_run() -> FailureWatch:
-    """Returns a watch over the process group that was joined through `torchrun`'s variables."""
-    attempt = f"{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+def meet(rank: int, world_size: int, limit_seconds: float) -> Store:
+    """Returns the store of a run, at the address that `torchrun` gives in the environment, once all have come.
+
+    Raises:
+        MissingProcesses: If some do not come in time: they may have failed before, each with an error of its own.
+    """
+    limit = datetime.timedelta(seconds=limit_seconds)
+    is_serving = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # or torchrun is
+    keys = [f"omnisource met {_attempt()}/{number}" for number in range(world_size)]
+    try:
+        store = TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=is_serving,
+            timeout=limit,
+            wait_for_workers=False,
+            multi_tenant=True,  # `watch_run` asks the same server
+        )
+    except dist.DistError as error:
+        raise MissingProcesses([] if is_serving else [0], str(error).splitlines()[0]) from error
+    store.set(keys[rank], "")
+    try:
+        store.wait(keys, limit)
+    except dist.DistError as error:
+        missing = [number for number, key in enumerate(keys) if not store.check([key])]
+        raise MissingProcesses(missing, str(error).splitlines()[0]) from error
+    return store
+
+
+def _attempt() -> str:
+    """Returns what tells this start of the processes from others: torchrun can start them again in one store."""
+    return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
+def watch_run(rank: int, world_size: int) -> FailureWatch:
+    """Returns a watch over the processes that have met at the address that `torchrun` gives in the environment."""
     # A client of its own: a collective that waits through the other one would hold this one up.
     store = TCPStore(
         os.environ["MASTER_ADDR"],
@@ -130,5 +211,4 @@ def watch_run() -> FailureWatch:
         is_master=False,
         timeout=datetime.timedelta(seconds=STORE_SECONDS),
     )
-    watched = PrefixStore(f"omnisource failures {attempt}", store)
-    return FailureWatch(watched, dist.get_rank(), dist.get_world_size())
+    return FailureWatch(PrefixStore(f"omnisource failures {_attempt()}", store), rank, world_size)

@@ -110,6 +110,7 @@ def _test_parser() -> argparse.ArgumentParser:
     parser.add_argument("--show", action="store_true", help="refused: no windows are opened; use --show-dir")
     parser.add_argument("--show-dir", type=Path, help="folder for pictures of the items with what was predicted")
     parser.add_argument("--interval", type=int, help="items from one picture of --show-dir to the next (1)")
+    parser.add_argument("--ema", action="store_true", help="test the moving average of the weights")
     parser.add_argument("--wait-time", type=float, help="refused: it is the time a window of --show stays open")
     _add_common(parser)
     return parser
@@ -174,6 +175,7 @@ def _test(arguments: argparse.Namespace) -> int:
         arguments.dump,
         arguments.show_dir,
         arguments.interval or 1,
+        average=arguments.ema,
     )
 
 

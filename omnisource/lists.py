@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from omnisource.data.list_text import (
     Problem,
@@ -21,6 +22,7 @@ from omnisource.data.media_files import list_folder, read_class_folders, videos_
 from omnisource.errors import UserError, shortened
 from omnisource.randomness import derived_seed
 from omnisource.types import Media
+from omnisource.whole_files import written_whole
 
 Progress = Callable[[int, int], None]
 """Is called with the number of folders that were listed and the number of all."""
@@ -349,17 +351,11 @@ def _check_outputs(outputs: Sequence[str], inputs: Sequence[str | None], overwri
 
 
 def _write_all(contents: Mapping[str, bytes]) -> None:
-    """Writes files, each under a temporary name that is then renamed: none is ever there by halves."""
+    """Writes files, of which none is ever there by halves."""
     for path, content in contents.items():
-        temporary = f"{path}.{os.getpid()}.tmp"
         try:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            with open(temporary, "wb") as file:
+            with written_whole(Path(path)) as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
         except OSError as error:
-            if os.path.exists(temporary):
-                os.remove(temporary)
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error

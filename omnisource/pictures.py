@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from omnisource.whole_files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +24,8 @@ _LISTED_CONFUSIONS = 25
 _LISTED_CLASSES = 12
 _DPI = 110
 _PICTURE_HEIGHT, _LEAST_WIDTH, _MOST_WIDTH, _MARGIN = 1.5, 1.6, 16.0, 0.1  # inches, of a contact sheet
+_PNG = b"\x89PNG\r\n\x1a\n"  # how such files begin
+_MARK_KEY, _MARK_BYTES = "Source", 1024  # of the text chunk, which stands before the pixels
 _RIGHT, _WRONG, _BARS = "#2a8a3e", "#c0392b", "#4878a8"
 
 
@@ -97,23 +102,36 @@ def contact_sheet(
     correct: Sequence[bool | None] | None = None,
     title: str = "",
     height_inches: float = _PICTURE_HEIGHT,
+    mark: str = "",
 ) -> Path:
     """Draws pictures or strips of frames in a grid, each with its caption; returns the path of the sheet.
 
     Args:
         pictures: Each [H, W, 3] or, a strip of frames from left to right, [T, H, W, 3]; uint8, 0-255, RGB.
         captions: One a picture; lines are broken where they do not fit.
-        path: Picture to write; its suffix says which kind.
+        path: Picture to write, whole or not at all; its suffix says which kind.
         columns: Pictures in a row.
         correct: Whether each caption is right: it is then written in green or red. None: in black.
         title: Stands above all.
         height_inches: How high a picture should be; wide ones that fill their column are less high.
+        mark: What a PNG file says of itself, for `has_mark`.
 
     Raises:
         ValueError: No pictures, pictures of another form, or another number of captions.
     """
-    _contact_figure(pictures, captions, columns, correct, title, height_inches).savefig(path)
-    return Path(path)
+    figure = _contact_figure(pictures, captions, columns, correct, title, height_inches)
+    path = Path(path)
+    with written_whole(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix("."), metadata={_MARK_KEY: mark} if mark else None)
+    return path
+
+
+def has_mark(path: Path, mark: str) -> bool:
+    """Returns whether a file is a PNG picture that was written with this mark."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        beginning = file.read(_MARK_BYTES)
+        return beginning.startswith(_PNG) and f"tEXt{_MARK_KEY}\0{mark}".encode("latin-1") in beginning
+    return False
 
 
 def contact_picture(

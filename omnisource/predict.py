@@ -19,7 +19,14 @@ from omnisource.data.pipeline import SampleRequest, load_clip
 from omnisource.data.transforms import EvaluationViews
 from omnisource.errors import UserError
 from omnisource.models.recognizer import LabelSpace, Model, Recognizer
-from omnisource.models.weights import from_published, load_into, read_weights_file, sizes_of, state_dict_in
+from omnisource.models.weights import (
+    from_published,
+    load_into,
+    read_weights_file,
+    required_average,
+    sizes_of,
+    state_dict_in,
+)
 from omnisource.recipe import Recipe
 from omnisource.training.checkpoint import FORMAT, read_checkpoint
 from omnisource.types import Media
@@ -54,30 +61,40 @@ class Loaded:
     views_at_a_time: int
 
 
-def load_recognizer(path: str | Path) -> Recognizer:
+def load_recognizer(path: str | Path, *, average: bool = False) -> Recognizer:
     """Returns the recognizer of a checkpoint, ready for evaluation, on the CPU.
 
     Args:
         path: One of our own checkpoints, or a published .pth; the sizes are read from the weights. A published one
             has the label spaces "image" and "video".
+        average: Whether to take the moving average of the weights in place of the weights.
 
     Raises:
-        UserError: If the file is missing, truncated, of another format, or names something that could run code.
+        UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
+            has no average.
     """
-    return load(path).recognizer
+    return load(path, average=average).recognizer
 
 
-def load(path: str | Path) -> Loaded:
+def load(path: str | Path, *, average: bool = False) -> Loaded:
     """Returns the recognizer of a checkpoint with its class names and the views it is tested with.
 
+    Args:
+        path: As for `load_recognizer`.
+        average: Whether to take the moving average of the weights in place of the weights.
+
     Raises:
-        UserError: If the file is missing, truncated, of another format, or names something that could run code.
+        UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
+            has no average.
     """
     path = Path(path)
     content = read_weights_file(path)
     if content.get("format") == FORMAT:
         checkpoint = read_checkpoint(path)
-        return _load_own(path, checkpoint.recipe, checkpoint.class_names, checkpoint.state["model"])
+        state = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
+        return _load_own(path, checkpoint.recipe, checkpoint.class_names, state)
+    if average:
+        required_average(None, str(path))
     if path.suffix == ".safetensors" and "recipe" in (metadata := _metadata(path)):
         return _load_own(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
     return _load_published(path, content)

@@ -15,7 +15,7 @@ from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError, shortened
 from omnisource.preparing.journal import Entry, Journal
 from omnisource.preparing.plans import MediaFile, SourcePlan
-from omnisource.preparing.results import FAILURES, Lists, pack, write_lists, write_records
+from omnisource.preparing.results import FAILURES, SHORT, Lists, pack, short_ones, write_lists, write_records
 from omnisource.preparing.work import PrepareRequest, Written, prepare_file
 from omnisource.progress import file_progress
 
@@ -24,6 +24,9 @@ LEAST_LIMIT_SECONDS = 600.0
 
 LEAST_BYTES_A_SECOND = 20_000
 """A large file may take as long as it would at this speed; a tenth of what is slow."""
+
+
+_SHOWN_SHORT = 10  # originals with fewer frames than they declare that are shown at once
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,13 @@ class Preparation:
             failures = [str(failure) for failure in self.failures]
             lines += [f"not prepared: {len(failures)} files, {self.lists.left_out} items (all in {FAILURES})"]
             lines += [shortened(failures)]
+        short = [
+            f"{entry.original}: {entry.num_frames} of {entry.declared_frames} frames"
+            for entry in short_ones(self.entries)
+        ]
+        if short:
+            what = "originals with fewer frames than their containers declare, cut off perhaps"
+            lines += [f"warning: {what}: {len(short)} (all in {SHORT})", shortened(short, _SHOWN_SHORT)]
         if self.orphans:
             what = "prepared files whose originals are gone; remove them if they are not wanted any more"
             lines.append(f"{what}: {some(self.orphans)}")
@@ -191,4 +201,5 @@ def _entry(file: MediaFile, written: Written) -> Entry:
         original=file.path,
         original_size=written.original_size,
         original_modified_ns=written.original_modified_ns,
+        declared_frames=written.declared_frames,
     )

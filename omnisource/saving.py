@@ -54,7 +54,7 @@ class Saver:
         self.work_dir = work_dir
         self.unreadable = unreadable
         self.report = report
-        self._writer = CheckpointWriter()
+        self._writer = CheckpointWriter(distributed.saving)
         self._saved_at = time.monotonic()
 
     def agree(self) -> None:

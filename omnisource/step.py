@@ -152,16 +152,21 @@ class Stepper:
         for number, (place, batches) in enumerate(zip(self.mine, microbatches, strict=True)):
             is_last = number == len(microbatches) - 1
             seed_microbatch(self.recipe.seed, state.step, place)
-            batches = [_on_device(batch, self.device) for batch in batches]
-            mixing = self.recipe.mixings(), self.recipe.class_counts(), self.recipe.seed
+            batches = self._mixed(batches, place)
             with _gradient_sync(self.model, is_last):
                 with autocast(self.device, self.recipe.precision):
-                    by_source: dict[str, Tensor] = self.model(mix_batches(batches, *mixing, state.step, place))
+                    by_source: dict[str, Tensor] = self.model(batches)
                 weighted = (self.recipe.sources[name].loss_weight * loss for name, loss in by_source.items())
                 total = sum(weighted, torch.zeros((), device=self.device)) / len(microbatches)
                 state.scaler.scale(total).backward()
             losses.append(torch.stack([loss.detach().double() for loss in by_source.values()]))
         return torch.stack(losses)
+
+    def _mixed(self, batches: Sequence[Batch], place: int) -> list[Batch]:
+        """Returns the batches of microbatch `place` as the model takes them in this step: on the device, and mixed."""
+        on_device = [_on_device(batch, self.device) for batch in batches]
+        mixing = self.recipe.mixings(), self.recipe.class_counts(), self.recipe.seed
+        return mix_batches(on_device, *mixing, self.state.step, place)
 
     def _digest_parts(self, microbatches: Sequence[Sequence[Batch]]) -> list[float]:
         """Returns a digest of the samples of this process, as 16-bit numbers: their sums digest those of all.
@@ -216,7 +221,7 @@ class Stepper:
         return samples
 
     def _fault(self, microbatches: Sequence[Sequence[Batch]], losses: Tensor, gradient_norm: float) -> str:
-        """Keeps the batches of a step that is not finite; returns what is wrong, and where they are kept.
+        """Keeps the batches of a step that is not finite, mixed; returns what is wrong, and where they are kept.
 
         Raises:
             UserError: If no more such steps are permitted.
@@ -228,13 +233,15 @@ class Stepper:
             for source, loss in enumerate(of_microbatch)
             if not math.isfinite(loss)
         ]
-        chosen = [microbatches[number][source] for number, source in bad]
+        # Made anew, since keeping every step's until its end would take memory: mixing is a function of the step.
+        mixed = [self._mixed(batches, place) for place, batches in zip(self.mine, microbatches, strict=True)]
+        chosen = [mixed[number][source] for number, source in bad]
         lines = [
             f"step {step}: the loss of source {batch.source} is not finite. Its samples:\n"
             + shortened(list(batch.keys), 10)
             for batch in chosen
         ]
-        kept = chosen or [batch for batches in microbatches for batch in batches]
+        kept = chosen or [batch for batches in mixed for batch in batches]
         path = self.work_dir / "not_finite" / f"step_{step:09d}_process_{distributed.rank()}.pt"
         parts = distributed.gather((lines, str(path)))
         is_named = any(of_process for of_process, _ in parts)

@@ -37,6 +37,8 @@ def test(
     config_name: str = "",
     show_dir: Path | None = None,
     show_interval: int = 1,
+    *,
+    average: bool = False,
 ) -> dict[str, Evaluation]:
     """Returns the evaluation of every source that has test items, having written and printed its report.
 
@@ -48,9 +50,11 @@ def test(
         config_name: How errors name the recipe.
         show_dir: Gets pictures of items with what was predicted. None: no pictures.
         show_interval: Items from one picture to the next.
+        average: Whether to test the moving average of the weights in place of the weights.
 
     Raises:
-        UserError: If data is missing or wrong, the checkpoint cannot be read or does not fit, or files are unreadable.
+        UserError: If data is missing or wrong, the checkpoint cannot be read, does not fit or has no average, or files
+            are unreadable.
     """
     device = distributed.choose_device()
     distributed.start(device)
@@ -65,13 +69,17 @@ def test(
     distributed.from_first(lambda: _require_writable(written))
     _check_classes(checkpoint, class_names)
     recognizer = Recognizer(recipe.model, recipe.label_spaces)
-    load_all_weights(recognizer, checkpoint, recipe.only_head("image"), recipe.only_head("video"))
+    heads = recipe.only_head("image"), recipe.only_head("video")
+    load_all_weights(recognizer, checkpoint, *heads, average=average)
     recognizer.to(device).eval()
 
-    unreadable = UnreadableLog(recipe.permitted_unreadable(sum(map(len, items.values()))))
+    unreadable = UnreadableLog(recipe.permitted_unreadable(sum(map(len, items.values()))), notify=distributed.say)
     evaluations = {}
     with WorkerPool(
-        recipe.num_workers, recipe.item_timeout_seconds, item_processor_seconds=recipe.item_processor_seconds
+        recipe.num_workers,
+        recipe.item_timeout_seconds,
+        distributed.say,
+        item_processor_seconds=recipe.item_processor_seconds,
     ) as workers:
         for name, of_source in items.items():
             share = len(range(distributed.rank(), len(of_source), distributed.world_size()))
@@ -81,9 +89,10 @@ def test(
             evaluations[name] = evaluation
     left_out = {path: reason for part in distributed.gather(unreadable.reasons) for path, reason in part.items()}
     if is_first:
+        print(f"tested: {'the moving average of the weights in ' if average else ''}{checkpoint}")
         for name, evaluation in evaluations.items():
             names = class_names[recipe.sources[name].label_space]
-            write_report(evaluation, folder / name)
+            write_report(evaluation, folder / name, checkpoint, is_average=average)
             _print(evaluation, folder / name)
             if show_dir is not None:
                 draw_predictions(evaluation, recipe, items[name], names, show_dir / name, show_interval)

@@ -16,7 +16,7 @@ from omnisource import distributed
 from omnisource.data.annotations import Items
 from omnisource.data.loader import Loader
 from omnisource.data.stream import Stream
-from omnisource.data.unreadable import UnreadableLog
+from omnisource.data.unreadable import LeftOut, UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError, shortened
 from omnisource.evaluate import evaluate
@@ -130,7 +130,7 @@ def train(
         # 5. What people see.
         distributed.from_first(lambda: prepare_work_dir(work_dir, recipe))
         if resume and not distributed.from_first(lambda: set_aside_later_files(work_dir, checkpoint_file, state)):
-            state.best_score = state.best_step = None  # the file of the best is gone: the next validation makes one
+            notes += _forget_best(state)
         resumed_step = state.step if resume else None
         report = stack.enter_context(
             open_report(
@@ -150,14 +150,15 @@ def train(
             report.message(text)
 
         # 6. Where samples come from, and where the state goes.
+        notice = report.message if is_first else distributed.say
         num_items = sum(len(of_source) for of_source in (*train_items.values(), *validation_items.values()))
         permitted = recipe.permitted_unreadable(num_items)
-        unreadable = UnreadableLog(permitted, state.unreadable, report.message, state.replacements)
+        unreadable = UnreadableLog(permitted, state.unreadable, notice, state.replacements)
         workers = stack.enter_context(
             WorkerPool(
                 recipe.num_workers,
                 recipe.item_timeout_seconds,
-                report.message,
+                notice,
                 item_processor_seconds=recipe.item_processor_seconds,
             )
         )
@@ -257,6 +258,7 @@ def _validate(
     """
     found: dict[str, dict[str, float]] = {}
     shown: dict[str, list[Example]] = {}
+    left_out: dict[str, Sequence[LeftOut]] = {}
     for name, items in validation_items.items():
         examples = Examples(len(items))
         share = len(range(distributed.rank(), len(items), distributed.world_size()))
@@ -273,7 +275,8 @@ def _validate(
             on_item=functools.partial(_after_item, stop, advance),
             on_scores=examples.add,
         )
-        found[name] = run().metrics.as_dict()
+        evaluation = run()
+        found[name], left_out[name] = evaluation.metrics.as_dict(), evaluation.left_out
         if state.ema is not None:
             with state.ema.applied(recognizer):
                 averaged = run().metrics.as_dict()
@@ -282,6 +285,7 @@ def _validate(
     state.validated_step = state.step
     for name, metrics in found.items():
         report.validation(state.step, state.step // numbers.epoch_steps, name, metrics)
+        report.left_out(state.step, name, left_out[name])
         if shown[name]:
             names = class_names[recipe.sources[name].label_space]
             report.picture(state.step, f"examples/{name}", functools.partial(draw_examples, shown[name], names))
@@ -301,6 +305,18 @@ def _after_item(stop: Sequence[int], advance: Callable[[], None]) -> None:
     advance()
     if stop and distributed.world_size() == 1:
         raise StopAsked
+
+
+def _forget_best(state: TrainState) -> list[str]:
+    """Forgets the best validation, whose file is gone, and says so: best.pt is to be the file of the best score."""
+    if state.best_score is None:
+        return []
+    note = (
+        f"best.pt of step {state.best_step} (validation top-1 {state.best_score:.4f}) is gone; it will be the best of"
+        " the validations from here on"
+    )
+    state.best_score = state.best_step = None
+    return [note]
 
 
 def _awaits_validation(recipe: Recipe, numbers: Plan, state: TrainState, has_items: bool) -> bool:
@@ -334,5 +350,7 @@ def _ending(state: TrainState, work_dir: Path) -> str:
             f"  {path}: {reason}; replaced {state.replacements.get(path, 0)} times"
             for path, reason in state.unreadable.items()
         ]
-        lines += [shortened(files), f"every replacement: {work_dir / UNREADABLE}"] if times else [shortened(files)]
+        lines.append(shortened(files))
+        if (work_dir / UNREADABLE).exists():
+            lines.append(f"every replacement and every item left out of a validation: {work_dir / UNREADABLE}")
     return "\n".join(lines)

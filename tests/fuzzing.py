@@ -7,12 +7,11 @@ frames in several orders, and one is the loader as it is, `load_clip`.
 from __future__ import annotations
 
 import functools
-import itertools
 import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,6 @@ MOST_CORRECTIONS = 3
 
 MOST_FRAMES = 400
 """Frames that are asked for at once of a file that has more, or says so."""
-
-MOST_CHOICES = 256
-"""Clips that one clip is compared with."""
 
 SAMPLING = ClipSampling(clip_length=4, frame_interval=3)
 EVALUATION = EvaluationViews(num_clips=2, num_crops=1, short_side=48, crop_size=48)
@@ -168,11 +164,7 @@ def judge(
             faults.append(f"the clip of {type(request.view).__name__} is not that of the sequential decode")
     return Verdict(
         variant,
-        "refused later"
-        if refusals and any(read.digests for read in reading.reads)
-        else "refused"
-        if refusals
-        else "read",
+        _outcome(reading, refusals),
         tuple(dict.fromkeys(faults)),
         tuple(dict.fromkeys(refusal.partition(f"{variant.name}: ")[2] for refusal in refusals)),
         is_unstable=expected.first_unstable is not None,
@@ -232,7 +224,7 @@ def originals_of(files: Mapping[str, bytes], folder: Path) -> dict[str, Sequenti
         return {name: workers.result(ticket) for name, ticket in tickets.items()}
 
 
-def _outcome(reading: Reading, refusals: list[str]) -> str:
+def _outcome(reading: Reading, refusals: Sequence[str]) -> str:
     if not refusals:
         return "read"
     return "refused later" if any(read.digests for read in reading.reads) else "refused"
@@ -318,9 +310,8 @@ def _is_clip_of(
         return True  # it cannot be told
     pictures = original.pixels | expected.pixels
     return any(
-        torch.equal(clip.frames, views)
+        _shows(request, clip.frames, length, pictures, functools.partial(_allowed, expected, original))
         for length in {reading.num_promised, reading.num_frames} - {0}
-        for views in _views(request, length, pictures, functools.partial(_allowed, expected, original))
     )
 
 
@@ -330,28 +321,44 @@ def _allowed(expected: SequentialDecode, original: SequentialDecode, index: int)
     return in_order + sorted(expected.elsewhere(index, original).difference(in_order))
 
 
-def _views(
+def _shows(
     request: SampleRequest,
+    views: torch.Tensor,
     length: int,
     pictures: Mapping[str, np.ndarray],
     allowed: Callable[[int], list[str]],
-) -> Iterator[torch.Tensor]:
-    """Yields what the views of a file of `length` frames may show: [V, 3, T, H, W] uint8."""
+) -> bool:
+    """Returns whether views [V, 3, T, H, W] are of a file of `length` frames, each frame one of those it may be.
+
+    A frame may be one picture only in most files, and few where a damage lies before it. What the views make of a frame
+    does not depend on the others, so each is compared by itself: there may be a great many ways to put them together.
+    """
     rng = sample_generator(request.seed, request.source, request.epoch, request.index)
     indices = _indices(request, length, rng)
     state = rng.bit_generator.state
-    unique, places = np.unique(indices, return_inverse=True)
-    # In most files each frame may be one picture only, and few where a damage lies before it.
-    choices = itertools.product(*(allowed(index) for index in unique.tolist()))
-    for chosen in itertools.islice(choices, MOST_CHOICES):
-        frames = [pictures[one] for one in chosen]
-        if len({frame.shape for frame in frames}) == 1:
-            rng.bit_generator.state = state
-            pixels = np.stack(frames)[places.reshape(indices.shape)]
-            if isinstance(request.view, TrainingView):
-                yield transforms.training_view(pixels, request.view, rng)[None]
-            else:
-                yield transforms.evaluation_views(pixels, replace(request.view, num_clips=len(indices)))
+    choices = {index: [pictures[one] for one in allowed(index)] for index in np.unique(indices).tolist()}
+    # [crops, clips, 3, T, H, W]; training has one clip.
+    shown = views.unflatten(0, (-1, len(indices) if indices.ndim == 2 else 1))
+
+    def is_shown(index: int, picture: np.ndarray) -> bool:
+        rng.bit_generator.state = state
+        made = _views_of(request, np.broadcast_to(picture, (*indices.shape, *picture.shape)), rng)
+        return made.shape == views.shape and all(
+            torch.equal(made.unflatten(0, shown.shape[:2])[:, clip, :, place], shown[:, clip, :, place])
+            for clip, place in np.argwhere(np.atleast_2d(indices) == index).tolist()
+        )
+
+    return any(
+        all(any(is_shown(index, one) for one in of_index if one.shape == shape) for index, of_index in choices.items())
+        for shape in {one.shape for of_index in choices.values() for one in of_index}  # the same for all frames
+    )
+
+
+def _views_of(request: SampleRequest, pixels: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """Returns the views of frames: [V, 3, T, H, W] uint8."""
+    if isinstance(request.view, TrainingView):
+        return transforms.training_view(pixels, request.view, rng)[None]
+    return transforms.evaluation_views(pixels, request.view)
 
 
 def _indices(request: SampleRequest, length: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +21,10 @@ class FileServer:
         url: Where.
         supports_ranges: Whether it answers a request of a range with that range, and not with the whole file.
         cut_bytes: Bytes after which it hangs up within an answer; None: never.
-        failures: Requests that it answers with an error before it serves any.
+        version_header: In which header it tells the version of a file; empty: in none.
+    broken: Names of files that it fails to serve, every time.
+    stuck: Names of files of which it sends no range, as long as they stand here, and lets whoever asks wait.
+    failures: Requests that it answers with an error before it serves any.
         requests: (method, name, range) of each request.
         sent_bytes: Bytes of content that it sent.
     """
@@ -29,6 +33,9 @@ class FileServer:
     url: str = ""
     supports_ranges: bool = True
     cut_bytes: int | None = None
+    version_header: str = "ETag"
+    broken: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
     failures: int = 0
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     sent_bytes: int = 0
@@ -46,7 +53,8 @@ def serving(folder: Path) -> Iterator[FileServer]:
             _answer(self, served)
 
         def do_GET(self) -> None:
-            _answer(self, served)
+            with suppress(ConnectionError):  # who asked may be gone by now
+                _answer(self, served)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -59,6 +67,7 @@ def serving(folder: Path) -> Iterator[FileServer]:
     try:
         yield served
     finally:
+        served.stuck = ()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -71,12 +80,17 @@ def _answer(handler: BaseHTTPRequestHandler, served: FileServer) -> None:
         served.failures -= 1
         _send(handler, 503, b"")
         return
+    if handler.path.lstrip("/") in served.broken:
+        _send(handler, 500, b"")
+        return
+    while wanted and handler.path.lstrip("/") in served.stuck:
+        time.sleep(0.01)
     path = served.folder / handler.path.lstrip("/")
     if not path.is_file():
         _send(handler, 404, b"")
         return
     content = path.read_bytes()
-    tag = {"ETag": f'"{path.stat().st_mtime_ns}"'}
+    tag = {served.version_header: f'"{path.stat().st_mtime_ns}"'} if served.version_header else {}
     bounds = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)
     if bounds is None or not served.supports_ranges:
         headers = tag if served.supports_ranges else {**tag, "Accept-Ranges": "none"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,20 @@ from PIL import Image
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
 from omnisource.batch_pictures import DrawnSample, caption, draw_batches, first_samples, load_sample
+from omnisource.data.file_parts import FilePart
+from omnisource.data.frames import ClipSampling
 from omnisource.data.loader import Loader
 from omnisource.data.mixing import mix_batches
+from omnisource.data.pipeline import SampleRequest, load_clip
+from omnisource.data.shard_lookup import stamp_of
 from omnisource.data.stream import Stream
+from omnisource.data.transforms import TrainingView
 from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.plan import plan, read_splits, resolve_classes
-from tests.media import truncate
+from tests.http_server import serving
+from tests.media import scenery, truncate, write_image
 from tests.miniature import IMAGE_CLASSES, VIDEO_CLASSES
 from tests.runs.tiny_runs import make_data, tiny_recipe
 
@@ -126,6 +133,20 @@ def test_long_clips_are_drawn_with_eight_frames_taken_evenly(data: Path) -> None
     )
 
 
+def test_file_is_read_once_for_its_clip_and_its_frames(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "picture.png", scenery(0))
+    with serving(tmp_path) as server:
+        url = f"{server.url}/{path.name}"
+        part = FilePart(url, 0, path.stat().st_size, stamp_of(url))
+        server.requests.clear()
+        sampling, view = ClipSampling(), TrainingView(crop_size=32)
+        request = SampleRequest("tiny", "image", url, path.name, 0, None, "", sampling, view, part=part)
+        sample = load_sample(request)
+        assert len(server.requests) == 1
+        assert torch.equal(sample.clip.frames, load_clip(request).frames)
+        assert has_color(sample.frames[0], YELLOW, within=0)
+
+
 def test_every_source_gets_a_sheet_named_after_it(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "pictures"
     paths = draw_batches(augmented(tiny_recipe(data, "num_workers=1")), "config.py", folder)
@@ -142,14 +163,31 @@ def test_colours_of_the_data_are_on_the_sheet(data: Path, tmp_path: Path) -> Non
     assert all(has_color(picture, color, within=40) for color in IMAGE_CLASSES.values())
 
 
-def test_pictures_that_are_there_are_not_overwritten(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "imagenet.png").write_bytes(b"mine")
-    with pytest.raises(
-        UserError, match=r"--pictures .*imagenet\.png is there already\. Remove it or name another folder"
-    ):
+def test_sheets_of_an_earlier_time_are_replaced(data: Path, tmp_path: Path) -> None:
+    paths = draw_batches(tiny_recipe(data), "config.py", tmp_path)
+    before = [path.read_bytes() for path in paths]
+    assert draw_batches(tiny_recipe(data, "seed=5"), "config.py", tmp_path) == paths
+    assert all(path.read_bytes() != old for path, old in zip(paths, before, strict=True))
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_pictures_of_others_are_never_replaced(data: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "imagenet.png")
+    before = (tmp_path / "imagenet.png").read_bytes()
+    told = r"--pictures .*imagenet\.png: not written by this command, .* move it away, or name another folder"
+    with pytest.raises(UserError, match=told):
         draw_batches(tiny_recipe(data), "config.py", tmp_path)
-    assert (tmp_path / "imagenet.png").read_bytes() == b"mine"
+    assert (tmp_path / "imagenet.png").read_bytes() == before
     assert not (tmp_path / "kinetics400.png").exists()
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_file_in_the_place_of_the_folder_is_named(data: Path, tmp_path: Path, below: str) -> None:
+    (tmp_path / "mine").write_text("my own")
+    folder = tmp_path / "mine" / below
+    told = f"--pictures {folder}: {tmp_path / 'mine'} is no folder that can be written to; name another one"
+    with pytest.raises(UserError, match=re.escape(told)):
+        draw_batches(tiny_recipe(data), "config.py", folder)
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from omnisource.cli import main
 from omnisource.data.shard_writer import ShardFile, write_shards
+from tests.http_server import serving
 from tests.media import moving_square, scenery, truncate, write_frames, write_image, write_video
 from tests.miniature import (
     OWN_DATA_CONFIG,
@@ -61,9 +62,9 @@ def split_summary(source: str, split: str) -> dict[str, Any]:
     return next(one for one in report()["splits"] if (one["source"], one["split"]) == (source, split))
 
 
-def journal() -> list[dict[str, Any]]:
+def journal(folder: Path = REPORT) -> list[dict[str, Any]]:
     """Returns the lines of the journal after the first."""
-    return [json.loads(line) for line in (REPORT / "journal.jsonl").read_text().splitlines()[1:]]
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
 
 
 def first_clip() -> Path:
@@ -296,13 +297,15 @@ def make_work() -> None:
             file.write(f"large_{number}.JPEG 0\n")
 
 
-def started(project: Path, *arguments: str) -> subprocess.Popen[str]:
+def started(
+    project: Path, *arguments: str, config: str = CONFIG, folder: Path = REPORT, num_read: int = 9
+) -> subprocess.Popen[str]:
     """Returns a check that has read some files, and is going on."""
     environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "omnisource", "check", CONFIG, *arguments]
+    command = [sys.executable, "-m", "omnisource", "check", config, *arguments]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    path = REPORT / "journal.jsonl"
-    while not path.exists() or path.read_bytes().count(b"\n") < 10:
+    path = folder / "journal.jsonl"
+    while not path.exists() or path.read_bytes().count(b"\n") < 1 + num_read:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     return process
@@ -328,14 +331,16 @@ def test_check_that_is_asked_to_stop_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], project: Path, number: signal.Signals, num_workers: int
 ) -> None:
     make_work()
-    process = started(project, *tiny_overrides(num_workers=num_workers))
+    flags = ["--report", str(REPORT), "--pictures", "my sheets"]
+    process = started(project, *tiny_overrides(num_workers=num_workers), *flags)
     process.send_signal(number)
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number and "Traceback" not in errors
     kept = len(journal())
     assert kept < 33 + NUM_LARGE and not (REPORT / "report.json").exists()
-    words = output.splitlines()[-1].removeprefix("continue with: omnisource ")
-    assert main(shlex.split(words)) == 0
+    words = shlex.split(output.splitlines()[-1].removeprefix("continue with: omnisource "))
+    assert words == ["check", CONFIG, *tiny_overrides(num_workers=num_workers), *flags]
+    assert main(words) == 0
     capsys.readouterr()
     assert report()["files"] == {"all": 33 + NUM_LARGE, "taken_over": kept}
 
@@ -473,11 +478,20 @@ def test_training_samples_are_drawn_before_the_files_are_read(
     assert code == 0 and sorted(path.name for path in sheets.iterdir()) == ["imagenet.png", "kinetics400.png"]
     assert text.index(str(sheets / "imagenet.png")) < text.index("33 files read")
     before = (sheets / "imagenet.png").read_bytes()
-    assert main(["check", CONFIG, *tiny_overrides(), "--pictures", str(sheets)]) == 2
+    code, text = checked(capsys, CONFIG, *tiny_overrides(), "seed=5", "--pictures", str(sheets))
+    assert code == 0 and str(sheets / "imagenet.png") in text
+    assert (sheets / "imagenet.png").read_bytes() != before
+
+
+def test_pictures_of_somebody_else_are_refused_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "imagenet.png").write_bytes(b"mine")
+    assert main(["check", CONFIG, *tiny_overrides(), "--pictures", str(tmp_path)]) == 2
     output = capsys.readouterr()
-    assert "error: no pictures: " in output.err and str(sheets) in output.err
-    assert "nothing is wrong" in output.out, "the files are checked all the same"
-    assert (sheets / "imagenet.png").read_bytes() == before
+    assert output.out == "" and "move it away, or name another folder" in output.err
+    assert (tmp_path / "imagenet.png").read_bytes() == b"mine"
+    assert not REPORT.exists() and not (tmp_path / "kinetics400.png").exists()
 
 
 def test_lists_with_mistakes_are_checked_although_no_training_samples_can_be_drawn(
@@ -533,6 +547,36 @@ def test_files_in_shards_are_checked_and_taken_over_like_others(
     os.utime("validation-000000.tar")
     checked(capsys, "shards.py", "--report", "check")
     assert report(Path("check"))["files"] == {"all": 10, "taken_over": 8}
+
+
+def test_file_that_takes_long_holds_back_nothing_that_is_read_after_it(
+    capsys: pytest.CaptureFixture[str], project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMNISOURCE_CACHE", str(tmp_path / "cache"))
+    files = [ShardFile(write_image(tmp_path / f"{seed}.png", scenery(seed)), f"{seed}.png", 0) for seed in range(20)]
+    for number, of_shard in enumerate((files[:1], files[1:18])):
+        write_shards(of_shard, tmp_path / "all", f"train-{number}", 10**9)
+    write_shards(files[18:], tmp_path, "validation", 10**9)
+    report_folder = Path("check")
+    with serving(tmp_path / "all") as server:
+        shards = f"{server.url}/train-{{0..1}}-000000.tar"
+        Path("shards.py").write_text(SHARDS_CONFIG.replace("train-{000000..000001}.tar", shards))
+        server.stuck = ("train-0-000000.tar",)  # with the first file of all
+        arguments = ("num_workers=2", "--report", str(report_folder))
+        # All but that one and, perhaps, one that its worker was given to be the next.
+        process = started(project, *arguments, config="shards.py", folder=report_folder, num_read=20 - 2)
+        process.kill()
+        process.communicate()
+        kept = [line["file"]["path"] for line in journal(report_folder)]
+        assert 20 - 2 <= len(kept) < 20 and not any(path.endswith("train-0-000000.tar") for path in kept)
+        server.stuck = ()
+        assert checked(capsys, "shards.py", *arguments)[0] == 0
+        after_kill = report(report_folder)
+        assert after_kill["files"] == {"all": 20, "taken_over": len(kept)}
+        (report_folder / "journal.jsonl").unlink()
+        checked(capsys, "shards.py", *arguments)
+        assert report(report_folder) == {**after_kill, "files": {"all": 20, "taken_over": 0}}
 
 
 def test_lists_of_which_no_file_is_there_are_reported(capsys: pytest.CaptureFixture[str]) -> None:

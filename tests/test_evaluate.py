@@ -157,9 +157,9 @@ def test_result_file_that_cannot_be_written_is_an_error_of_the_user(tmp_path: Pa
 
 
 def test_report_has_numbers_table_and_picture(tmp_path: Path) -> None:
-    write_report(an_evaluation(), tmp_path / "clips")
+    write_report(an_evaluation(), tmp_path / "clips", "best.pt", is_average=True)
     metrics = json.loads((tmp_path / "clips/metrics.json").read_text())
-    assert metrics["source"] == "clips"
+    assert (metrics["source"], metrics["checkpoint"], metrics["ema"]) == ("clips", "best.pt", True)
     assert metrics["top1"] == pytest.approx(2 / 3)
     assert metrics["count"] == 3
     with open(tmp_path / "clips/per_class.csv", newline="") as file:

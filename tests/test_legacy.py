@@ -25,7 +25,7 @@ CONFIG = str(PUBLISHED_CONFIG)
 # Four frames, since oneDNN (in torch 2.13) leaves elements of the weight gradient unset in a bfloat16 convolution over
 # two frames with a temporal kernel of three.
 OVERRIDES = tiny_overrides(more=["sources.kinetics400.sampling.clip_length=4"])
-LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NODELIST")
 
 
@@ -190,6 +190,42 @@ def test_slurm_launcher_describes_the_process_as_torchrun_would(
     assert (os.environ["RANK"], os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"]) == ("3", "8", "1")
     assert os.environ["MASTER_ADDR"] == "node7"
     assert int(os.environ["MASTER_PORT"]) > 1024
+
+
+@pytest.mark.parametrize(
+    ("variables", "tasks_here"),
+    [
+        ({"SLURM_TASKS_PER_NODE": "4(x2),3", "SLURM_NODEID": "0"}, "4"),
+        ({"SLURM_TASKS_PER_NODE": "4(x2),3", "SLURM_NODEID": "1"}, "4"),
+        ({"SLURM_TASKS_PER_NODE": "4(x2),3", "SLURM_NODEID": "2"}, "3"),
+        ({"SLURM_TASKS_PER_NODE": "2,1(x3),16", "SLURM_NODEID": "3"}, "1"),
+        ({"SLURM_TASKS_PER_NODE": "8"}, "8"),
+        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_NODEID": "5"}, "8"),
+        # The step has fewer tasks than the job.
+        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_TASKS_PER_NODE": "8(x2)", "SLURM_STEP_TASKS_PER_NODE": "2(x2)"}, "2"),
+        ({}, None),
+    ],
+)
+def test_slurm_launcher_counts_the_processes_of_the_machine(
+    refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], tasks_here: str | None
+) -> None:
+    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "11", "SLURM_LOCALID": "0", "SLURM_NODELIST": "node7"}
+    for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**slurm, **variables}.items():
+        monkeypatch.setenv(name, value)
+    refusal(train_main, CONFIG, "--launcher", "slurm", "--cfg-options", "no_such_key=1")  # ends before it connects
+    assert os.environ.get("LOCAL_WORLD_SIZE") == tasks_here
+
+
+def test_slurm_counts_of_an_unknown_form_are_refused(
+    refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0", "SLURM_TASKS_PER_NODE": "4(y2)"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    message = refusal(train_main, CONFIG, "--launcher", "slurm")
+    assert "SLURM_TASKS_PER_NODE=4(y2): not of the form of SLURM, such as 4(x2),3" in message
 
 
 def test_slurm_launcher_keeps_an_address_that_is_set(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omnisource.pictures import contact_picture, contact_sheet, draw_class_histogram, draw_confusion
+from omnisource.pictures import contact_picture, contact_sheet, draw_class_histogram, draw_confusion, has_mark
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -191,3 +191,14 @@ def test_names_that_are_no_text_are_drawn_escaped(tmp_path: Path) -> None:
     sheet = contact_sheet([plain((0, 0, 0), 8, 8)], ["caf\udce9"], tmp_path / "sheet.svg", columns=1)
     for path in (classes, sheet):
         assert r"<!-- caf\udce9 -->" in svg_texts(path)
+
+
+def test_sheet_is_known_by_its_mark_and_nothing_else_is(tmp_path: Path) -> None:
+    path = contact_sheet([plain((0, 0, 0), 8, 8)], ["a"], tmp_path / "sheet.png", columns=1, mark="of ours")
+    assert has_mark(path, "of ours") and not has_mark(path, "of others")
+    assert [other.name for other in tmp_path.iterdir()] == ["sheet.png"]
+    path.write_bytes(b"a text that says of itself tEXtSource\0of ours")
+    assert not has_mark(path, "of ours")
+    contact_sheet([plain((0, 0, 0), 8, 8)], ["a"], path, columns=1)
+    assert not has_mark(path, "of ours")
+    assert not has_mark(tmp_path / "none.png", "of ours") and not has_mark(tmp_path, "of ours")

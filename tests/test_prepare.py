@@ -30,8 +30,9 @@ from omnisource.data.shards import TarShards
 from omnisource.errors import UserError
 from omnisource.plan import read_splits, resolve_classes
 from omnisource.prepare import Preparation, Settings, prepare
-from omnisource.preparing.journal import Journal
+from omnisource.preparing.journal import Entry, Journal
 from omnisource.preparing.plans import SourcePlan, plan_folder, plan_list, plan_source
+from omnisource.preparing.results import short_ones
 from tests.media import moving_square, numbered_frames, read_numbers, truncate, write_frames, write_image, write_video
 from tests.miniature import OWN_DATA_CONFIG, PUBLISHED_CONFIG, make_class_folders, make_published_layout, tiny_overrides
 
@@ -137,6 +138,26 @@ class TestFolder:
         assert (summary["files"], summary["frames"], summary["failures"]) == (5, 30, 0)
         assert summary["prepared_bytes"] == sum(entry["size"] for entry in found.values())
 
+    def test_sha256sum_finds_every_file_that_is_not_what_was_written(self, originals: Path, tmp_path: Path) -> None:
+        program = shutil.which("sha256sum")
+        if program is None:
+            pytest.skip("sha256sum is not there")
+        shutil.copy(originals / "first.mp4", originals / "back\\slash\nand line.mp4")
+        out = tmp_path / "out"
+        prepared(plan_folder(str(originals)), out)
+
+        def told() -> tuple[int, str]:
+            command = [program, "--check", "--quiet", "checksums.sha256"]
+            found = subprocess.run(command, cwd=out, capture_output=True, text=True)
+            return found.returncode, found.stdout
+
+        assert told() == (0, "")
+        image = bytearray((out / "large.JPG").read_bytes())
+        image[-3] ^= 1
+        (out / "large.JPG").write_bytes(image)
+        (out / "first.mp4").unlink()
+        assert told() == (1, "first.mp4: FAILED open or read\nlarge.JPG: FAILED\n")
+
     def test_originals_are_not_touched(self, originals: Path, tmp_path: Path) -> None:
         def state() -> dict[str, tuple[bytes, int]]:
             return {path: (content, (originals / path).stat().st_mtime_ns) for path, content in tree(originals).items()}
@@ -183,6 +204,39 @@ class TestFailures:
         assert [line["path"] for line in lines] == [str(originals / "first.mp4"), str(originals / "large.JPG")]
         assert all(line["reason"] for line in lines)
         assert set(entries(out)) == {"deep/second.mp4", "deep/er/third one.mp4", "deep/small.png"}
+
+    def test_original_that_is_cut_off_is_prepared_and_warned_of(
+        self, originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        cut, whole = originals / "cut.avi", originals / "whole.avi"
+        for path in (cut, whole):
+            write_video(path, moving_square(40, 40, 48), "mjpeg")
+        content = cut.read_bytes()
+        truncate(cut, 0.6)
+        out = tmp_path / "out"
+        command = ["prepare", str(originals), str(out), "--short-side", "32", "--workers", "1"]
+        for _ in range(2):  # the second time nothing is left to be done
+            assert main(command) == 0
+            (short,) = [json.loads(line) for line in (out / "fewer_frames.jsonl").read_text().splitlines()]
+            assert short == {"path": str(cut), "frames": len(numbers_in(out / "cut.mp4")), "declared_frames": 40}
+            assert 0 < short["frames"] < 30
+            assert json.loads((out / "prepared.json").read_text())["fewer_frames"] == 1
+            lines = capsys.readouterr().out.splitlines()
+            place = lines.index(f"{cut}: {short['frames']} of 40 frames")
+            assert lines[place - 1].startswith("warning: originals with fewer frames than their containers declare, ")
+            assert str(whole) not in "".join(lines)
+        found = entries(out)
+        assert (found["whole.mp4"]["declared_frames"], found["large.JPG"]["declared_frames"]) == (40, None)
+        cut.write_bytes(content)
+        assert main(command) == 0
+        assert "fewer frames" not in capsys.readouterr().out and not (out / "fewer_frames.jsonl").exists()
+
+    def test_what_lacks_the_greatest_share_is_named_first(self) -> None:
+        def entry(name: str, num_frames: int, declared_frames: int | None) -> Entry:
+            return Entry(f"{name}.mp4", 1, "", num_frames, 2, 2, name, 1, 1, declared_frames)
+
+        found = [entry("a", 118, 120), entry("b", 10, None), entry("c", 9, 9), entry("d", 5, 9), entry("e", 10, 9)]
+        assert [one.original for one in short_ones(found)] == ["d", "a"]
 
     def test_mended_file_is_prepared_by_the_next_run(self, originals: Path, tmp_path: Path) -> None:
         whole = (originals / "first.mp4").read_bytes()

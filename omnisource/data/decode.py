@@ -150,20 +150,6 @@ class VideoFile:
         self._read_by_counting(collected)
         return collected.pixels()
 
-    def decode_all(self) -> int:
-        """Decodes every frame, keeping one; returns how many there are.
-
-        Raises:
-            UnreadableMedia: The file is damaged somewhere, its frames change their size, or its pixel format is not
-                supported.
-        """
-        position = -1
-        with closing(self.all_frames()) as frames:
-            for position, frame in enumerate(frames):
-                if position == 0:
-                    CollectedFrames(self.path, np.zeros(1, dtype=np.int64)).take(0, frame)
-        return position + 1
-
     def all_frames(self) -> Generator[VideoFrame, None, None]:
         """Yields every frame in order, as its decoder returns it: in its pixel format, and not `turned`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,8 +16,25 @@ T = TypeVar("T")
 OPEN_FILES = 32
 """Files that a process keeps open between two reads; their number must not grow with that of the shards."""
 
+KNOWN_FILES = 65536
+"""Files behind URLs of which a process remembers that their stamp was the expected one."""
+
 RETRY_SECONDS = (0.2, 1.0, 3.0)
 """Waits before a request that failed is made again: connections break, and servers are busy for a moment."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells a file from another of its name, without reading it.
+
+    Attributes:
+        size: Bytes.
+        version: What changes when the file does: its time of modification in nanoseconds; of a URL the ETag or, where
+            there is none, the time that the server tells; "" where it tells neither.
+    """
+
+    size: int
+    version: str
 
 
 @dataclass(frozen=True)
@@ -28,11 +45,37 @@ class FilePart:
         url: Path of the file, or its URL.
         offset: First byte.
         size: Number of bytes.
+        stamp: Of the file for which offset and size were told.
     """
 
     url: str
     offset: int
     size: int
+    stamp: Stamp
+
+
+class _Replaced(ValueError):
+    """A file that is another one than its stamp says; nothing that another attempt would mend."""
+
+    def __init__(self, expected: Stamp, found: Stamp) -> None:
+        if found.size != expected.size:
+            what = f"it had {expected.size} bytes, and has {found.size}"
+        else:
+            what = f"its version was {expected.version}, and is {found.version}"
+        super().__init__(f"was replaced after its index was read ({what}); put it back, or start again")
+
+
+def local_stamp(found: os.stat_result) -> Stamp:
+    """Returns the stamp of a file on a disk."""
+    return Stamp(found.st_size, str(found.st_mtime_ns))
+
+
+def version_of(information: Mapping[str, Any]) -> str:
+    """Returns the version of a remote file, as in `Stamp`, from what fsspec or the headers of an answer tell."""
+    # Each kind of file system has a name of its own for this.
+    names = ("ETag", "etag", "md5Hash", "Last-Modified", "LastModified", "mtime", "updated")
+    versions = [str(information[name]) for name in names if information.get(name)]
+    return versions[0].removeprefix("W/") if versions else ""
 
 
 def is_url(place: str) -> bool:
@@ -43,8 +86,11 @@ def is_url(place: str) -> bool:
 def read_part(part: FilePart) -> bytes:
     """Returns the bytes of a part, all of them.
 
+    A file on a disk, or behind http or https, is compared with its stamp at every part; of other kinds of URLs, each
+    process asks once for the stamp of a file.
+
     Raises:
-        UnreadableMedia: If they cannot be read, or are fewer or more: bytes of something else are never returned.
+        UnreadableMedia: If they cannot be read, are fewer or more, or the file is not that of the stamp.
         UserError: If the package that reads such URLs is not installed.
     """
     if not part.size:
@@ -56,6 +102,9 @@ def _read_local(part: FilePart) -> bytes:
     try:
         found = os.stat(part.url)
         descriptor = _opened(part.url, found.st_ino, found.st_mtime_ns).descriptor
+        for state in (found, os.fstat(descriptor)):  # it may have been replaced before it was opened, too
+            if local_stamp(state) != part.stamp:
+                raise UnreadableMedia(part.url, str(_Replaced(part.stamp, local_stamp(state))))
         content = bytearray()
         while len(content) < part.size:
             piece = os.pread(descriptor, part.size - len(content), part.offset + len(content))
@@ -66,7 +115,7 @@ def _read_local(part: FilePart) -> bytes:
         raise UnreadableMedia(part.url, f"cannot be read: {error.strerror}") from error
     if len(content) < part.size:
         end = part.offset + part.size
-        reason = f"ends at byte {part.offset + len(content)}, and the item at byte {end}: the file was cut or replaced"
+        reason = f"ends at byte {part.offset + len(content)}, and the item at byte {end}: its index is wrong"
         raise UnreadableMedia(part.url, reason)
     return bytes(content)
 
@@ -90,21 +139,57 @@ def _opened(path: str, inode: int, modified_ns: int) -> _OpenFile:
 
 def _read_remote(part: FilePart) -> bytes:
     filesystem, path = remote_filesystem(part.url)
+    is_web = part.url.startswith(("http://", "https://"))
+    # What else `cat_file` is given, aiohttp gets: it calls this with the answer, before the content is fetched.
+    options = {"raise_for_status": _answer_check(part.stamp)} if is_web else {}
 
     def read() -> bytes:
-        content = filesystem.cat_file(path, start=part.offset, end=part.offset + part.size)
+        if not is_web:
+            _require_same(part.url, part.stamp)
+        content = filesystem.cat_file(path, start=part.offset, end=part.offset + part.size, **options)
         if len(content) < part.size:
             raise ConnectionError(f"only {len(content)} of {part.size} bytes came")
         return content
 
     try:
         content = retried(read)
+    except _Replaced as error:
+        raise UnreadableMedia(part.url, str(error)) from error
     except Exception as error:  # each kind of file system has errors of its own
         raise UnreadableMedia(part.url, reason_of(error)) from error
     if len(content) > part.size:
         reason = f"{len(content)} bytes came instead of {part.size}: the server does not support requests of ranges"
         raise UnreadableMedia(part.url, reason)
     return content
+
+
+def _answer_check(stamp: Stamp) -> Callable[[Any], Coroutine[Any, Any, None]]:
+    """Returns what compares an answer of a web server with a stamp; `_Replaced` is raised where it differs."""
+
+    async def check(answer: Any) -> None:
+        if answer.status not in (200, 206):
+            return  # fsspec says what that means
+        total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        found = Stamp(int(total) if total.isdecimal() else stamp.size, version_of(answer.headers) or stamp.version)
+        if found != stamp:
+            answer.close()  # its content is not wanted
+            raise _Replaced(stamp, found)
+
+    return check
+
+
+@functools.lru_cache(maxsize=KNOWN_FILES)
+def _require_same(url: str, stamp: Stamp) -> None:
+    """Asks for the stamp of a remote file, once as long as it is the expected one.
+
+    Raises:
+        _Replaced: If it is another.
+    """
+    filesystem, path = remote_filesystem(url)
+    information = filesystem.info(path)
+    found = Stamp(information["size"], version_of(information))
+    if found != stamp:
+        raise _Replaced(stamp, found)
 
 
 def retried(read: Callable[[], T]) -> T:
@@ -125,10 +210,15 @@ def retried(read: Callable[[], T]) -> T:
 
 def reason_of(error: BaseException) -> str:
     """Returns why something could not be read from a URL, in one line."""
-    error = _actual(error)
-    if isinstance(error, FileNotFoundError):
+    if is_missing(error):
         return "there is no such file"
+    error = _actual(error)
     return f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def is_missing(error: BaseException) -> bool:
+    """Returns whether what could not be read from a URL is not there."""
+    return isinstance(_actual(error), FileNotFoundError)
 
 
 def _actual(error: BaseException) -> BaseException:

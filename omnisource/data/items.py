@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 
 from omnisource.data.columns import Columns, RowWriter, offsets_name
-from omnisource.data.file_parts import FilePart
+from omnisource.data.file_parts import FilePart, Stamp
 
 _CHUNK = 65536  # entries of an array that are looked at together: what is mapped need not be in memory as a whole
 
@@ -85,18 +85,21 @@ class Parts:
 
     Attributes:
         urls: Paths or URLs of the shards.
+        stamps: Of each shard, when its index was read.
         shards: [N] int32, which of them holds the file.
         offsets: [N] int64, first byte of the file in it.
         sizes: [N] int64, bytes of the file.
     """
 
     urls: tuple[str, ...]
+    stamps: tuple[Stamp, ...]
     shards: np.ndarray
     offsets: np.ndarray
     sizes: np.ndarray
 
     def __getitem__(self, index: int) -> FilePart:
-        return FilePart(self.urls[self.shards[index]], int(self.offsets[index]), int(self.sizes[index]))
+        shard = self.shards[index]
+        return FilePart(self.urls[shard], int(self.offsets[index]), int(self.sizes[index]), self.stamps[shard])
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -62,6 +62,11 @@ def load_clip(request: SampleRequest) -> Clip:
         UnreadableMedia: If the file cannot be decoded.
     """
     pixels, rng = picked_frames(request)
+    return viewed(request, pixels, rng)
+
+
+def viewed(request: SampleRequest, pixels: np.ndarray, rng: np.random.Generator) -> Clip:
+    """Returns the clip of a request, given what `picked_frames` returned for it; the pixels stay as they are."""
     if isinstance(request.view, TrainingView):
         views = transforms.training_view(pixels, request.view, rng)[None]  # [3, T, H, W] -> [1, 3, T, H, W]
     else:

@@ -6,12 +6,20 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omnisource.data.cache import cache_folder, mark_used, remove_old
-from omnisource.data.file_parts import is_url, reason_of, remote_filesystem, retried
+from omnisource.data.file_parts import (
+    Stamp,
+    is_missing,
+    is_url,
+    local_stamp,
+    reason_of,
+    remote_filesystem,
+    retried,
+    version_of,
+)
 from omnisource.data.shard_index import (
     INDEX_SUFFIX,
     ShardIndex,
@@ -32,19 +40,6 @@ class UnreadableShard(Exception):
     """A shard that cannot be used, with the reason."""
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """What is known of a shard without reading it.
-
-    Attributes:
-        size: Bytes.
-        version: What changes when the shard does, as in `ShardIndex`.
-    """
-
-    size: int
-    version: str
-
-
 def stamp_of(url: str) -> Stamp:
     """Returns the stamp of a shard.
 
@@ -54,20 +49,16 @@ def stamp_of(url: str) -> Stamp:
     """
     if not is_url(url):
         try:
-            found = os.stat(url)
+            return local_stamp(os.stat(url))
         except OSError as error:
             raise UnreadableShard("missing shard" if isinstance(error, FileNotFoundError) else error.strerror) from None
-        return Stamp(found.st_size, str(found.st_mtime_ns))
     filesystem, path = remote_filesystem(url)
     information = _fetched(lambda: filesystem.info(path))
     if information.get("size") is None:
         raise UnreadableShard("the server does not say how large it is, so that no parts of it can be read")
     if information.get("partial") is False:
         raise UnreadableShard("the server does not support requests of ranges, so that no parts of it can be read")
-    # Each kind of file system has a name of its own for this.
-    names = ("ETag", "etag", "md5Hash", "Last-Modified", "LastModified", "mtime", "updated")
-    versions = [str(information[name]) for name in names if information.get(name)]
-    return Stamp(information["size"], versions[0] if versions else "")
+    return Stamp(information["size"], version_of(information))
 
 
 def index_of(url: str, stamp: Stamp) -> ShardIndex:
@@ -77,7 +68,7 @@ def index_of(url: str, stamp: Stamp) -> ShardIndex:
     remote shard was made elsewhere and knows no version of the server's: the size must do.
 
     Raises:
-        UnreadableShard: If the shard cannot be read, or is none.
+        UnreadableShard: If the shard cannot be read, is none, or is not that of the stamp any more.
     """
     in_cache = _path_in_cache(url)
     for place in (url + INDEX_SUFFIX, str(in_cache)):
@@ -89,27 +80,43 @@ def index_of(url: str, stamp: Stamp) -> ShardIndex:
             return index
         _say(f"{place}: is of another version of the shard; the headers of the shard are read instead")
     index = _scanned(url, stamp)
+    if Stamp(index.size, index.version) != stamp:
+        raise UnreadableShard("was replaced while it was read; start again")
     _keep(index, url, in_cache)
     return index
 
 
 def _kept_index(place: str) -> ShardIndex | None:
-    """Returns an index from where it may be kept, or None where there is none that can be used."""
+    """Returns an index from where it may be kept, or None where there is none; one that cannot be used is named."""
     try:
-        if is_url(place):
-            filesystem, path = remote_filesystem(place)
-            content = retried(lambda: filesystem.cat_file(path))
-        else:
-            content = Path(place).read_bytes()
-    except UserError:
-        raise
-    except Exception:  # servers refuse in many ways what is not there; if it is they that fail, the shard says so
-        return None
-    try:
+        content = _remote_content(place) if is_url(place) else Path(place).read_bytes()
         return parse_index(content)
-    except ValueError as error:
-        _say(f"{place}: {error}; the headers of the shard are read instead")
+    except FileNotFoundError:
         return None
+    except UnreadableShard as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    except ValueError as error:
+        reason = str(error)
+    _say(f"{place}: {reason}; the headers of the shard are read instead")
+    return None
+
+
+def _remote_content(url: str) -> bytes:
+    """Returns the content of a URL.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        UnreadableShard: If it cannot be read for another reason.
+    """
+    filesystem, path = remote_filesystem(url)
+    try:
+        return retried(lambda: filesystem.cat_file(path))
+    except Exception as error:  # each kind of file system has errors of its own
+        if is_missing(error):
+            raise FileNotFoundError(url) from error
+        raise UnreadableShard(reason_of(error)) from error
 
 
 def _scanned(url: str, stamp: Stamp) -> ShardIndex:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omnisource.data.columns import Columns, RowWriter, open_columns
-from omnisource.data.file_parts import is_url
+from omnisource.data.file_parts import Stamp, is_url
 from omnisource.data.items import Items, Parts, Texts, member_path
 from omnisource.data.labels import LabelReader
 from omnisource.data.list_text import MOST_PROBLEMS, Problem
 from omnisource.data.media_files import suffixes_of
 from omnisource.data.shard_index import TEXT_BYTES, Member, ShardIndex, ShardSample
-from omnisource.data.shard_lookup import Stamp, UnreadableShard, index_of, stamp_of
+from omnisource.data.shard_lookup import UnreadableShard, index_of, stamp_of
 
 if TYPE_CHECKING:
     from omnisource.types import Media  # would import torch, which reading shards does not need
@@ -96,7 +96,10 @@ def read_shards(root: str, shards: TarShards, media: Media, labels: LabelReader,
     """
     urls = shard_places(root, shards)
     problems += [Problem(url, None, "the shard is named twice") for url, count in Counter(urls).items() if count > 1]
-    columns = _columns(urls, shards, media, labels, problems)
+    reader = _SampleReader(shards, media, labels, problems)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        stamps = list(threads.map(_stamp, urls))
+        columns = _columns(urls, stamps, reader, threads)
     if not len(columns["labels"]) and not problems:
         problems.append(Problem(", ".join(shards.urls), None, "the shards are empty"))
     return Items(
@@ -104,33 +107,40 @@ def read_shards(root: str, shards: TarShards, media: Media, labels: LabelReader,
         keys=Texts.of(columns, "keys"),
         labels=columns["labels"],
         paths=Texts.of(columns, "members"),
-        parts=Parts(tuple(urls), columns["shards"], columns["offsets"], columns["sizes"]),
+        parts=Parts(
+            tuple(urls),
+            # No item lies in a shard that has none.
+            tuple(stamp if isinstance(stamp, Stamp) else Stamp(0, "") for stamp in stamps),
+            columns["shards"],
+            columns["offsets"],
+            columns["sizes"],
+        ),
     )
 
 
-def _columns(urls: list[str], shards: TarShards, media: Media, labels: LabelReader, problems: list[Problem]) -> Columns:
+def _columns(
+    urls: list[str], stamps: list[Stamp | UnreadableShard], reader: _SampleReader, threads: ThreadPoolExecutor
+) -> Columns:
     """Returns a row a sample: `keys`, `members`, `labels`, `shards`, `offsets` and `sizes`.
 
     A large set of shards that was read before, and had no mistakes then, is not read again.
     """
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        stamps = list(threads.map(_stamp, urls))
-        options = ("shards 1", urls, stamps, shards, media, labels.options())
-        key = hashlib.blake2b(repr(options).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-        found = open_columns(key)
-        if found is not None:
-            return found
-        num_problems = len(problems)
-        reader = _SampleReader(shards, media, labels, problems)
-        for first in range(0, len(urls), _AT_ONCE):  # as many indexes are in memory
-            batch = range(first, min(first + _AT_ONCE, len(urls)))
-            indexes = threads.map(_index, (urls[number] for number in batch), (stamps[number] for number in batch))
-            for number, index in zip(batch, indexes, strict=True):
-                reader.add_shard(urls[number], number, index)
-            if len(problems) > MOST_PROBLEMS:
-                what = f"not read from here on: over {MOST_PROBLEMS} problems before"
-                problems.append(Problem(urls[batch[-1]], None, what))
-                break
+    options = ("shards 1", urls, stamps, reader.shards, reader.media, reader.labels.options())
+    key = hashlib.blake2b(repr(options).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    found = open_columns(key)
+    if found is not None:
+        return found
+    problems = reader.problems
+    num_problems = len(problems)
+    for first in range(0, len(urls), _AT_ONCE):  # as many indexes are in memory
+        batch = range(first, min(first + _AT_ONCE, len(urls)))
+        indexes = threads.map(_index, (urls[number] for number in batch), (stamps[number] for number in batch))
+        for number, index in zip(batch, indexes, strict=True):
+            reader.add_shard(urls[number], number, index)
+        if len(problems) > MOST_PROBLEMS:
+            what = f"not read from here on: over {MOST_PROBLEMS} problems before"
+            problems.append(Problem(urls[batch[-1]], None, what))
+            break
     return reader.writer.finish(key if len(problems) == num_problems else "")
 
 

@@ -6,6 +6,7 @@ the errors of the packets that it meets, and believes a damaged header that call
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ def spare_packets(codec: str, extradata: bytes | None, packets: Iterable[bytes])
     """
     try:
         if codec == "h264":
-            spare = _spare_in_h264(_H264Headers(extradata or b""), packets)
+            spare = _spare_in_h264(_h264_headers(extradata or b""), packets)
         elif codec == "hevc":
             spare = _spare_in_h265(extradata or b"", packets)
         else:
@@ -71,6 +72,11 @@ def _spare_in_h264(headers: _H264Headers, packets: Iterable[bytes]) -> frozenset
         else:
             last_needed = picture.number
     return frozenset(spare)
+
+
+@functools.lru_cache(maxsize=16)  # one clip asks for those of one file again and again
+def _h264_headers(extradata: bytes) -> _H264Headers:
+    return _H264Headers(extradata)
 
 
 class _H264Headers:

@@ -34,12 +34,27 @@ class Replacement:
     replaced_by_path: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """An item that was left out of the scores of a validation or a test, since its file cannot be read.
+
+    Attributes:
+        index: Its place in the list, 0-based.
+        path: The file.
+        reason: Why it cannot be read.
+    """
+
+    index: int
+    path: str
+    reason: str
+
+
 @dataclass
 class UnreadableLog:
     """The files that could not be read, how many of them a run permits, and the samples that replaced them.
 
-    A file that is in it is not read again in training: its samples are replaced at once, so that a run that goes on
-    from a checkpoint replaces the same ones, also where reading failed for a passing reason.
+    A file that is in it is not read again: its samples are replaced at once, and it is left out of scores, so that a
+    run that goes on from a checkpoint does the same, also where reading failed for a passing reason.
 
     Attributes:
         permitted: Files that may be unreadable before the run stops.

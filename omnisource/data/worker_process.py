@@ -20,11 +20,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
+from omnisource.data.free_memory import return_free_memory
 from omnisource.errors import UnreadableMedia
 from omnisource.types import Clip, Media
 
@@ -53,6 +55,12 @@ LEAST_ASKED_SECONDS = 0.2
 
 END_SECONDS = 5.0
 """Time given to a killed worker; the system does not end one that waits for a broken disk before that has answered."""
+
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals that are the parent's to handle: terminals, batch systems and launchers send them to its whole group."""
+
+TRIM_INTERVAL = 16
+"""Requests from one return of free memory to the next. It takes about a millisecond."""
 
 _SIZES = struct.Struct("!QQ")  # before a message: bytes of its pickle, then of its pixels
 
@@ -103,7 +111,8 @@ class WorkerProcess:
         try:
             name = f"omnisource-worker-{number}"
             self._process = context.Process(target=_serve, args=(theirs, load), name=name, daemon=True)
-            self._process.start()
+            with _signals_withheld():
+                self._process.start()
         except BaseException:
             self.channel.close()
             raise
@@ -186,6 +195,22 @@ class WorkerProcess:
         return 0.0
 
 
+@contextlib.contextmanager
+def _signals_withheld() -> Iterator[None]:
+    """Holds back the signals that workers ignore; a process that is started meanwhile never gets them.
+
+    Until a worker comes to its first line it has much to import, and the server that forks the workers never comes to
+    a line of ours: but both inherit what is held back. This process gets what has come when the block ends.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # starting it, as multiprocessing does, lets some of the signals through
+        signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def outcome(load: Load, request: Request) -> Any:
     """Returns what loading gave, the UnreadableMedia that it raised, or the Crash that it was."""
     try:
@@ -201,18 +226,24 @@ def _crash(request: Request) -> Crash:
 
 
 def _serve(channel: socket.socket, load: Load) -> None:
-    """Loads the requests that arrive, until the parent closes the channel or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    """Loads the requests that arrive, until the parent closes the channel or is gone.
+
+    The parent ends one that hangs with SIGKILL.
+    """
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, ConnectionError):
         channel.sendall(_packed("ready"))
-        for message in _messages(channel):
+        for number, message in enumerate(_messages(channel), start=1):
             assert message is not None, "reading blocks here"
             (ticket, request), _ = message
             head, pixels = _answer(ticket, request, outcome(load, request))
             channel.sendall(head)
             channel.sendall(pixels.data)
+            if number % TRIM_INTERVAL == 0:
+                return_free_memory()
 
 
 def _end_with_parent() -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "load_initial_weights",
     "load_into",
     "read_weights_file",
+    "required_average",
     "save_published",
     "sizes_of",
     "state_dict_in",
@@ -131,7 +132,12 @@ def load_initial_weights(
 
 
 def load_all_weights(
-    module: nn.Module, path: str | Path, image_head: str | None = None, video_head: str | None = None
+    module: nn.Module,
+    path: str | Path,
+    image_head: str | None = None,
+    video_head: str | None = None,
+    *,
+    average: bool = False,
 ) -> LoadReport:
     """Loads a recognizer's own or published checkpoint, which must fit in every tensor.
 
@@ -140,12 +146,37 @@ def load_all_weights(
         path: Our own checkpoint or a published .pth.
         image_head: Label space that takes the weights of a published image head. None: no one does.
         video_head: The same for the published video head.
+        average: Whether to take the moving average of the weights in place of the weights.
 
     Raises:
-        UserError: The file cannot be read, is of no known kind, or does not fit; nothing was loaded then.
+        UserError: The file cannot be read, is of no known kind, has no average, or does not fit; nothing was loaded
+            then.
     """
-    state = from_published(state_dict_in(read_weights_file(path), str(path)), image_head, video_head)
+    content = read_weights_file(path)
+    if average:
+        state = required_average(content.get("state"), str(path))
+    else:
+        state = from_published(state_dict_in(content, str(path)), image_head, video_head)
     return load_into(module, state, origin=str(path), strict=True)
+
+
+def required_average(state: object, origin: str) -> Mapping[str, Tensor]:
+    """Returns the moving average of the weights in the state that one of our checkpoints holds.
+
+    Args:
+        state: That state; anything else where the file is no checkpoint of ours.
+        origin: The file, for messages.
+
+    Raises:
+        UserError: There is no average.
+    """
+    average = state.get("ema") if isinstance(state, Mapping) else None
+    if average is None:
+        raise UserError(
+            f"{origin}: holds no moving average of the weights: only checkpoints of runs with ema_decay=0.9999 or so "
+            "do. Leave --ema away to take the weights of the file"
+        )
+    return average
 
 
 def save_published(

@@ -13,6 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from omnisource.checkpoint_seal import is_sealed, is_whole
 from omnisource.errors import UserError
 
 _INERT_MODULES = ("mmengine", "numpy", "collections")
@@ -64,13 +65,14 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
     take its place. A file that names anything else is refused before it is read.
 
     Raises:
-        UserError: The file is missing, truncated, not a checkpoint, or names something that could run code.
+        UserError: The file is missing, truncated, damaged, not a checkpoint, or names something that could run code.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file of weights")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    _verify(path)
     stand_ins = [(_stand_in(name), name) for name in sorted(_names_to_silence(path))]
     try:
         with torch.serialization.safe_globals(stand_ins):  # pyright: ignore[reportArgumentType]
@@ -80,6 +82,16 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dict of weights by name")
     return content
+
+
+def _verify(path: Path) -> None:
+    """Raises UserError for a sealed file, which is one of our checkpoints, whose content is not what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if is_sealed(data) and not is_whole(data):
+        raise UserError(f"{path}: damaged: its content is not what was written. Take an earlier checkpoint of the run")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

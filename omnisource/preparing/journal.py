@@ -49,6 +49,8 @@ class Entry:
         original: Path of the original.
         original_size: Its bytes.
         original_modified_ns: When it was last modified, in nanoseconds since 1970.
+        declared_frames: Frames that its container says it has; None where it does not, for images, and in journals of
+            versions that did not keep it.
     """
 
     output: str
@@ -60,6 +62,12 @@ class Entry:
     original: str
     original_size: int
     original_modified_ns: int
+    declared_frames: int | None = None
+
+    @property
+    def missing_frames(self) -> int:
+        """Frames that the original declared and did not have."""
+        return max(0, (self.declared_frames or 0) - self.num_frames)
 
 
 class Journal:

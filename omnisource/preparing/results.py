@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ CHECKSUMS = "checksums.sha256"
 
 FAILURES = "failures.jsonl"
 """Name of the file that names what could not be prepared, and why; there only if something could not."""
+
+SHORT = "fewer_frames.jsonl"
+"""Name of the file that names the originals with fewer frames than they declare; there only if there are any."""
 
 SHARDS = "shards"
 """Name of the folder of shards."""
@@ -72,7 +75,7 @@ def write_lists(plan: SourcePlan, journal: Journal) -> Lists:
 def write_records(
     header: Mapping[str, Any], lists: Lists, failures: Sequence[UnreadableMedia], journal: Journal
 ) -> None:
-    """Writes the counts, the checksums and the failures.
+    """Writes the counts, the checksums, the failures, and which originals had fewer frames than they declare.
 
     Args:
         header: The source and the settings.
@@ -81,6 +84,7 @@ def write_records(
         journal: The finished files.
     """
     entries = [entry for _, entry in sorted(journal.entries.items())]
+    short = short_ones(entries)
     summary = {
         **header,
         "libraries": {name: importlib.metadata.version(name) for name in ("av", "pillow")},
@@ -89,17 +93,36 @@ def write_records(
         "original_bytes": sum(entry.original_size for entry in entries),
         "prepared_bytes": sum(entry.size for entry in entries),
         "failures": len(failures),
+        "fewer_frames": len(short),
         "lists": dict(lists.num_items),
         "items_left_out": lists.left_out,
         "digests": dict(lists.digests),
     }
     journal.write(CHECKSUMS, (_checksum_line(entry) for entry in entries))
-    if failures:
-        told = ({"path": failure.path, "reason": failure.reason} for failure in failures)
-        journal.write(FAILURES, (json.dumps(failure).encode() + b"\n" for failure in told))
-    else:
-        (journal.folder / FAILURES).unlink(missing_ok=True)
+    _write_lines(FAILURES, [{"path": failure.path, "reason": failure.reason} for failure in failures], journal)
+    _write_lines(
+        SHORT,
+        [
+            {"path": entry.original, "frames": entry.num_frames, "declared_frames": entry.declared_frames}
+            for entry in short
+        ],
+        journal,
+    )
     journal.write(SUMMARY, [json.dumps(summary, indent=2).encode() + b"\n"])
+
+
+def short_ones(entries: Iterable[Entry]) -> list[Entry]:
+    """Returns the files whose originals had fewer frames than they declare, first what lacks the greatest share."""
+    short = [entry for entry in entries if entry.missing_frames]
+    return sorted(short, key=lambda entry: (entry.num_frames / (entry.declared_frames or 1), entry.original))
+
+
+def _write_lines(output: str, lines: Sequence[Mapping[str, Any]], journal: Journal) -> None:
+    """Writes JSON lines into the output folder; no file where there are none."""
+    if lines:
+        journal.write(output, (json.dumps(line).encode() + b"\n" for line in lines))
+    else:
+        (journal.folder / output).unlink(missing_ok=True)
 
 
 def pack(plan: SourcePlan, journal: Journal, shard_bytes: int) -> list[Path]:

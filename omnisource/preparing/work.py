@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from omnisource.data.decode import VideoFile
 from omnisource.data.encode import prepare_video
 from omnisource.data.shrink import Encoded, shrink_image
 from omnisource.errors import UnreadableMedia
@@ -40,6 +41,7 @@ class Written:
 
     Attributes:
         encoded: Its frames and its size in pixels.
+        declared_frames: Frames that the container of the original says it has; None where it does not, and for images.
         size: Bytes.
         sha256: Of the bytes, in hexadecimal digits.
         original_size: Bytes of the original.
@@ -47,6 +49,7 @@ class Written:
     """
 
     encoded: Encoded
+    declared_frames: int | None
     size: int
     sha256: str
     original_size: int
@@ -62,13 +65,16 @@ def prepare_file(request: PrepareRequest) -> Written | OSError:
     target = Path(request.target)
     try:
         before = _state(request.path)
+        declared_frames = None
         if request.media == "image":
             encoded = shrink_image(request.path, target, request.short_side, request.suffix)
         else:
             encoded = prepare_video(request.path, target, request.short_side, request.keyframe_interval)
+            with VideoFile(request.path) as video:
+                declared_frames = video.declared_frames
         if _state(request.path) != before:
             raise UnreadableMedia(request.path, "it was changed while it was read")
-        return Written(encoded, target.stat().st_size, _synced_digest(target), *before)
+        return Written(encoded, declared_frames, target.stat().st_size, _synced_digest(target), *before)
     except UnreadableMedia:
         target.unlink(missing_ok=True)
         raise

@@ -1,13 +1,8 @@
-"""Checkpoints: plain tensors and values, written atomically, verified and read without running anything.
-
-A checkpoint is what `torch.save` writes, an archive in the zip format. Its comment, which the format allows at the end,
-holds a digest of everything before it, so that damage is noticed wherever it lies and other programs read the file too.
-"""
+"""Checkpoints: plain tensors and values, written atomically, verified by their seal, read without running anything."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import re
@@ -18,15 +13,15 @@ from typing import Any
 
 import torch
 
+from omnisource.checkpoint_seal import is_sealed, is_whole, seal
 from omnisource.errors import UserError
+from omnisource.whole_files import UNFINISHED, written_whole
 
 FORMAT = "omnisource-checkpoint"
 FORMAT_VERSION = 2  # 1 bore no digest
 FOLDER = "checkpoints"
-_SEAL = b"omnisource blake2b "
-_DIGEST_BYTES = 32
-_SEAL_BYTES = len(_SEAL) + 2 * _DIGEST_BYTES
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
+_UNFINISHED_FILE = re.compile(rf"\.?(step_\d+|best)\.pt\.[0-9a-f]+{re.escape(UNFINISHED)}")
 
 
 @dataclass(frozen=True)
@@ -83,8 +78,13 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, keep_last: int) -> None:
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    _seal(buffer)
-    _write_atomically(path, buffer.getbuffer())
+    seal(buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as file:
+            file.write(buffer.getbuffer())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     for old in saved_checkpoints(path.parent.parent)[:-keep_last]:
         old.unlink()
 
@@ -118,9 +118,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    is_sealed = data[-_SEAL_BYTES:].startswith(_SEAL)
     damaged = UserError(f"{path}: damaged: its content is not what was written. Continue from an earlier checkpoint")
-    if is_sealed and not _is_whole(data):
+    if is_sealed(data) and not is_whole(data):
         raise damaged
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -132,37 +131,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     if content["format_version"] > FORMAT_VERSION:
         raise UserError(f"{path}: written by a newer omnisource (format {content['format_version']}); update yours")
-    if content["format_version"] > 1 and not is_sealed:
+    if content["format_version"] > 1 and not is_sealed(data):
         raise damaged
     state = {"model": content["model"], **content["state"]}
     return Checkpoint(content["recipe"], content["class_names"], content["facts"], state)
 
 
-def _seal(buffer: io.BytesIO) -> None:
-    """Ends an archive with a comment that holds the digest of all that stands before it.
-
-    Source: the zip format (PKWARE, APPNOTE.TXT 4.3.16): the last two bytes of an archive without a comment are the
-    length of the comment, 0.
-    """
-    view = buffer.getbuffer()
-    assert view[-2:] == b"\0\0", "torch.save writes no comment"
-    view[-2:] = _SEAL_BYTES.to_bytes(2, "little")
-    seal = _SEAL + hashlib.blake2b(view, digest_size=_DIGEST_BYTES).hexdigest().encode()
-    view.release()  # a buffer cannot grow while it is looked into
-    buffer.seek(0, io.SEEK_END)
-    buffer.write(seal)
-
-
-def _is_whole(data: bytes) -> bool:
-    """Returns whether the content of a sealed file fits its digest."""
-    digest = hashlib.blake2b(memoryview(data)[:-_SEAL_BYTES], digest_size=_DIGEST_BYTES).hexdigest()
-    return data.endswith(digest.encode())
-
-
 def remove_unfinished(work_dir: Path) -> None:
     """Removes the files that a process left which was killed while it saved."""
-    for path in (work_dir / FOLDER).glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    for path in (work_dir / FOLDER).glob(f"*{UNFINISHED}"):
+        if _UNFINISHED_FILE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:
@@ -173,32 +152,6 @@ def _reason(error: Exception) -> str:
     inner = re.search(r"WeightsUnpickler error: *(.+)", str(error))
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"not a whole checkpoint of ours, or truncated: {inner[1] if inner else lines[0]}"
-
-
-def _write_atomically(path: Path, content: memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself is only safe from a power cut once the folder is on the disk; Windows cannot open folders.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _cannot_write(path: Path, error: OSError) -> UserError:

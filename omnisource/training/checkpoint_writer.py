@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,16 @@ from omnisource.training.checkpoint import Checkpoint, best_path, copy_checkpoin
 class CheckpointWriter:
     """Writes one checkpoint at a time, in the order in which they come, in a thread of its own.
 
+    Args:
+        saving: Makes the context in which a checkpoint is copied and written, so that the process is not ended then.
+
     Attributes:
         written_bytes: Size of the last checkpoint that was written; 0 before the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, saving: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext) -> None:
         self.written_bytes = 0
+        self._saving = saving
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -37,12 +43,13 @@ class CheckpointWriter:
             UserError: If the checkpoint before this one could not be written.
         """
         self.wait()
-        copied = dataclasses.replace(checkpoint, state=_copied(checkpoint.state))
-        # Not a daemon: when the interpreter leaves, it waits for the thread, and so for the file to be whole.
-        self._thread = threading.Thread(
-            target=self._write, args=(copied, path, keep_last, is_best), name="omnisource-checkpoint"
-        )
-        self._thread.start()
+        with contextlib.ExitStack() as saving:
+            saving.enter_context(self._saving())
+            copied = dataclasses.replace(checkpoint, state=_copied(checkpoint.state))
+            # Not a daemon: when the interpreter leaves, it waits for the thread, and so for the file to be whole.
+            arguments = (copied, path, keep_last, is_best, saving.pop_all())  # the thread leaves the context
+            self._thread = threading.Thread(target=self._write, args=arguments, name="omnisource-checkpoint")
+            self._thread.start()
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on the disk.
@@ -66,12 +73,15 @@ class CheckpointWriter:
         if self._thread is not None and not self._thread.is_alive():
             self.wait()
 
-    def _write(self, checkpoint: Checkpoint, path: Path, keep_last: int, is_best: bool) -> None:
+    def _write(
+        self, checkpoint: Checkpoint, path: Path, keep_last: int, is_best: bool, saving: contextlib.ExitStack
+    ) -> None:
         try:
-            save_checkpoint(checkpoint, path, keep_last)
-            self.written_bytes = path.stat().st_size
-            if is_best:
-                copy_checkpoint(path, best_path(path.parent.parent))
+            with saving:
+                save_checkpoint(checkpoint, path, keep_last)
+                self.written_bytes = path.stat().st_size
+                if is_best:
+                    copy_checkpoint(path, best_path(path.parent.parent))
         except BaseException as error:  # raised again where somebody waits
             self._error = error
 

@@ -5,7 +5,8 @@ The files in the work dir:
     run.json                 what the run is doing, or how it ended
     metrics.jsonl            one JSON line a step and one a validation
     metrics.discarded.jsonl  the lines of steps that a resumed run did again
-    unreadable.jsonl         one JSON line for each training sample whose file could not be read, and what replaced it
+    unreadable.jsonl         one JSON line for each training sample whose file could not be read, with what replaced it,
+                             and for each item that a validation left out
     train.log                the plain lines, with the time of day
     tensorboard/             the same numbers as curves, rates and memory, and examples of what is predicted
     curves.svg               losses and accuracy over the steps, once drawn
@@ -41,6 +42,7 @@ from omnisource.training.metrics_file import (
     drop_after,
     metrics_line,
 )
+from omnisource.training.null_report import NullReport
 from omnisource.training.starvation import Starvation, usable_cores
 from omnisource.training.status_file import Ending, StatusFile, ending_by, starting_status, validations_until
 from omnisource.training.tensorboard_writer import TensorboardWriter
@@ -189,11 +191,14 @@ class Report:
 
     def replacements(self, replacements: Sequence[Any]) -> None:
         """Reports training samples that replaced unreadable ones: dataclasses whose fields make a line each."""
-        if replacements and self._unreadable is None:
-            self._unreadable = LineFile(self.work_dir / UNREADABLE)
         for replacement in replacements:
-            assert self._unreadable is not None
-            self._unreadable.write(json.dumps(dataclasses.asdict(replacement), ensure_ascii=False))
+            self._write_unreadable({"kind": "training", **dataclasses.asdict(replacement)})
+
+    def left_out(self, step: int, source: str, left_out: Sequence[Any]) -> None:
+        """Reports items that a validation after `step` steps had to leave out: dataclasses of a line each."""
+        for item in left_out:
+            about = {"kind": "validation", "step": step, "source": source}
+            self._write_unreadable({**about, **dataclasses.asdict(item)})
 
     def message(self, text: str) -> None:
         """Reports something that happened, in words."""
@@ -234,55 +239,17 @@ class Report:
         finally:
             self._status.end(*self._ending)
 
+    def _write_unreadable(self, line: dict[str, Any]) -> None:
+        if self._unreadable is None:
+            self._unreadable = LineFile(self.work_dir / UNREADABLE)
+        self._unreadable.write(json.dumps(line, ensure_ascii=False))
+
     def _tell(self, text: str, shown: bool = True) -> None:
         time_of_day = time.strftime("%Y-%m-%d %H:%M:%S")
         for line in text.splitlines():
             self._log.write(f"{time_of_day}  {line}")
             if shown:  # soft wrap: a line stays one line in a file or a pipe, which has no width
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-class NullReport:
-    """Takes what `Report` takes and tells nobody: the report of all processes but the first."""
-
-    def watch_memory_of(self, worker_ids: Callable[[], Iterable[int]]) -> None:
-        """Does nothing."""
-
-    def step(self, record: StepRecord) -> None:
-        """Does nothing."""
-
-    def validating(self, source: str, total: int) -> Callable[[], None]:
-        """Returns a function that does nothing."""
-        return lambda: None
-
-    def validation(self, step: int, epoch: int, source: str, metrics: dict[str, float]) -> None:
-        """Does nothing."""
-
-    def best(self, score: float | None, step: int | None) -> None:
-        """Does nothing."""
-
-    def picture(self, step: int, name: str, draw: Callable[[], np.ndarray]) -> None:
-        """Does nothing, and draws nothing."""
-
-    def stopped(self, signal_number: int, checkpoint: Path) -> None:
-        """Does nothing."""
-
-    def replacements(self, replacements: Sequence[Any]) -> None:
-        """Does nothing."""
-
-    def message(self, text: str) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""
-
-    def __enter__(self) -> NullReport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_report(

@@ -13,7 +13,7 @@ from omnisource.checking.files import FileTable, StateReader
 from omnisource.checking.splits import CheckedSplit
 from omnisource.data.annotations import Split
 from omnisource.data.examine import Examination
-from omnisource.data.file_parts import FilePart
+from omnisource.data.file_parts import FilePart, Stamp, local_stamp
 from omnisource.data.items import Items, Parts, Texts
 from omnisource.data.pipeline import SampleRequest
 from omnisource.data.source import Source, SplitName
@@ -116,7 +116,7 @@ def test_missing_file_has_a_state_too(folder: Path) -> None:
 
 def test_parts_of_shards_are_told_apart_by_place_and_size_and_change_with_their_shard(folder: Path) -> None:
     places = np.zeros(3, dtype=np.int32), np.array([0, 0, 512]), np.array([10, 10, 20])
-    parts = Parts((str(folder / "a"),), *places)
+    parts = Parts((str(folder / "a"),), (local_stamp((folder / "a").stat()),), *places)
     split = split_of(folder, ["x", "y", "z"], parts=parts, paths=Texts(["x.jpg", "y.jpg", "z.jpg"]))
     files = table(split)
     assert len(files) == 2
@@ -125,6 +125,6 @@ def test_parts_of_shards_are_told_apart_by_place_and_size_and_change_with_their_
     assert files.find(state) is not None
     os.utime(folder / "a", ns=(0, 1))
     assert table(split).find(state) is None
-    remote = dataclasses.replace(request_of(split), part=FilePart("https://example.org/a.tar", 512, 20))
+    remote = dataclasses.replace(request_of(split), part=FilePart("https://example.org/a.tar", 512, 20, Stamp(9, "")))
     state = StateReader().state(remote)
     assert (state.path, state.offset, state.size, state.modified_ns) == ("https://example.org/a.tar", 512, 20, 0)

@@ -11,7 +11,7 @@ import pytest
 
 from omnisource.data.decode import VideoFile, decode_image
 from omnisource.data.examine import Examination, examine, frame_positions, shown_pictures
-from omnisource.data.file_parts import FilePart
+from omnisource.data.file_parts import FilePart, local_stamp
 from omnisource.data.frames import ClipSampling
 from omnisource.data.picture_hash import PictureHash, image_hash, video_hashes
 from omnisource.data.pipeline import SampleRequest
@@ -123,14 +123,15 @@ def test_part_of_a_shard_is_examined_like_the_file_by_itself(tmp_path: Path) -> 
     shard = tmp_path / "shard.tar"
     shard.write_bytes(b"x" * 100 + video.read_bytes() + b"y" * 7 + image.read_bytes())
     sizes = video.stat().st_size, image.stat().st_size
-    in_shard = FilePart(str(shard), 100, sizes[0]), FilePart(str(shard), 107 + sizes[0], sizes[1])
+    stamp = local_stamp(shard.stat())
+    in_shard = FilePart(str(shard), 100, sizes[0], stamp), FilePart(str(shard), 107 + sizes[0], sizes[1], stamp)
     name = tmp_path / "shard.tar::clip.mp4"
     assert examine(request_for(name, part=in_shard[0])) == examine(request_for(video))
     assert examine(request_for(name, "image", part=in_shard[1])) == examine(request_for(image, "image"))
-    cut = FilePart(str(shard), 100, sizes[0] - 500)
+    cut = FilePart(str(shard), 100, sizes[0] - 500, stamp)
     assert examine(request_for(name, part=cut)).digest != examine(request_for(video)).digest
     with pytest.raises(UnreadableMedia, match="ends at byte"):
-        examine(request_for(name, part=FilePart(str(shard), 100, 10**6)))
+        examine(request_for(name, part=FilePart(str(shard), 100, 10**6, stamp)))
 
 
 def test_shown_pictures_are_those_that_are_compared_made_small(tmp_path: Path) -> None:

@@ -205,6 +205,30 @@ class TestJudge:
         (fault,) = judge(self.variant, self.grey, reading, clips, self.grey).faults
         assert type(self.requests[place].view).__name__ in fault
 
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_compares_every_frame_of_a_clip_with_every_picture_that_it_may_be(self, place: int) -> None:
+        # Five pictures for each of eight frames, and the clip shows the last of each: 5^8 ways to put them together.
+        pictures = {str(value): np.full((64, 64, 3), value, np.uint8) for value in range(6)}
+        alternatives = frozenset(map(str, range(1, 5)))
+        expected = SequentialDecode(("0",) * 20, pictures, from_keyframes=(alternatives,) * 20)
+        reading = Reading(20, 20, (Read((0,), ("0",)),))
+        for value, is_right in ((4, True), (5, False)):
+            clips = [self.clip(request, 0) for request in self.requests]
+            clips[place] = self.clip(self.requests[place], 4)
+            clips[place].frames[-1, :, -1] = value
+            assert bool(judge(self.variant, expected, reading, clips, expected).faults) != is_right
+
+    def test_sees_two_pictures_of_one_frame_in_a_clip(self) -> None:
+        # Of a file of two frames, both clips show frame 0 and frame 1 twice each.
+        pictures = {str(value): np.full((64, 64, 3), value, np.uint8) for value in range(3)}
+        either = SequentialDecode(("0",) * 2, pictures, from_keyframes=(frozenset(("1", "2")),) * 2)
+        reading = Reading(2, 2, (Read((0,), ("0",)),))
+        right, wrong = [self.clip(request, 1) for request in self.requests], self.clip(self.requests[0], 1)
+        wrong.frames[0, :, -1] = 2
+        assert judge(self.variant, either, reading, right, either).faults == ()
+        (fault,) = judge(self.variant, either, reading, [wrong, right[1]], either).faults
+        assert "EvaluationViews" in fault
+
     grey = SequentialDecode(("grey",) * 20, pixels={"grey": np.full((64, 64, 3), 128, np.uint8)})
     requests = clip_requests(variant, Path(variant.name))
 

@@ -20,9 +20,11 @@ from omnisource.data.annotations import Items, find_problems, read_items
 from omnisource.data.file_parts import read_part
 from omnisource.data.pipeline import SampleRequest, load_clip
 from omnisource.data.shard_index import INDEX_SUFFIX
+from omnisource.data.shard_lookup import UnreadableShard, index_of, stamp_of
 from omnisource.data.shard_writer import ShardFile, write_shards
 from omnisource.data.shards import TarShards, shard_faults, shard_places
 from omnisource.data.source import Source, Split, class_names_of, request_of
+from omnisource.data.worker_process import outcome
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
 from tests.http_server import serving
@@ -166,6 +168,21 @@ def test_index_that_does_not_fit_is_made_anew_and_that_is_said(
     assert content_of(read(tmp_path, "x.tar")) == expected
     assert f"{index}: is " in capsys.readouterr().err
     assert content_of(read(tmp_path, "x.tar")) == expected
+    assert capsys.readouterr().err == ""
+
+
+def test_index_that_cannot_be_read_is_said_and_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = write_tar(tmp_path / "x.tar", {"1.mp4": b"one", "1.cls": b"2"})
+    index = Path(f"{shard}{INDEX_SUFFIX}")
+    index.mkdir()
+    assert content_of(read(tmp_path, "x.tar")) == [("x.tar::1.mp4", 2, b"one")]
+    told = f"{index}: cannot be read: Is a directory; the headers of the shard are read instead\n"
+    assert capsys.readouterr().err == told
+
+
+def test_index_that_is_not_there_is_made_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(tmp_path / "x.tar", {"1.mp4": b"one", "1.cls": b"2"})
+    read(tmp_path, "x.tar")
     assert capsys.readouterr().err == ""
 
 
@@ -346,6 +363,22 @@ def test_index_on_a_server_that_is_of_another_shard_is_not_used(
         assert f"{server.url}/{index.name}: is of another version of the shard" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fault", ["refused", "damaged"])
+def test_index_that_a_server_does_not_give_whole_is_said_and_made_anew(
+    tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = packed(tmp_path, target_bytes=10**6)
+    index = tmp_path / f"train-000000.tar{INDEX_SUFFIX}"
+    with serving(tmp_path) as server:
+        if fault == "refused":
+            server.broken = (index.name,)
+        else:
+            index.write_bytes(index.read_bytes()[:-5])
+        assert content_of(read("", f"{server.url}/train-000000.tar")) == as_packed(files)
+        reason = "cannot be read: ClientResponseError: 500" if fault == "refused" else "is damaged: its checksum"
+        assert f"{server.url}/{index.name}: {reason}" in capsys.readouterr().err
+
+
 def test_server_without_ranges_is_refused_where_the_index_would_have_to_be_made(tmp_path: Path) -> None:
     write_tar(tmp_path / "x.tar", {"1.mp4": bytes(200_000), "1.cls": b"1"})
     with serving(tmp_path) as server:
@@ -420,7 +453,38 @@ def test_shard_that_is_cut_in_the_middle_of_a_run_names_shard_and_member(tmp_pat
     with pytest.raises(UnreadableMedia) as caught:
         load_clip(request)
     assert caught.value.path == request.path == f"{shard}::000000000_0.mp4"
-    assert caught.value.reason.startswith("ends at byte 600")
+    assert caught.value.reason.startswith("was replaced after its index was read (it had ")
+    assert caught.value.reason.endswith(" bytes, and has 600); put it back, or start again")
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_shard_that_is_replaced_by_one_of_its_length_in_the_middle_of_a_run_is_refused(
+    tmp_path: Path, is_remote: bool
+) -> None:
+    packed_videos(tmp_path)
+    shard, other = tmp_path / "train-000000.tar", tmp_path / "other.tar"
+    with serving(tmp_path) as server, WorkerPool(1, 60) as workers:
+        place = f"{server.url}/{shard.name}" if is_remote else shard.name
+        request = requests_of(video_source(tmp_path, TarShards((place,))), read(tmp_path, place))[0]
+        clip = workers.result(workers.submit(request))
+        assert clip.frames.equal(load_clip(request).frames)
+        other.write_bytes(shard.read_bytes())  # the bytes, too, are the same: any other file is refused
+        os.utime(other, (5, 5))
+        os.replace(other, shard)
+        for found in (workers.result(workers.submit(request)), outcome(load_clip, request)):
+            assert isinstance(found, UnreadableMedia)
+            assert found.path == request.path and found.path.endswith(f"{place}::000000000_0.mp4")
+            assert found.reason.startswith("was replaced after its index was read (its version was ")
+
+
+def test_shard_that_is_replaced_while_its_headers_are_read_is_refused(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "x.tar", {"1.mp4": b"one", "1.cls": b"2"})
+    before = stamp_of(str(shard))
+    write_tar(shard, {"2.mp4": b"two", "2.cls": b"1"})
+    os.utime(shard, (5, 5))
+    with pytest.raises(UnreadableShard, match="was replaced while it was read; start again"):
+        index_of(str(shard), before)
+    assert not Path(f"{shard}{INDEX_SUFFIX}").exists()
 
 
 def test_json_members_of_our_shards_hold_what_the_index_says(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ import torch
 from omnisource.data.frames import ClipSampling
 from omnisource.data.pipeline import SampleRequest
 from omnisource.data.transforms import EvaluationViews, TrainingView
+from omnisource.data.worker_process import IGNORED_SIGNALS, StartMethod, _signals_withheld
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
+from omnisource.resume import STOP_SIGNALS
 from omnisource.types import Clip, Media
 from tests.media import moving_square, write_image, write_video
 
@@ -149,6 +151,45 @@ def run_program(tmp_path: Path, project: Path) -> Iterator[Callable[[str], subpr
 def read_line(program: subprocess.Popen) -> str:
     assert program.stdout is not None
     return program.stdout.readline()
+
+
+def parent_of(process_id: int) -> int:
+    return int(Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_workers_and_what_forks_them_survive_the_signals_that_stop_a_run(start_method: StartMethod) -> None:
+    assert set(IGNORED_SIGNALS) == set(STOP_SIGNALS)
+    said: list[str] = []
+    with pool(2, notify=said.append, start_method=start_method) as workers:
+        early = [worker.process_id for worker in workers._workers]  # most likely importing still
+        for number in STOP_SIGNALS:
+            for process_id in early:
+                os.kill(process_id, number)
+        ready = wait_until_ready(workers)
+        assert ready == early
+        started_by = {parent_of(process_id) for process_id in ready} - {os.getpid()}
+        assert len(started_by) == (1 if start_method == "forkserver" else 0)
+        for number in STOP_SIGNALS:
+            for process_id in (*ready, *started_by):
+                os.kill(process_id, number)
+        assert_fine(workers)
+        assert workers.process_ids == ready and all(map(is_alive, (*ready, *started_by)))
+    assert said == []
+    wait_until(lambda: not any(map(is_alive, ready)))
+
+
+def test_parent_gets_a_signal_that_came_while_it_started_workers() -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+    try:
+        with _signals_withheld():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert received == []
+        assert received == [signal.SIGUSR1]
+        assert not set(STOP_SIGNALS) & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_clips_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:

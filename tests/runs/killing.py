@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
@@ -28,12 +27,34 @@ recipe = mixed_recipe(Path(os.environ["KILLED_DATA"]), *os.environ["KILLED_OVERR
 PATIENCE_SECONDS = 300.0
 """A life that does nothing for this long hangs."""
 
+RUNS = {
+    "float32": ("ema_decay=0.99",),
+    "bfloat16": (
+        "ema_decay=0.99",
+        "precision=bfloat16",
+        "sources.kinetics400.sampling.clip_length=4",  # of 2 frames torch gets the gradients wrong on a CPU
+        "sources.kinetics400.sampling.frame_interval=1",
+    ),
+}
+"""The kinds of runs that are killed, as overrides of `mixed_recipe`: three sources, accumulation, dropout in all."""
 
-@dataclass
-class Deaths:
-    """How often a run was killed, by what it was doing as far as one can see from outside."""
+STARTING, STEPPING = "while it starts", "after some steps"
+SAVING, VALIDATING = "while a checkpoint is being written", "during a validation"
 
-    moments: Counter[str] = field(default_factory=Counter)
+MOMENTS = (STARTING, STEPPING, STEPPING, SAVING, VALIDATING)
+"""What is aimed at, in an order of its own for every five kills."""
+
+EPOCH_STEPS = 3
+"""Steps of `mixed_recipe` from one validation to the next."""
+
+LONGEST_LIFE_STEPS = 9
+
+
+def assert_killed_enough(moments: Counter[str], kills: int) -> None:
+    """Checks that a run was killed as often as wanted, and at the moments where most can go wrong."""
+    assert moments.total() == kills, f"killed {moments.total()} times, not {kills}: the run ended first; make it longer"
+    missed = [moment for moment in (SAVING, VALIDATING) if not moments[moment]]
+    assert not missed, f"never killed {' nor '.join(missed)}, in {kills} kills"
 
 
 def killed_run(
@@ -44,8 +65,10 @@ def killed_run(
     seed: int,
     workers: Sequence[int] = (0, 1, 3),
     on_kill: Callable[[str], None] = lambda moment: None,
-) -> Deaths:
+) -> Counter[str]:
     """Trains in `folder`/run, killing the process `kills` times with SIGKILL, and once more to the end.
+
+    Returns how often it was killed by what it was doing; fewer times than wanted if it came to its end before.
 
     Args:
         folder: Where the config and the run go.
@@ -58,22 +81,23 @@ def killed_run(
     """
     config = folder / "config.py"
     config.write_text(CONFIG)
-    rng, deaths, work_dir = random.Random(seed), Deaths(), folder / "run"
-    for number in range(kills):
-        moment = rng.choice(["while it starts", "after some steps", "after some steps", "while it saves", "validating"])
+    rng, moments, work_dir = random.Random(seed), Counter[str](), folder / "run"
+    aims = [aim for _ in range(0, kills, len(MOMENTS)) for aim in rng.sample(MOMENTS, len(MOMENTS))]
+    for number, aim in enumerate(aims[:kills]):
         process = _start(config, data, overrides, work_dir, workers[number % len(workers)])
-        moment = _wait_for(moment, process, work_dir, rng)
+        moment = _wait_for(aim, process, work_dir, rng)
         if process.poll() is not None:
-            assert process.returncode == 0, process.communicate()[0]
-            break  # the run reached its end first
+            output, _ = process.communicate()
+            assert process.returncode == 0, output
+            break
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        deaths.moments[moment] += 1
+        process.communicate()
+        moments[moment] += 1
         on_kill(moment)
     process = _start(config, data, overrides, work_dir, workers[kills % len(workers)])
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, output
-    return deaths
+    return moments
 
 
 def assert_equal_to_uninterrupted(killed: Path, uninterrupted: Path) -> None:
@@ -85,7 +109,7 @@ def assert_equal_to_uninterrupted(killed: Path, uninterrupted: Path) -> None:
     assert lines_of(killed) == lines_of(uninterrupted)
     steps = [line["step"] for line in lines_of(killed) if line["kind"] == "step"]
     assert steps == list(range(1, len(steps) + 1))
-    assert not list((killed / "checkpoints").glob("*.tmp")) and not list((killed / "checkpoints").glob(".*.tmp"))
+    assert not list((killed / "checkpoints").glob("*.tmp"))
     # Every step that was done again had the same samples, losses and gradient as the first time.
     done = {line["step"]: line for line in lines_of(killed) if line["kind"] == "step"}
     for line in _whole_lines(killed / "metrics.discarded.jsonl"):
@@ -107,26 +131,59 @@ def _start(
     )
 
 
-def _wait_for(moment: str, process: subprocess.Popen[str], work_dir: Path, rng: random.Random) -> str:
-    """Waits for the moment, or for one like it that comes in its place; returns which came."""
+def _wait_for(aim: str, process: subprocess.Popen[str], work_dir: Path, rng: random.Random) -> str:
+    """Waits for the moment, or for one like it that comes in its place; returns which came.
+
+    A checkpoint that is written and a validation are over within moments. So the process is stopped before it is looked
+    at once more: what is seen then is what it is killed in.
+    """
     started, first = time.monotonic(), _last_step(work_dir)
-    if moment == "while it starts":
+    unfinished = _unfinished(work_dir)  # what a former life left
+    if aim == STARTING:
         time.sleep(rng.uniform(0.1, 4.0))
-        return moment if _last_step(work_dir) == first else "after some steps"
+        return STARTING if _last_step(work_dir) == first else STEPPING
     after = first + rng.randint(1, 4)
     while process.poll() is None and time.monotonic() - started < PATIENCE_SECONDS:
+        if aim == SAVING:
+            if _unfinished(work_dir) - unfinished and _is_stopped(process):
+                if _unfinished(work_dir) - unfinished:
+                    return SAVING
+                os.kill(process.pid, signal.SIGCONT)
+        elif aim == VALIDATING and _is_validating(work_dir, first):
+            time.sleep(rng.uniform(0, 0.1))
+            if _is_stopped(process):
+                if _is_validating(work_dir, first):
+                    return VALIDATING
+                os.kill(process.pid, signal.SIGCONT)
         step = _last_step(work_dir)
-        is_saving = step > first and any((work_dir / "checkpoints").glob(".*.tmp"))
-        is_validating = step > first and step % 3 == 0 and not _is_validated(work_dir, step)
-        has_stepped = step >= after
-        if {"while it saves": is_saving, "validating": is_validating, "after some steps": has_stepped}[moment]:
-            if moment != "while it saves":
-                time.sleep(rng.uniform(0, 0.1))
-            return moment
-        if step >= first + 9:
-            return "after some steps"
+        if step >= (after if aim == STEPPING else first + LONGEST_LIFE_STEPS):
+            return STEPPING
         time.sleep(0.0005)
-    return "at its end"
+    assert process.poll() is not None, f"nothing has happened for {PATIENCE_SECONDS:g} s"
+    return STEPPING
+
+
+def _is_stopped(process: subprocess.Popen[str]) -> bool:
+    """Stops a process; returns whether it is stopped, and not at its end."""
+    os.kill(process.pid, signal.SIGSTOP)  # it is our child, so the number is its own until we have waited for it
+    while True:
+        try:
+            state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return False
+        if state in "TZX":
+            return state == "T"
+        time.sleep(0.0005)
+
+
+def _unfinished(work_dir: Path) -> set[str]:
+    return {path.name for path in (work_dir / "checkpoints").glob("*.tmp")}
+
+
+def _is_validating(work_dir: Path, first: int) -> bool:
+    """Returns whether the last line that a life has written is the step before a validation."""
+    step = _last_step(work_dir)
+    return step > first and step % EPOCH_STEPS == 0 and not _is_validated(work_dir, step)
 
 
 def _last_step(work_dir: Path) -> int:

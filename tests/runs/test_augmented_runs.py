@@ -9,11 +9,19 @@ import pytest
 import torch
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
+from omnisource.data.loader import Loader
+from omnisource.data.mixing import mix_batches
+from omnisource.data.stream import Stream
+from omnisource.data.unreadable import UnreadableLog
+from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.overrides import apply_overrides
+from omnisource.plan import plan, read_splits, resolve_classes
 from omnisource.train import train
 from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
+from omnisource.types import Batch
 from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
+from tests.runs.test_failures import broken_weights
 from tests.runs.tiny_runs import PROJECT, difference, lines_of, roots, step_lines, tiny_recipe, torchrun
 
 STEPS = 6
@@ -76,6 +84,38 @@ def test_augmentation_and_mixing_reach_the_losses(uninterrupted: Path, data: Pat
         losses = step_lines(folder)[0]["losses"]
         assert losses["kinetics400"] != first["kinetics400"], override
         assert losses["imagenet"] == first["imagenet"], override  # the images have draws of their own
+
+
+def test_batch_that_is_kept_for_inspection_is_what_the_model_saw(
+    uninterrupted: Path, data: Path, tmp_path: Path
+) -> None:
+    broken, recipe = broken_weights(uninterrupted, 2, tmp_path / "step_000000002.pt"), augmented_recipe(data)
+    with pytest.raises(UserError, match="step 3: the loss of source kinetics400 is not finite"):
+        train(recipe, tmp_path / "run", resume=str(broken))
+    kept = torch.load(tmp_path / "run/not_finite/step_000000003_process_0.pt", weights_only=True)
+    seen = [batch for batches in mixed_batches_of_step(recipe, 2) for batch in batches]
+    assert len(kept) == len(seen) == 4  # two microbatches of videos and images, which share a head
+    for ours, batch in zip(kept, seen, strict=True):
+        assert (ours["source"], ours["keys"]) == (batch.source, list(batch.keys))
+        assert torch.equal(ours["clips"], batch.clips) and torch.equal(ours["labels"], batch.labels)
+    assert any(" + " in key for batch in kept for key in batch["keys"])
+
+
+def mixed_batches_of_step(recipe: Recipe, step: int) -> list[list[Batch]]:
+    """Returns the batches of a 0-based step of a run of one process, mixed, by microbatch."""
+    recipe, names = resolve_classes(recipe)
+    items = read_splits(recipe, names, "train")
+    numbers = plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
+    streams = [
+        Stream(name, source, items[name], numbers.batch_sizes[name], recipe.seed)
+        for name, source in recipe.sources.items()
+    ]
+    with WorkerPool(0, 60) as workers:
+        count = numbers.microbatches
+        loader = Loader(streams, workers, count, range(count), UnreadableLog(0, {}, print, {}))
+        loader.seek(step)
+        mixing = recipe.mixings(), recipe.class_counts(), recipe.seed
+        return [mix_batches(batches, *mixing, step, place) for place, batches in enumerate(next(loader))]
 
 
 def test_resuming_with_another_augmentation_is_refused(uninterrupted: Path, data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -129,6 +131,54 @@ def test_failure_of_one_process_ends_all_with_its_error(data: Path, tmp_path: Pa
     assert [line["step"] for line in step_lines(tmp_path / "run")] == [1, 2, 3]
     assert [line["metrics"]["count"] for line in validation_lines(tmp_path / "run")] == [5]
 
+
+def test_what_another_process_than_the_first_meets_is_told_with_its_number(data: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    listed = (copied / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
+    video = copied / "kinetics400/videos_val" / listed[1].rsplit(" ", 1)[0]  # in the share of the second process
+    truncate(video, 0.1)
+    script = tmp_path / "run.py"
+    script.write_text(KILLING)
+    settings = ["max_unreadable=1", "num_workers=1", "num_epochs=4", "validation.interval_epochs=4"]
+    result = torchrun(script, str(copied), str(tmp_path / "run"), *settings)
+    assert result.returncode == 0, result.stderr
+    told = f"process 1: unreadable (1 of 1 permitted), left out of the scores: {video}"
+    assert told in result.stderr and told not in result.stdout
+    assert re.search(r"^process 1: worker 0 (ended|did not start) \(SIGKILL\).*; it is replaced$", result.stderr, re.M)
+    log = (tmp_path / "run/train.log").read_text()
+    assert "process 1: " not in log and "SIGKILL" not in log  # the first process alone writes
+    lines = [json.loads(line) for line in (tmp_path / "run/unreadable.jsonl").read_text().splitlines()]
+    assert [(line["kind"], line["step"], line["index"], line["path"]) for line in lines] == [
+        ("validation", 12, 1, str(video))
+    ]
+    # A test tells it likewise.
+    options = ["--launcher", "pytorch", "--work-dir", str(tmp_path / "tested")]
+    overrides = ["--cfg-options", *tiny_overrides(more=[*roots(copied), "max_unreadable=1"])]
+    checkpoint = str(checkpoint_path(tmp_path / "run", 12))
+    result = torchrun(TEST, str(PUBLISHED_CONFIG), checkpoint, *options, *overrides)
+    assert result.returncode == 0, result.stderr
+    assert told in result.stderr and told not in result.stdout
+    assert f"left out, unreadable: {video}" in result.stdout
+
+
+KILLING = """
+import contextlib
+import os
+import sys
+from pathlib import Path
+from omnisource import distributed
+from omnisource.train import train
+from tests.runs.test_killed_workers import killer_of_workers
+from tests.runs.tiny_runs import tiny_recipe
+
+if __name__ == "__main__":
+    data, work_dir, *overrides = sys.argv[1:]
+    with killer_of_workers(Path(work_dir) / "metrics.jsonl") if os.environ["RANK"] == "1" else contextlib.nullcontext():
+        train(tiny_recipe(Path(data), *overrides), Path(work_dir))
+    distributed.stop()
+"""
+"""A run of which the second process loses its loading workers again and again."""
 
 AGREEMENT = """
 import torch

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from omnisource import distributed
 from omnisource.errors import UserError
 from omnisource.train import train
 from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
-from tests.runs.tiny_runs import difference, environment, step_lines, tiny_recipe, torchrun
+from tests.runs.tiny_runs import difference, environment, run_python, step_lines, tiny_recipe, torchrun
 
 FAILING = """
 import sys
@@ -59,6 +60,51 @@ while True:  # a collective over a network that is silent would wait like this
 """
 
 
+MISSING = """
+import os
+import sys
+import torch
+from omnisource import distributed
+from omnisource.cli import run
+from omnisource.errors import UserError
+
+def work():
+    if os.environ["RANK"] == os.environ["FAILING"]:
+        raise UserError("config.py: no such file")  # before the processes have met
+    distributed.start(torch.device("cpu"))
+    return 0
+
+sys.exit(run(work))
+"""
+
+SAVING = """
+import sys
+import threading
+import time
+from pathlib import Path
+from torch.distributed import HashStore
+from omnisource.failure_watch import FailureWatch
+
+seconds, limit, done, grace = float(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
+store = HashStore()
+store.set("failed", "process 1: its own error")
+watch = FailureWatch(store, 0, 2, grace_seconds=grace, saving_seconds=limit)
+
+def save():
+    with watch.saving():
+        (done / "begun").touch()
+        time.sleep(seconds)  # a slow disk
+        (done / "whole").touch()
+
+threading.Thread(target=save).start()
+if sys.argv[5:]:
+    time.sleep(float(sys.argv[5]))
+    watch.stop()
+else:
+    time.sleep(600)  # the main thread waits in a collective for a process that is gone
+"""
+
+
 def test_process_that_fails_ends_all_with_its_error_and_no_other(tmp_path: Path) -> None:
     script = tmp_path / "failing.py"
     script.write_text(FAILING)
@@ -71,24 +117,30 @@ def test_process_that_fails_ends_all_with_its_error_and_no_other(tmp_path: Path)
     assert "Traceback" not in before and "gloo" not in before.lower()
 
 
-def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
-    script = tmp_path / "waiting.py"
-    script.write_text(WAITING)
+def started_as_by_srun(script: Path, **variables: str) -> list[subprocess.Popen[str]]:
+    """Starts two processes of a run that nobody but they themselves looks after."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     processes = []
-    for rank in range(2):  # as srun would start them: nobody but they themselves looks after them
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    for rank in range(2):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
         processes.append(
             subprocess.Popen(
                 [sys.executable, str(script)],
-                env={**environment(), **{name: str(value) for name, value in variables.items()}},
+                env={**environment(), **{name: str(value) for name, value in place.items()}, **variables},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
         )
+    return processes
+
+
+def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    processes = started_as_by_srun(script)
     try:
         for process in processes:
             assert process.stdout is not None and process.stdout.readline().startswith("started")
@@ -100,6 +152,77 @@ def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
             process.kill()
     assert processes[0].returncode == 1
     assert "error: process 1 gave no sign of life for 30 s, so the run is ended" in errors
+
+
+@pytest.mark.parametrize("failing", [0, 1])  # the first serves as the meeting point
+def test_process_that_fails_before_all_have_met_is_not_waited_for(tmp_path: Path, failing: int) -> None:
+    assert 0 < distributed.MEETING_SECONDS <= 60
+    script = tmp_path / "missing.py"
+    script.write_text(MISSING)
+    processes = started_as_by_srun(script, FAILING=str(failing), OMNISOURCE_MEETING_SECONDS="6")
+    try:
+        errors = [process.communicate(timeout=80)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [2, 2]
+    assert errors[failing] == "error: config.py: no such file\n"
+    told = errors[1 - failing].splitlines()[-1]
+    assert told.startswith(f"error: process {1 - failing} has waited 6 s for process {failing} of 2 (")
+    assert "Traceback" not in errors[1 - failing]
+
+
+def test_failure_of_a_process_before_all_have_met_is_shown_first_under_torchrun(tmp_path: Path) -> None:
+    script = tmp_path / "missing.py"
+    script.write_text(MISSING)
+    result = torchrun(script, more={"FAILING": "1"})
+    assert result.returncode != 0
+    assert result.stderr.splitlines()[0] == "error: config.py: no such file"
+    assert "has waited" not in result.stderr  # torchrun ends the others at once
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-3"])
+def test_meeting_time_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("OMNISOURCE_MEETING_SECONDS", text)
+    with pytest.raises(UserError, match=f"OMNISOURCE_MEETING_SECONDS={text}: wants a number of seconds above 0"):
+        distributed.start(torch.device("cpu"))
+
+
+def test_meeting_point_that_another_program_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        for name, value in place.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(UserError, match=f"=localhost:{port}: process 0 cannot serve there .*port free"):
+            distributed.start(torch.device("cpu"))
+
+
+def test_process_that_saves_when_another_has_failed_is_ended_after_that(tmp_path: Path) -> None:
+    script = tmp_path / "saving.py"
+    script.write_text(SAVING)
+    result = run_python([str(script), "5", "60", str(tmp_path), "0.1"], tmp_path)  # the failure is seen after 2 s
+    assert (tmp_path / "whole").exists()
+    assert result.returncode == 1
+
+
+def test_process_that_saves_while_it_leaves_is_not_ended_before(tmp_path: Path) -> None:
+    script = tmp_path / "saving.py"
+    script.write_text(SAVING)
+    run_python([str(script), "10", "60", str(tmp_path), "3", "3.5"], tmp_path)  # it would be ended after 6.5 s
+    assert (tmp_path / "whole").exists()
+
+
+def test_process_that_saves_for_too_long_when_another_has_failed_is_ended(tmp_path: Path) -> None:
+    script = tmp_path / "saving.py"
+    script.write_text(SAVING)
+    result = run_python([str(script), "600", "1", str(tmp_path), "0.1"], tmp_path)
+    assert result.returncode == 1
+    assert (tmp_path / "begun").exists() and not (tmp_path / "whole").exists()
 
 
 def broken_weights(work_dir: Path, step: int, target: Path) -> Path:

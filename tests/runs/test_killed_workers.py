@@ -13,32 +13,47 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from omnisource.train import train
-from tests.data.test_workers import is_alive, wait_until
-from tests.runs.tiny_runs import PROJECT, step_lines, tiny_recipe
+import pytest
 
-SETTINGS = ("num_epochs=3", "deterministic=True", "validation.interval_epochs=0", "checkpoints.interval_epochs=3")
+from omnisource.train import train
+from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
+from tests.data.test_workers import is_alive, wait_until
+from tests.runs.tiny_runs import PROJECT, difference, environment, lines_of, mixed_recipe, step_lines, tiny_recipe
+
+SETTINGS = ("num_epochs=8", "deterministic=True", "validation.interval_epochs=0", "checkpoints.interval_epochs=8")
+NUM_STEPS, NUM_KILLS = 48, 5
+
+STEPS_BETWEEN = 4
+"""Steps from one kill to the next: one more than are loaded ahead, so that no file is in the hands of two workers that
+are killed, after which it would count as unreadable."""
+
+REPLACED = r"worker \d (?:ended|did not start) \(SIGKILL\).*; it is replaced"
 
 
 @contextlib.contextmanager
-def killer_of_workers(metrics: Path) -> Iterator[list[int]]:
-    """Kills a loading worker of this process at every second step; yields the process ids that it has killed.
+def killer_of_workers(work_dir: Path) -> Iterator[list[int]]:
+    """Kills `NUM_KILLS` loading workers of this process; yields the process ids that it has killed.
 
-    Not more often, since a file over which two workers die counts as unreadable.
+    The next one is killed when the run has named the one before, so that the run, which goes on for as many steps
+    again, has heard of each before it ends.
     """
     killed: list[int] = []
     rng, is_over = random.Random(0), threading.Event()
+    metrics = work_dir / "metrics.jsonl"
+
+    def steps() -> int:
+        return metrics.read_text().count('"step",') if metrics.is_file() else 0
 
     def kill() -> None:
-        done = 0
-        while not is_over.wait(0.02):
-            if metrics.is_file() and (steps := metrics.read_text().count('"step",')) >= done + 2:
+        due = 2
+        while len(killed) < NUM_KILLS and not is_over.wait(0.005):
+            if steps() >= due and len(re.findall(REPLACED, _log(work_dir))) == len(killed):
                 started_by_us = children(os.getpid())  # among them the server that starts the workers
                 workers = [one for server in started_by_us for one in children(server) if one not in killed]
                 if workers:
                     killed.append(rng.choice(workers))
                     os.kill(killed[-1], signal.SIGKILL)
-                    done = steps
+                    due = steps() + STEPS_BETWEEN
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -51,14 +66,12 @@ def killer_of_workers(metrics: Path) -> Iterator[list[int]]:
 
 def test_run_whose_workers_are_killed_names_them_and_equals_an_undisturbed_run(data: Path, tmp_path: Path) -> None:
     train(tiny_recipe(data, *SETTINGS), tmp_path / "undisturbed")
-    with killer_of_workers(tmp_path / "disturbed/metrics.jsonl") as killed:
+    with killer_of_workers(tmp_path / "disturbed") as killed:
         state = train(tiny_recipe(data, *SETTINGS, "num_workers=2"), tmp_path / "disturbed")
     assert state.unreadable == {}
     lines = step_lines(tmp_path / "disturbed")
-    assert len(lines) == 18 and lines == step_lines(tmp_path / "undisturbed")
-    named = re.findall(r"worker \d (?:ended|did not start) \(SIGKILL\).*; it is replaced", _log(tmp_path / "disturbed"))
-    # Of the last ones, the run may have ended before it heard.
-    assert len(killed) >= 4 and len(killed) - 2 <= len(named) <= len(killed)
+    assert len(lines) == NUM_STEPS and lines == step_lines(tmp_path / "undisturbed")
+    assert len(re.findall(REPLACED, _log(tmp_path / "disturbed"))) == len(killed) == NUM_KILLS
 
 
 def test_workers_of_a_run_that_is_killed_end(data: Path, tmp_path: Path) -> None:
@@ -82,6 +95,58 @@ def test_workers_of_a_run_that_is_killed_end(data: Path, tmp_path: Path) -> None
             run.kill()
     assert len(below) >= 4  # three workers, and the process that starts them
     wait_until(lambda: not any(is_alive(process_id) for process_id in below))
+
+
+GROUP_SETTINGS = ("num_epochs=4", "checkpoints.interval_epochs=4", "validation.interval_epochs=4", "ema_decay=0.9")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the work dir of a run of 12 steps of three sources that nobody sends a signal."""
+    work_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(mixed_recipe(data, *GROUP_SETTINGS), work_dir)
+    return work_dir
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+def test_signal_to_the_whole_process_group_saves_the_run_and_ends_no_worker_before(
+    data: Path, undisturbed: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    # What SLURM warns with, and what launchers and terminals send, reaches workers and their server too.
+    (tmp_path / "config.py").write_text(
+        "from pathlib import Path\n"
+        "from tests.runs.tiny_runs import mixed_recipe\n"
+        f"recipe = mixed_recipe(Path({str(data)!r}), *{GROUP_SETTINGS!r}, 'num_workers=3')\n"
+    )
+    work_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "omnisource", "train", str(tmp_path / "config.py"), "--work-dir", str(work_dir)]
+    with subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        try:
+            metrics = work_dir / "metrics.jsonl"
+            wait_until(lambda: metrics.is_file() and metrics.read_text().count('"step",') >= 2)
+            below = descendants(run.pid)
+            os.killpg(run.pid, number)
+            output, _ = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 128 + number, output
+    assert len(below) >= 5  # three workers, the process that starts them, multiprocessing's tracker
+    wait_until(lambda: not any(is_alive(process_id) for process_id in below))
+    [saved] = saved_checkpoints(work_dir)
+    assert 2 <= read_checkpoint(saved).state["step"] < 12
+    assert f"stopped and saved: {saved}\ncontinue with: omnisource train " in output
+    assert not re.search(r"worker \d|Traceback|[Ww]arning", output + _log(work_dir))
+    train(mixed_recipe(data, *GROUP_SETTINGS), work_dir, resume="auto")
+    ours, theirs = (read_checkpoint(checkpoint_path(folder, 12)).state for folder in (work_dir, undisturbed))
+    assert difference(ours, theirs) == ""
+    assert lines_of(work_dir) == lines_of(undisturbed)
 
 
 def children(process_id: int) -> list[int]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
 from omnisource.errors import UserError
 from omnisource.train import train
@@ -43,8 +46,8 @@ from omnisource import distributed
 from omnisource.train import train
 from tests.runs.tiny_runs import mixed_recipe
 
-data, work_dir, *overrides = sys.argv[1:]
-train(mixed_recipe(Path(data), *overrides), Path(work_dir))
+data, work_dir, resume, *overrides = sys.argv[1:]
+train(mixed_recipe(Path(data), *overrides), Path(work_dir), resume=resume)
 distributed.stop()
 """
 
@@ -60,7 +63,7 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path
         if processes == 1:
             train(mixed_recipe(data, *overrides), folder / "1")
             continue
-        result = torchrun(script, str(data), str(folder / str(processes)), *overrides, processes=processes)
+        result = torchrun(script, str(data), str(folder / str(processes)), "", *overrides, processes=processes)
         assert result.returncode == 0, result.stderr
     return {processes: folder / str(processes) for processes in PROCESSES}
 
@@ -117,14 +120,30 @@ def test_the_runs_were_not_trivial(runs: dict[int, Path]) -> None:
     assert batches["heads.imagenet.bn.num_batches_tracked"] == 4 * STEPS
 
 
-def test_run_of_two_processes_goes_on_in_one(runs: dict[int, Path], data: Path, tmp_path: Path) -> None:
-    started = checkpoint_path(runs[2], 2)
-    train(mixed_recipe(data, *SETTINGS), tmp_path, resume=str(started))
-    assert_close(state_after(tmp_path, STEPS), state_after(runs[2], STEPS))
-    assert "not promised: processes 2 -> 1" in (tmp_path / "train.log").read_text()
-    resumed = step_lines(tmp_path)
-    assert [line["step"] for line in resumed] == [3, 4]
-    assert [line["samples_digest"] for line in resumed] == [line["samples_digest"] for line in step_lines(runs[2])[2:]]
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(before=st.sampled_from(PROCESSES), after=st.sampled_from(PROCESSES), step=st.integers(1, STEPS - 1))
+@example(before=2, after=1, step=2)
+@example(before=1, after=2, step=1)
+@example(before=4, after=2, step=3)
+def test_run_of_some_processes_goes_on_in_others(
+    runs: dict[int, Path], data: Path, before: int, after: int, step: int
+) -> None:
+    assume(before != after)
+    started = str(checkpoint_path(runs[before], step))
+    with tempfile.TemporaryDirectory() as folder:
+        resumed = Path(folder) / "run"
+        if after == 1:  # the accumulation of the recipe, 2, becomes 4 / processes
+            train(mixed_recipe(data, *SETTINGS), resumed, resume=started)
+        else:
+            script = Path(folder) / "run.py"
+            script.write_text(SCRIPT)
+            result = torchrun(script, str(data), str(resumed), started, *SETTINGS, processes=after)
+            assert result.returncode == 0, result.stderr
+        assert_close(state_after(resumed, STEPS), state_after(runs[before], STEPS))
+        assert f"not promised: processes {before} -> {after}" in (resumed / "train.log").read_text()
+        lines, theirs = step_lines(resumed), step_lines(runs[before])[step:]
+        assert [line["step"] for line in lines] == list(range(step + 1, STEPS + 1))
+        assert [line["samples_digest"] for line in lines] == [line["samples_digest"] for line in theirs]
 
 
 def test_two_synchronized_processes_equal_one_with_batches_of_twice_the_size(data: Path, tmp_path: Path) -> None:

@@ -212,6 +212,34 @@ def test_resume_from_an_earlier_checkpoint_sets_later_files_aside(
     assert_equal_runs(work_dir, uninterrupted)
 
 
+def test_best_checkpoint_that_is_gone_is_named_and_chosen_anew(data: Path, tmp_path: Path) -> None:
+    # With this learning rate nothing is learned, so that no later validation is better than the first.
+    settings = ("num_epochs=3", "optimizer.learning_rate=1e-12", "checkpoints.interval_epochs=1")
+    recipe = mixed_recipe(data, *settings, "checkpoints.keep_last=9")
+    whole = train(recipe, tmp_path)
+    assert whole.best_step == EPOCH
+    checkpoint_path(tmp_path, 3 * EPOCH).unlink()
+    for path in (best_path(tmp_path), checkpoint_path(tmp_path, EPOCH)):
+        path.unlink()
+    state = train(recipe, tmp_path, resume="auto")
+    said = f"best.pt of step {EPOCH} (validation top-1 {whole.best_score:.4f}) is gone; it will be the best"
+    assert (tmp_path / "train.log").read_text().count(said) == 1
+    assert (state.best_step, state.best_score) == (3 * EPOCH, whole.best_score)
+    assert read_checkpoint(best_path(tmp_path)).state["step"] == 3 * EPOCH
+    assert difference(state.model.state_dict(), whole.model.state_dict()) == ""
+
+
+def test_best_checkpoint_that_is_gone_comes_back_from_the_checkpoint_of_its_step(
+    uninterrupted: Path, data: Path, tmp_path: Path
+) -> None:
+    work_dir = tmp_path / "run"
+    shutil.copytree(uninterrupted, work_dir)
+    best_path(work_dir).unlink()
+    train(mixed_recipe(data, *SAVE_EVERY_STEP), work_dir, resume=str(checkpoint_path(work_dir, STEPS - 1)))
+    assert_equal_runs(work_dir, uninterrupted)
+    assert "best.pt of step" not in (work_dir / "train.log").read_text()
+
+
 def test_damaged_checkpoints_are_passed_over_and_named(uninterrupted: Path, data: Path, tmp_path: Path) -> None:
     work_dir = tmp_path / "run"
     shutil.copytree(uninterrupted, work_dir)

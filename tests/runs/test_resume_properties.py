@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -21,9 +22,11 @@ from omnisource.data.stream import Stream
 from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
+from omnisource.recipe import Recipe
 from omnisource.train import train
-from omnisource.training.checkpoint import checkpoint_path, read_checkpoint
+from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint, save_checkpoint
 from omnisource.types import Batch, Clip
+from tests.runs.killing import RUNS
 from tests.runs.tiny_runs import difference, lines_of, mixed_recipe
 
 EPOCHS = 3
@@ -101,50 +104,90 @@ def test_steps_are_the_same_whoever_loads_them_and_wherever_one_begins(
 
 
 @functools.cache
-def whole_run(data: Path, accumulation: int, validation_epochs: int) -> tuple[Path, int]:
+def whole_run(data: Path, kind: str, accumulation: int, validation_epochs: int, num_workers: int) -> tuple[Path, int]:
     """Returns the work dir of an uninterrupted run with a checkpoint of each step, and the number of its steps."""
     work_dir = Path(tempfile.mkdtemp(prefix="omnisource-whole-")) / "run"
-    state = train(recipe_of(data, accumulation, validation_epochs, num_workers=0), work_dir)
+    state = train(recipe_of(data, kind, accumulation, validation_epochs, num_workers), work_dir)
     return work_dir, state.step
 
 
-def recipe_of(data: Path, accumulation: int, validation_epochs: int, num_workers: int):
+def recipe_of(data: Path, kind: str, accumulation: int, validation_epochs: int, num_workers: int) -> Recipe:
     return mixed_recipe(
         data,
         f"num_epochs={EPOCHS}",
         f"accumulation={accumulation}",
         f"validation.interval_epochs={validation_epochs}",
         f"num_workers={num_workers}",
-        "ema_decay=0.9",
+        *RUNS[kind],
         "checkpoints.interval_steps=1",
         "checkpoints.keep_last=999",
     )
 
 
+def unvalidated(whole: Path, step: int, folder: Path) -> Path:
+    """Returns the checkpoint of a step as it is between the step and its validation, among copies of the others."""
+    shutil.copytree(whole / "checkpoints", folder / "checkpoints")
+    path = checkpoint_path(folder, step)
+    checkpoint, before = read_checkpoint(path), read_checkpoint(checkpoint_path(whole, step - 1)).state
+    for name in ("validated_step", "best_score", "best_step"):
+        checkpoint.state[name] = before[name]
+    save_checkpoint(checkpoint, path, keep_last=999)
+    if before["best_step"] is not None:
+        shutil.copy(checkpoint_path(whole, before["best_step"]), best_path(folder))
+    return path
+
+
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(
+    kind=st.sampled_from(["float32", "float32", "bfloat16"]),
     accumulation=st.sampled_from([1, 3]),
     validation_epochs=st.sampled_from([1, 2]),
     share=st.floats(0, 1),
-    num_workers=st.sampled_from([0, 0, 0, 0, 2]),
+    workers=st.sampled_from([(0, 0), (0, 0), (0, 0), (0, 2), (2, 0), (2, 1)]),
+    before_validation=st.booleans(),
+    given_accumulation=st.sampled_from([0, 0, 1, 2]),
 )
-@example(accumulation=3, validation_epochs=1, share=0.0, num_workers=0)  # after the first step
-@example(accumulation=3, validation_epochs=2, share=1.0, num_workers=0)  # after the last one
-@example(accumulation=1, validation_epochs=2, share=2 / 3, num_workers=2)  # at an epoch's end, where it is validated
-@example(accumulation=1, validation_epochs=2, share=1 / 3, num_workers=0)  # at an epoch's end, where it is not
+# After the first step, and after the last one.
+@example("float32", 3, 1, 0.0, (0, 0), False, 0)
+@example("float32", 3, 2, 1.0, (0, 0), False, 0)
+# At an epoch's end, after its validation and before it, and where there is none.
+@example("float32", 1, 1, 2 / 3, (0, 2), False, 0)
+@example("float32", 1, 1, 2 / 3, (0, 0), True, 0)
+@example("float32", 1, 2, 1 / 3, (0, 0), False, 0)
+# Before the validation that ends the run.
+@example("float32", 3, 1, 1.0, (0, 0), True, 0)
+# With fewer workers, and with another accumulation, which becomes that of the run.
+@example("float32", 1, 2, 0.5, (2, 1), False, 0)
+@example("float32", 3, 1, 0.5, (0, 0), False, 2)
+# In bfloat16.
+@example("bfloat16", 3, 1, 0.4, (2, 1), False, 0)
 def test_run_resumed_after_any_step_equals_the_whole_run(
-    data: Path, accumulation: int, validation_epochs: int, share: float, num_workers: int
+    data: Path,
+    kind: str,
+    accumulation: int,
+    validation_epochs: int,
+    share: float,
+    workers: tuple[int, int],
+    before_validation: bool,
+    given_accumulation: int,
 ) -> None:
-    whole, last = whole_run(data, accumulation, validation_epochs)
+    before, after = workers
+    whole, last = whole_run(data, kind, accumulation, validation_epochs, before)
     step = max(1, round(share * last))
+    validations = {line["step"] for line in lines_of(whole) if line["kind"] == "validation"}
+    is_made_up = before_validation and step in validations
     with tempfile.TemporaryDirectory() as folder:
+        origin = unvalidated(whole, step, Path(folder)) if is_made_up else checkpoint_path(whole, step)
         resumed = Path(folder) / "run"
-        recipe = recipe_of(data, accumulation, validation_epochs, num_workers)
-        train(recipe, resumed, resume=str(checkpoint_path(whole, step)))
-        if step == last:  # complete already: nothing is done, nothing written
+        recipe = recipe_of(data, kind, given_accumulation or accumulation, validation_epochs, after)
+        train(recipe, resumed, resume=str(origin))
+        if step == last and not is_made_up:  # complete already: nothing is done, nothing written
             assert not resumed.exists()
             return
         ours, theirs = (read_checkpoint(checkpoint_path(place, last)).state for place in (resumed, whole))
         assert difference(ours, theirs) == ""
         later = [line for line in lines_of(whole) if line["step"] > step]
-        assert [line for line in lines_of(resumed) if line["step"] > step] == later
+        if is_made_up:
+            later = [line for line in lines_of(whole) if line["step"] == step and line["kind"] == "validation"] + later
+        assert lines_of(resumed) == later
+        assert difference(*(read_checkpoint(best_path(place)).state for place in (resumed, whole))) == ""

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from omnisource import Recipe, Recognizer, testing
+from omnisource.cli import main
 from omnisource.commands import load_recipe
 from omnisource.errors import UserError
 from omnisource.legacy import test_main as run_test_command
 from omnisource.models.weights import to_published
 from omnisource.train import train
-from omnisource.training.checkpoint import checkpoint_path
+from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
 from tests.media import truncate
 from tests.miniature import OWN_DATA_CONFIG, make_class_folders, own_data_overrides
 
@@ -146,3 +147,83 @@ def test_permitted_unreadable_files_are_named_and_left_out(
     assert run_test_command([*command, "max_unreadable=1"]) == 0
     assert f"left out, unreadable: {image}" in capsys.readouterr().out
     assert json.loads((tmp_path / "report/images/metrics.json").read_text())["count"] == 5
+
+
+@pytest.fixture(scope="module")
+def averaged(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a checkpoint of the same run with a moving average, whose image head says class 2 of everything."""
+    folder = tmp_path_factory.mktemp("averaged")
+    train(load_recipe(str(OWN_DATA_CONFIG), [*trained.overrides, "ema_decay=0.9"]), folder / "run")
+    path = checkpoint_path(folder / "run", 2)
+    checkpoint = read_checkpoint(path)
+    for part, chosen in (("model", 0), ("ema", 2)):
+        bias = checkpoint.state[part]["heads.image_classes.fc.bias"]
+        bias.copy_(torch.nn.functional.one_hot(torch.tensor(chosen), 3) * 1000.0)
+    save_checkpoint(checkpoint, path, keep_last=1)
+    return path
+
+
+@pytest.mark.parametrize(("flags", "chosen"), [([], 0), (["--ema"], 2)])
+def test_average_is_tested_where_it_is_asked_for_and_the_report_says_so(
+    trained: Trained,
+    averaged: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    chosen: int,
+) -> None:
+    options = ["--work-dir", str(tmp_path / "ours"), "--dump", str(tmp_path / "ours.pkl"), *flags]
+    assert main(["test", str(OWN_DATA_CONFIG), str(averaged), *options, *trained.overrides]) == 0
+    words = f"tested: {'the moving average of the weights in ' if flags else ''}{averaged}\n"
+    assert words in capsys.readouterr().out
+    options = ["--work-dir", str(tmp_path / "theirs"), "--dump", str(tmp_path / "theirs.pkl"), *flags]
+    assert run_test_command([str(OWN_DATA_CONFIG), str(averaged), *options, "--cfg-options", *trained.overrides]) == 0
+    for name in ("ours", "theirs"):
+        entries = pickle.loads((tmp_path / f"{name}.images.pkl").read_bytes())
+        assert {int(entry["pred_label"]) for entry in entries} == {chosen}
+        metrics = json.loads((tmp_path / name / "images/metrics.json").read_text())
+        assert (metrics["checkpoint"], metrics["ema"]) == (str(averaged), bool(flags))
+
+
+def test_average_is_used_to_predict_where_it_is_asked_for(
+    trained: Trained, averaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = str(sorted((trained.folder / "my_data/images/validation/n01443537").iterdir())[0])
+    names = read_checkpoint(averaged).class_names["image_classes"]
+    for flags, chosen in (([], 0), (["--ema"], 2)):
+        assert main(["predict", str(averaged), image, "--json", *flags]) == 0
+        line = json.loads(capsys.readouterr().out)
+        assert (line["ema"], line["top"][0]["class"]) == (bool(flags), names[chosen])
+    assert main(["predict", str(averaged), image, "--ema"]) == 0
+    assert "(image_classes, moving average of the weights)" in capsys.readouterr().out
+
+
+def test_checkpoint_without_an_average_is_refused_where_one_is_asked_for(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    model = Recognizer(trained.recipe.model, testing.resolve_classes(trained.recipe)[0].label_spaces)
+    published = tmp_path / "published.pth"
+    torch.save(
+        {"meta": {}, "state_dict": to_published(model.state_dict(), "image_classes", "video_classes")}, published
+    )
+    image = str(sorted((trained.folder / "my_data/images/validation/n01443537").iterdir())[0])
+    for path in (trained.checkpoint, published):
+        words = f"error: {path}: holds no moving average of the weights"
+        options = [*trained.overrides, "--work-dir", str(tmp_path / "report"), "--ema"]
+        assert main(["test", str(OWN_DATA_CONFIG), str(path), *options]) == 2
+        assert words in capsys.readouterr().err
+        assert main(["predict", str(path), image, "--ema"]) == 2
+        assert words in capsys.readouterr().err
+    assert not list((tmp_path / "report").rglob("metrics.json"))
+
+
+def test_damaged_checkpoint_is_not_tested(trained: Trained, tmp_path: Path) -> None:
+    content = bytearray(trained.checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of a tensor: nothing but the digest tells
+    (tmp_path / "damaged.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged\.pt: damaged: its content is not what was written"):
+        testing.test(trained.recipe, str(tmp_path / "damaged.pt"), tmp_path / "report")
+    begun = load_recipe(str(OWN_DATA_CONFIG), [*trained.overrides, f"model.weights={tmp_path / 'damaged.pt'}"])
+    with pytest.raises(UserError, match=r"damaged\.pt: damaged: its content is not what was written"):
+        train(begun, tmp_path / "run")

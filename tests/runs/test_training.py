@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from omnisource import Recipe, Recognizer
+from omnisource.cli import main
 from omnisource.commands import load_recipe
 from omnisource.data.loader import Loader
 from omnisource.data.stream import Stream
@@ -26,8 +27,14 @@ from omnisource.train import train
 from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
 from omnisource.types import Batch
 from tests.media import truncate
-from tests.miniature import OWN_DATA_CONFIG, make_class_folders, own_data_overrides
-from tests.runs.tiny_runs import difference, lines_of, mixed_recipe, step_lines, tiny_recipe, validation_lines
+from tests.miniature import (
+    OWN_DATA_CONFIG,
+    PUBLISHED_CONFIG,
+    make_class_folders,
+    own_data_overrides,
+    tiny_overrides,
+)
+from tests.runs.tiny_runs import difference, lines_of, mixed_recipe, roots, step_lines, tiny_recipe, validation_lines
 
 ONE_STEP = ("sources.kinetics400.batch_size=12", "validation.interval_epochs=0")
 """Overrides that make the run one step, of all 12 videos."""
@@ -262,6 +269,41 @@ def test_unreadable_video_in_validation_loses_no_step(data: Path, tmp_path: Path
     [line] = validation_lines(tmp_path / "run")
     assert (line["step"], line["metrics"]["count"]) == (6, 5)
     assert state.best_step == 6
+
+
+def test_source_of_which_nothing_can_be_read_ends_the_run_whatever_is_permitted(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    for image in (tmp_path / "data/imagenet").rglob("*.JPEG"):
+        truncate(image, 0.1)
+    overrides = tiny_overrides(more=[*roots(tmp_path / "data"), "max_unreadable=99"])
+    assert main(["train", str(PUBLISHED_CONFIG), *overrides, "--work-dir", str(tmp_path / "run")]) == 2
+    output = capsys.readouterr()
+    assert output.err == "error: source imagenet: none of its 15 items can be read\n"
+    assert output.out.count("replaced by the next item of its list") == 15
+
+
+def test_items_left_out_of_validations_are_written_down_and_not_read_again(data: Path, tmp_path: Path) -> None:
+    copied, video = broken(data, tmp_path / "data", "videos_val")
+    settings = ("num_epochs=2", "max_unreadable=1", "checkpoints.interval_steps=1", "ema_decay=0.9")
+    recipe = tiny_recipe(copied, *settings, "checkpoints.keep_last=99", "deterministic=True")
+    whole = train(recipe, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/unreadable.jsonl").read_text().splitlines()]
+    wanted = {"kind": "validation", "source": "kinetics400", "index": 0, "path": str(video)}
+    assert lines == [{**wanted, "step": step, "reason": whole.unreadable[str(video)]} for step in (6, 12)]
+    assert f"left out of a validation: {tmp_path / 'run/unreadable.jsonl'}" in (tmp_path / "run/train.log").read_text()
+    # What was left out once stays left out, also where reading had failed for a passing reason.
+    intact = data / video.relative_to(copied)
+    shutil.copy(intact, video)
+    for step in range(7, 13):
+        checkpoint_path(tmp_path / "run", step).unlink()
+    train(recipe, tmp_path / "run", resume="auto")
+    assert [line["metrics"]["count"] for line in validation_lines(tmp_path / "run")] == [5, 5]
+    again = (tmp_path / "run/unreadable.jsonl").read_text()
+    assert [json.loads(line) for line in again.splitlines()] == lines
+    moved = (tmp_path / "run/unreadable.discarded.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in moved.splitlines()] == [12]
 
 
 def test_run_that_ends_within_its_warm_up_says_so(data: Path, tmp_path: Path) -> None:

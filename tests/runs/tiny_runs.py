@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +108,14 @@ def run_python(arguments: Sequence[str], folder: Path, **options: Any) -> subpro
     )
 
 
-def torchrun(script: Path, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """Runs a script in several processes without a GPU; returns what came out."""
+def torchrun(
+    script: Path, *arguments: str, processes: int = 2, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script in several processes without a GPU, with more variables; returns what came out."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run(
         [*command, str(script), *arguments],
-        env={**environment(), "CUDA_VISIBLE_DEVICES": ""},
+        env={**environment(), "CUDA_VISIBLE_DEVICES": "", **(more or {})},
         capture_output=True,
         text=True,
         check=False,

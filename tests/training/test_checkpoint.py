@@ -90,7 +90,13 @@ def test_newest_are_kept_and_the_best_besides(tmp_path: Path) -> None:
 def test_steps_are_ordered_as_numbers_and_other_files_are_no_checkpoints(tmp_path: Path) -> None:
     save(tmp_path, 9, 1_234_567_890, 100)
     folder = tmp_path / "checkpoints"
-    for name in ("step_1.pt.discarded", ".step_000000004.pt.1.tmp", "step_x.pt", "best.pt.discarded"):
+    for name in (
+        "step_1.pt.discarded",
+        ".step_000000004.pt.1.tmp",
+        "step_000000004.pt.0a.tmp",
+        "step_x.pt",
+        "best.pt.discarded",
+    ):
         (folder / name).touch()
     assert steps_of(tmp_path) == [9, 100, 1_234_567_890]
     assert saved_checkpoints(tmp_path / "nowhere") == []
@@ -214,9 +220,11 @@ def test_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    left = tmp_path / "checkpoints/.step_000000002.pt.123.tmp"
-    left.write_bytes(b"half")
+    names = ("step_000000002.pt.0123456789abcdef.tmp", ".step_000000002.pt.123.tmp", ".best.pt.123.tmp")
+    for name in (*names, "mine.tmp"):
+        (tmp_path / "checkpoints" / name).write_bytes(b"half")
     remove_unfinished(tmp_path)
-    assert not left.exists()
+    found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert found == ["mine.tmp", "step_000000001.pt"]
     assert steps_of(tmp_path) == [1]
     remove_unfinished(tmp_path / "nowhere")

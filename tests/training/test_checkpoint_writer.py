@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import resource
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,29 @@ def test_state_may_change_as_soon_as_writing_has_begun(tmp_path: Path) -> None:
     assert state["step"] == 1 and state["optimizer"]["param_groups"][0]["lr"] == 1
     assert state["model"]["weight"].unique().tolist() == [1]
     assert state["optimizer"]["state"][0]["momentum_buffer"].unique().tolist() == [1]
+
+
+def test_process_is_kept_from_being_ended_until_the_files_lie_there_whole(tmp_path: Path) -> None:
+    places = checkpoint_path(tmp_path, 1), best_path(tmp_path)
+    there: list[list[bool]] = []
+
+    @contextlib.contextmanager
+    def saving() -> Iterator[None]:
+        there.append([path.exists() for path in places])
+        try:
+            yield
+        finally:
+            there.append([path.exists() for path in places])
+
+    writer = CheckpointWriter(saving)
+    writer.write(content(1), places[0], keep_last=9, is_best=True)
+    writer.wait()
+    assert there == [[False, False], [True, True]]
+    (tmp_path / "file").touch()
+    writer.write(content(2), checkpoint_path(tmp_path / "file", 2), keep_last=9)  # also where it fails
+    with pytest.raises(UserError):
+        writer.wait()
+    assert len(there) == 4
 
 
 def test_checkpoints_are_written_in_their_order_and_the_newest_are_kept(tmp_path: Path) -> None:
