@@ -110,11 +110,19 @@ class Soak:
     notices: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def tenths(self, process: str) -> list[float]:
+        """Returns the resident memory of a process in bytes: the median of each tenth of the samples."""
+        resident = [memory.resident for memory in self.memory[process]]
+        return [statistics.median(part.tolist()) for part in _in_tenths(resident)]
+
     def growth(self, process: str) -> float:
         """Returns by what share the resident memory of a process has grown, from the first tenth to the last."""
-        resident = [memory.resident for memory in self.memory[process]]
-        tenth = max(1, len(resident) // 10)
-        return statistics.median(resident[-tenth:]) / statistics.median(resident[:tenth]) - 1
+        tenths = self.tenths(process)
+        return tenths[-1] / tenths[0] - 1
+
+
+def _in_tenths(samples: Sequence[int]) -> list[np.ndarray]:
+    return np.array_split(np.array(samples), min(10, len(samples)))
 
 
 def main() -> int:
@@ -257,24 +265,22 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=20_000, help="clips in all (default 20000)")
     parser.add_argument("--warm-up", type=int, default=2000, help="clips before the first sample (default 2000)")
-    parser.add_argument("--interval", type=int, default=10, help="clips between two samples (default 10)")
+    parser.add_argument("--interval", type=int, default=100, help="clips between two samples (default 100)")
     parser.add_argument("--workers", type=int, default=4, help="loading processes (default 4)")
     parser.add_argument("--plot", type=Path, help="SVG file to draw the memory into")
     return parser.parse_args()
 
 
 def _print(done: Soak, arguments: argparse.Namespace, num_files: int) -> None:
-    mebibytes = {
-        process: [f"{memory.resident / 2**20:.1f}" for memory in samples] for process, samples in done.memory.items()
-    }
-    places = np.unique(np.linspace(0, len(done.clips) - 1, 11).astype(int)).tolist()
-    rows = [[str(done.clips[place]), *(mebibytes[process][place] for process in done.memory)] for place in places]
+    tenths = {process: [f"{size / 2**20:.1f}" for size in done.tenths(process)] for process in done.memory}
+    ends = [int(part[-1]) for part in _in_tenths(done.clips)]
+    rows = [[f"to {end}", *(tenths[process][place] for process in tenths)] for place, end in enumerate(ends)]
     rows.append(["growth", *(f"{done.growth(process):+.2%}" for process in done.memory)])
     for place, when in ((0, "at first"), (-1, "at the end")):
         own = [f"{samples[place].own / 2**20:.1f}" for samples in done.memory.values()]
         proportional = [f"{samples[place].proportional / 2**20:.1f}" for samples in done.memory.values()]
         rows += [[f"own, {when}", *own], [f"proportional, {when}", *proportional]]
-    print_table("Resident memory, MiB", ("clips", *done.memory), rows)
+    print_table("Resident memory in MiB, medians", ("clips", *done.memory), rows)
     epochs = arguments.clips / num_files
     print(
         f"{arguments.clips} clips of {num_files} files ({epochs:.0f} epochs), {done.unreadable} of them unreadable, in "

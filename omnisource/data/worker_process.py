@@ -26,7 +26,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from omnisource.data.free_memory import return_free_memory
 from omnisource.errors import UnreadableMedia
 from omnisource.types import Clip, Media
 
@@ -58,9 +57,6 @@ END_SECONDS = 5.0
 
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Signals that are the parent's to handle: terminals, batch systems and launchers send them to its whole group."""
-
-TRIM_INTERVAL = 16
-"""Requests from one return of free memory to the next. It takes about a millisecond."""
 
 _SIZES = struct.Struct("!QQ")  # before a message: bytes of its pickle, then of its pixels
 
@@ -236,14 +232,12 @@ def _serve(channel: socket.socket, load: Load) -> None:
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, ConnectionError):
         channel.sendall(_packed("ready"))
-        for number, message in enumerate(_messages(channel), start=1):
+        for message in _messages(channel):
             assert message is not None, "reading blocks here"
             (ticket, request), _ = message
             head, pixels = _answer(ticket, request, outcome(load, request))
             channel.sendall(head)
             channel.sendall(pixels.data)
-            if number % TRIM_INTERVAL == 0:
-                return_free_memory()
 
 
 def _end_with_parent() -> None:

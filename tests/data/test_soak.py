@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,6 +31,9 @@ from tests.media import moving_square, write_image, write_video
 MOST_GROWTH_BYTES = 4 * 2**20
 """A clip that were never freed would take this much after 90 clips of the size used here, and 200 are loaded."""
 
+MOST_BYTES_A_READING = 64
+"""Where a generator of packets was dropped before its end, each reading left 147 bytes or more."""
+
 PATIENCE_SECONDS = 60.0
 
 NUM_STEPS = 10
@@ -48,7 +54,50 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[File]:
     return under_many_names(write_files(folder, ((48, 64), (72, 96)), num_frames=24), folder)
 
 
+OPENING = """
+import ctypes
+import gc
+import sys
+from omnisource.data.decode import VideoFile
+
+class Memory(ctypes.Structure):  # `struct mallinfo2` of glibc
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+library = ctypes.CDLL(None)
+library.mallinfo2.restype = Memory
+
+def bytes_in_use():
+    gc.collect()
+    memory = library.mallinfo2()
+    return memory.uordblks + memory.hblkhd
+
+def read_frames(times):
+    for _ in range(times):
+        with VideoFile(sys.argv[1]) as video:
+            video.frames([1, 5])
+
+rounds = []
+for _ in range(5):
+    before = bytes_in_use()
+    read_frames(60)
+    rounds.append((bytes_in_use() - before) / 60)
+print(min(rounds))
+"""
+"""Prints how many bytes more are in use after each reading of a video, in the least of five rounds: caches fill first."""
+
+
 class TestMemory:
+    @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc tells what is in use")
+    @pytest.mark.parametrize("name", ["made.mp4", "made.mkv", "made.avi", "made.webm"])
+    def test_in_use_is_the_same_after_each_reading_of_a_video(self, tmp_path: Path, name: str) -> None:
+        codec = {"avi": "mpeg4", "webm": "libvpx-vp9"}.get(name.rpartition(".")[2], "libx264")
+        path = write_video(tmp_path / name, moving_square(12, 48, 64), codec)
+        environment = {**os.environ, "OMNISOURCE_CACHE": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", OPENING, str(path)]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert float(result.stdout) < MOST_BYTES_A_READING
+
     def test_of_workers_and_parent_does_not_grow(self, files: list[File]) -> None:
         done = soak(files, num_clips=320, warm_up=120, interval=10, num_workers=2, crop_size=64)
         assert done.notices == []
