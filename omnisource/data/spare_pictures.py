@@ -57,9 +57,12 @@ def _spare_in_h264(headers: _H264Headers, packets: Iterable[bytes]) -> frozenset
     Each picture has the number after the last picture that others may need. So a needed picture that a damaged header
     calls spare, or the other way round, shows by the numbers that follow.
     """
+    held = list(packets)
+    if not any(headers.claims_spare(data) for data in held):
+        return frozenset()  # as of videos without B-frames, whose numbers need not be read
     spare = set()
     last_needed: int | None = None
-    for place, data in enumerate(packets):
+    for place, data in enumerate(held):
         picture = headers.read_picture(data)
         if picture.is_restart:
             expected = 0
@@ -90,6 +93,11 @@ class _H264Headers:
         pictures, _ = _parameter_sets(extradata, place + 1, int.from_bytes(extradata[place : place + 1], "big"))
         self._parameter_sets = {*sequences, *pictures}
         self.numbers = 1 << self._read_sequence_header(sequences[0])
+
+    def claims_spare(self, data: bytes) -> bool:
+        """Returns whether a part of the packet says that no other picture needs it."""
+        units = _units(data, self._length_bytes)
+        return any(data[start] & 31 == H264_SLICE and not data[start] >> 5 for start, _ in units)
 
     def read_picture(self, data: bytes) -> _H264Picture:
         picture: _H264Picture | None = None
