@@ -7,8 +7,7 @@ is read in `list_text`, files are looked for in `media_files`, and `items` holds
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from omnisource.data.media_files import (
     suffixes_of,
 )
 from omnisource.data.shards import TarShards, read_shards
+from omnisource.data.split import ListFormat, Split
 from omnisource.errors import UserError, shortened
 
 if TYPE_CHECKING:
@@ -50,33 +50,6 @@ __all__ = [
     "read_class_names",
     "read_items",
 ]
-
-ListFormat = Literal["path_label", "video_frames_label", "frames_folder", "csv", "folders"]
-
-
-@dataclass(frozen=True)
-class Split:
-    """One list of a source: the items it is trained, validated or tested on."""
-
-    folder: str = ""
-    """Folder that the paths of the list start from, below the source's root."""
-
-    list: str = ""
-    """List file, below the source's root; not read where the format is "folders"."""
-
-    format: ListFormat = "path_label"
-    """Form of the list: "path_label" (`path label`), "video_frames_label" (`video_id frames label`, the id without
-    suffix and the count ignored), "frames_folder" (`folder num_frames label`), "csv" (with a header) or "folders"
-    (no list: one folder a class)."""
-
-    path_column: str = "path"
-    """Column of a CSV list that holds the path."""
-
-    label_column: str = "label"
-    """Column of a CSV list that holds the label: a class index or, where the classes have names, a name."""
-
-    frame_template: str = "img_{:05d}.jpg"
-    """File name of a raw frame, given its number; the first is 1."""
 
 
 def read_items(

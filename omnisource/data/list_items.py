@@ -6,7 +6,6 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,7 @@ from omnisource.data.items import Items, Texts, no_items
 from omnisource.data.labels import LARGEST, LabelReader
 from omnisource.data.list_text import MOST_PROBLEMS, Problem, csv_rows, is_number, text_rows
 from omnisource.data.media_files import FileFinder
-
-if TYPE_CHECKING:
-    from omnisource.data.annotations import Split
+from omnisource.data.split import Split
 
 _COLUMNS = {
     "path_label": "path label",

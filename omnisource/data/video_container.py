@@ -70,6 +70,12 @@ def open_video(path: str, content: bytes | None, is_known: bool = False) -> tupl
     return container, stream
 
 
+def decoder_versions() -> dict[str, str]:
+    """Returns the versions of FFmpeg's libraries that read files, decode, and convert to RGB, by their names."""
+    libraries = ("libavformat", "libavcodec", "libswscale")
+    return {name: ".".join(map(str, av.library_versions[name])) for name in libraries}
+
+
 def reason_of(error: FFmpegError) -> str:
     """Returns what FFmpeg says was wrong."""
     return f"FFmpeg: {error.strerror}"
