@@ -98,7 +98,8 @@ class WorkerProcess:
     def __init__(self, start_method: StartMethod, number: int, load: Load) -> None:
         context: Any = multiprocessing.get_context(start_method)
         if start_method == "forkserver":
-            context.set_forkserver_preload([__name__, load.__module__])  # imports torch once for all workers
+            # Imports torch once for all workers.
+            context.set_forkserver_preload([__name__, load.__module__, "omnisource.data.frozen_imports"])
         self.held: deque[int] = deque()
         self.is_ready = False
         self.since = time.monotonic()
