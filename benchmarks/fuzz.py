@@ -3,8 +3,8 @@
     python benchmarks/fuzz.py                        2,400 variants of all formats
     python benchmarks/fuzz.py --only h264.mkv:8      this one again, with all that was found
 
-Exits with code 1 where a variant broke a rule, having named it. The files are made
-on the spot; those of ../shared/data/media are added where they are there. What is checked: tests/fuzzing.py.
+Exits with code 1 where a variant broke a rule, could not be judged, or cost us a worker, having named it. The files
+are made on the spot; those of ../shared/data/media are added where they are there. What is checked: tests/fuzzing.py.
 """
 
 from __future__ import annotations
@@ -64,7 +64,18 @@ def main() -> int:
         found, notices = _run(wanted, files, folder)
     _print_faults(found)
     _print_summary(found, notices)
-    return int(any(verdict.faults for verdict in found))
+    return int(is_failure(found, notices))
+
+
+def is_failure(found: Iterable[Verdict], notices: Iterable[tuple[str, str]]) -> bool:
+    """Returns whether a variant has a fault or no verdict, or a worker that is not the reference's died or hung.
+
+    Args:
+        found: The verdicts.
+        notices: (pool, line) of each worker that was replaced.
+    """
+    is_wrong = any(verdict.faults or verdict.outcome == "not judged" for verdict in found)
+    return is_wrong or any(pool != "reference" for pool, _ in notices)
 
 
 def _arguments() -> argparse.Namespace:

@@ -163,6 +163,8 @@ def _take_over(files: FileTable, journal: Journal) -> None:
         number = files.find(state)
         if number is not None:
             files.take(number, found, is_taken_over=True)
+    if journal.num_damaged:
+        print(f"{journal.path}: {journal.num_damaged} damaged lines are left out; their files are read again")
 
 
 def _read_rest(recipe: Recipe, files: FileTable, journal: Journal) -> None:

@@ -71,6 +71,7 @@ def print_checkpoint(path: Path) -> None:
         ["steps left out", str(len(found["skipped_steps"]))],
         ["made with", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())],
         ["on", f"{facts.get('processor', 'a processor not noted')}, {facts['threads']} threads"],
+        ["decoder", facts.get("decoder", "not noted")],
         ["resampling", facts["resampling"]],
     ]
     print_table("Checkpoint", ["what", "value"], rows)

@@ -31,7 +31,8 @@ def run_training(
 ) -> int:
     """Trains; returns 0 at the end of the run, and 128 + the signal's number if a signal asked it to stop."""
     from omnisource import distributed
-    from omnisource.train import Interrupted, train
+    from omnisource.resume import Interrupted
+    from omnisource.train import train
 
     recipe = load_recipe(config_path, overrides)
     folder = work_dir or default_work_dir(config_path)
@@ -46,13 +47,14 @@ def run_training(
             if count > 1:
                 command = f"the command that started the {count} processes, and --resume auto"
             print(f"stopped and saved: {stop.checkpoint}\ncontinue with: {command}")
+        distributed.stop()
         return 128 + stop.signal_number
     except (Exception, KeyboardInterrupt) as error:
+        # `stop` could wait here for the other processes: what failed is shown first, and the group left as it is.
         if distributed.is_own_failure(error):
             raise
         return 1  # another process failed before, and shows why
-    finally:
-        distributed.stop()
+    distributed.stop()
     return 0
 
 
@@ -78,11 +80,10 @@ def run_test(
     try:
         test(recipe, checkpoint, folder, dump, config_path, show_dir, show_interval, average=average)
     except (Exception, KeyboardInterrupt) as error:
-        if distributed.is_own_failure(error):
+        if distributed.is_own_failure(error):  # as in `run_training`
             raise
-        return 1  # another process failed before, and shows why
-    finally:
-        distributed.stop()
+        return 1
+    distributed.stop()
     return 0
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +30,12 @@ TIMEOUT = datetime.timedelta(minutes=30)
 
 MEETING_VARIABLE, MEETING_SECONDS = "OMNISOURCE_MEETING_SECONDS", 60.0
 """Longest wait for the other processes to start: an environment variable, since nothing else is read before."""
+
+LEAVING_SECONDS = 30
+"""Longest time from the end of a process that has failed until it is gone."""
+
+FIRST_PORT, PORTS = 10000, 20000
+"""Ports that runs under SLURM meet at: below those that Linux gives to connections, from 32768 on."""
 
 _watches: list[FailureWatch] = []  # of the process group, if it was joined
 
@@ -66,6 +74,7 @@ def start(device: torch.device) -> None:
     me, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = _met(me, count)
     _watches.append(watch_run(me, count))  # before the group: joining it waits for all processes, too
+    atexit.register(_leave_failed)
     store.set_timeout(TIMEOUT)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=me, world_size=count, timeout=TIMEOUT)
@@ -98,11 +107,27 @@ def _meeting_seconds() -> float:
 
 
 def stop() -> None:
-    """Leaves the process group."""
-    while _watches:
-        _watches.pop().stop()
+    """Leaves the process group, together with the others; not for a process that has failed.
+
+    With NCCL this may wait for the other processes, so the watch over them ends last.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+    while _watches:
+        _watches.pop().stop()
+
+
+def _leave_failed() -> None:
+    """Ends the watch of a process that leaves without `stop`: the interpreter has shown its error by now.
+
+    The process group is not destroyed, since that can wait for processes that wait for this one. Should torch wait for
+    them all the same while the interpreter goes, the alarm ends the process.
+    """
+    if _watches:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(LEAVING_SECONDS)
+    while _watches:
+        _watches.pop().stop()
 
 
 def is_own_failure(error: BaseException) -> bool:
@@ -258,7 +283,15 @@ def describe_slurm_job() -> None:
                     "MASTER_ADDR to its name."
                 ) from error
         os.environ["MASTER_ADDR"] = nodes
-    os.environ.setdefault("MASTER_PORT", "29500")
+    os.environ.setdefault("MASTER_PORT", str(_slurm_port()))
+
+
+def _slurm_port() -> int:
+    """Returns the port of a job step: jobs that share a node, and steps of one job, seldom have the same."""
+    job, step = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_STEP_ID", "")
+    # Steps are counted from 0, and jobs that run at once often follow each other.
+    number = 31 * (int(job) if job.isdecimal() else 0) + (int(step) if step.isdecimal() else 0)
+    return FIRST_PORT + number % PORTS
 
 
 def _slurm_tasks_here() -> int | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """A mistake in what the user gave: a config, a list, a file, a flag.
@@ -26,6 +30,31 @@ class UnreadableMedia(UserError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+def named(error: OSError, path: str | os.PathLike[str]) -> OSError:
+    """Returns an error of the system that names a file: as it is where it names one, and otherwise `path`.
+
+    What fails on an open file, as writing does on a full disk, names none.
+    """
+    if error.filename is not None:
+        return error
+    return OSError(error.errno, error.strerror or str(error), os.fspath(path))
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Names `path` in errors of the system that name no file.
+
+    Raises:
+        OSError: What the block raises, by `named`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise named(error, path) from error
 
 
 def shortened(lines: list[str], limit: int = 20) -> str:

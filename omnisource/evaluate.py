@@ -111,7 +111,11 @@ def evaluate(
     known = [entry for of_process, _, _ in parts for entry in of_process]
     left_out = sorted((one for _, _, of_process in parts for one in of_process), key=lambda one: one.index)
     if not known:
-        raise UserError(f"source {source_name}: none of its {len(items)} {split} items can be read")
+        first = left_out[0]
+        raise UserError(
+            f"source {source_name}: none of its {len(items)} {split} items can be read, such as {first.path}: "
+            f"{first.reason}\nomnisource check CONFIG says why each of them cannot; mend them, or take the source out."
+        )
     in_order = sorted(range(len(known)), key=lambda place: known[place][0])
     scores = torch.cat([part for _, part, _ in parts if part is not None])[in_order]
     labels = torch.tensor([known[place][2] for place in in_order], dtype=torch.int64)

@@ -192,14 +192,27 @@ def meet(rank: int, world_size: int, limit_seconds: float) -> Store:
     try:
         store.wait(keys, limit)
     except dist.DistError as error:
-        missing = [number for number, key in enumerate(keys) if not store.check([key])]
-        raise MissingProcesses(missing, str(error).splitlines()[0]) from error
+        raise MissingProcesses(_missing(store, keys), str(error).splitlines()[0]) from error
     return store
 
 
+def _missing(store: Store, keys: list[str]) -> list[int]:
+    """Returns the numbers of the processes that have not come: the first where it is gone, and the store with it."""
+    try:
+        return [number for number, key in enumerate(keys) if not store.check([key])]
+    except dist.DistError:
+        return [0]
+
+
 def _attempt() -> str:
-    """Returns what tells this start of the processes from others: torchrun can start them again in one store."""
-    return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    """Returns what tells this start of the processes from others.
+
+    torchrun can start them again in one store. Under srun a process can come to the store of another job, at whose
+    first node and port it looks for its own.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # whose agents may be in a job step each
+        return f"{os.environ['TORCHELASTIC_RUN_ID']}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    return f"{os.environ.get('SLURM_JOB_ID', '')}.{os.environ.get('SLURM_STEP_ID', '')}/0"
 
 
 def watch_run(rank: int, world_size: int) -> FailureWatch:

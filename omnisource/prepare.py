@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from omnisource.data.encode import PSNR
@@ -13,18 +13,17 @@ from omnisource.data.loader import results_as_finished
 from omnisource.data.shrink import JPEG_QUALITY
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError, shortened
-from omnisource.preparing.journal import Entry, Journal
+from omnisource.preparing.journal import Entry, Header, Journal
 from omnisource.preparing.plans import MediaFile, SourcePlan
 from omnisource.preparing.results import FAILURES, SHORT, Lists, pack, short_ones, write_lists, write_records
 from omnisource.preparing.work import PrepareRequest, Written, prepare_file
 from omnisource.progress import file_progress
 
-LEAST_LIMIT_SECONDS = 600.0
-"""Time, of the processor and of the clock, in which every file must be prepared."""
+LIMIT_SECONDS = 600.0
+"""Time, of the processor and of the clock, that every file may take to be prepared."""
 
 LEAST_BYTES_A_SECOND = 20_000
-"""A large file may take as long as it would at this speed; a tenth of what is slow."""
-
+"""A file may take longer by as long as it would at this speed; a tenth of what is slow."""
 
 _SHOWN_SHORT = 10  # originals with fewer frames than they declare that are shown at once
 
@@ -108,7 +107,7 @@ def prepare(
     _check_places(plan, folder)
     if shard_bytes is not None and not plan.splits:
         raise UserError(f"{plan.name}: shards hold labels, and a folder has none; prepare a list, or CONFIG:NAME")
-    header = {"source": plan.name, **asdict(settings), "psnr": PSNR, "jpeg_quality": JPEG_QUALITY}
+    header = Header(plan.name, settings.short_side, settings.keyframe_interval, PSNR, JPEG_QUALITY)
     with Journal(folder, header) as journal:
         waiting = [file for file in plan.files if not journal.has(file.output, file.path)]
         _check_outputs(folder, waiting, journal)
@@ -154,11 +153,20 @@ def _work(
     sized = sorted(((_size(file.path), file) for file in waiting), key=lambda pair: (-pair[0], pair[1].output))
     if not sized:
         return failures
-    limit_seconds = LEAST_LIMIT_SECONDS + sized[0][0] / LEAST_BYTES_A_SECOND
     of_target = {_temporary(journal, number): (size, file) for number, (size, file) in enumerate(sized)}
     requests = (_request(file, target, settings) for target, (_, file) in of_target.items())
+
+    def further_seconds(request: PrepareRequest) -> float:
+        return of_target[request.target][0] / LEAST_BYTES_A_SECOND
+
     with (
-        WorkerPool(num_workers, limit_seconds, load=prepare_file, item_processor_seconds=limit_seconds) as workers,
+        WorkerPool(
+            num_workers,
+            LIMIT_SECONDS,
+            load=prepare_file,
+            item_processor_seconds=LIMIT_SECONDS,
+            further_seconds=further_seconds,
+        ) as workers,
         file_progress("preparing", len(sized), sum(size for size, _ in sized)) as advance,
     ):
         for request, result in results_as_finished(requests, workers, ahead=4 * num_workers):

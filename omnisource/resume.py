@@ -19,6 +19,7 @@ import torch
 from omnisource import config, distributed
 from omnisource.data.annotations import Items
 from omnisource.data.unreadable import Replacement, UnreadableLog
+from omnisource.data.video_container import decoder_versions
 from omnisource.errors import UserError, shortened
 from omnisource.plan import Plan
 from omnisource.recipe import Recipe
@@ -32,6 +33,7 @@ from omnisource.training.checkpoint import (
     saved_checkpoints,
 )
 from omnisource.training.metrics_file import METRICS
+from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
 
 RESAMPLING = "training: antialiased bilinear, crop before resize; evaluation: bilinear without antialiasing"
@@ -104,7 +106,8 @@ def find_checkpoint(work_dir: Path, resume: str) -> tuple[Path | None, list[str]
     checkpoint = Path(resume)
     if holds_run and checkpoint.resolve().parent != best_path(work_dir).resolve().parent:
         raise UserError(
-            f"{work_dir} already holds a run, and {checkpoint} is none of its checkpoints. Choose another --work-dir."
+            f"{work_dir} already holds a run, and {checkpoint} is none of its checkpoints. Continue it with --resume "
+            "auto, or choose another --work-dir."
         )
     return checkpoint, []
 
@@ -127,18 +130,23 @@ def _newest_whole(saved: list[Path]) -> tuple[Path | None, list[str]]:
     return None, []
 
 
-def prepare_work_dir(work_dir: Path, recipe: Recipe) -> None:
-    """Makes the work dir and writes recipe.json into it; removes what a killed process left half written.
+def prepare_work_dir(work_dir: Path, recipe: Recipe, lock: RunLock) -> None:
+    """Makes the work dir, takes it, and writes recipe.json into it; removes what a killed process left half written.
 
     Raises:
-        UserError: If the work dir cannot be written to.
+        UserError: If the work dir cannot be written to, or another run has come there meanwhile.
     """
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
+        if lock.take():
+            find_checkpoint(work_dir, "")  # the folder was not there when it was looked into: it may hold a run now
         (work_dir / "recipe.json").write_text(config.to_json(recipe) + "\n", encoding="utf-8")
         remove_unfinished(work_dir)
     except OSError as error:
-        raise UserError(f"--work-dir {work_dir}: cannot be written to: {error.strerror or error}") from error
+        raise UserError(
+            f"--work-dir {work_dir}: cannot be written to: {error.strerror or error}. Make space or allow it, or "
+            "choose another --work-dir; a run that is there goes on with --resume auto."
+        ) from error
 
 
 def set_aside_later_files(work_dir: Path, origin: Path | None, state: TrainState) -> bool:
@@ -184,6 +192,7 @@ def run_facts(numbers: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
         "versions": versions,
         "threads": torch.get_num_threads(),
         "processor": processor_name(),
+        "decoder": decoder_versions(),
         "resampling": RESAMPLING,
         "microbatches": numbers.microbatches,
         "digests": {name: of_source.digest() for name, of_source in items.items()},
@@ -256,8 +265,9 @@ def resume_notes(checkpoint: Checkpoint | None) -> list[str]:
     changed = [f"{name} {old} -> {now[name]}" for name, old in checkpoint.facts["versions"].items() if old != now[name]]
     if checkpoint.facts["resampling"] != RESAMPLING:
         changed.append(f"resampling {checkpoint.facts['resampling']!r} -> {RESAMPLING!r}")
-    for name, now_here in (("threads", torch.get_num_threads()), ("processor", processor_name())):
-        before = checkpoint.facts.get(name, now_here)  # version 0.1.0 did not note the processor
+    here = {"threads": torch.get_num_threads(), "processor": processor_name(), "decoder": decoder_versions()}
+    for name, now_here in here.items():
+        before = checkpoint.facts.get(name, now_here)  # version 0.1.0 noted the threads alone
         if before != now_here:
             changed.append(f"{name} {before} -> {now_here}")
     before, processes = checkpoint.facts["microbatches"] // checkpoint.recipe["accumulation"], distributed.world_size()
@@ -295,19 +305,29 @@ def agree(unreadable: UnreadableLog, step: int) -> list[Replacement]:
         The replacements that all processes have made in the first `step` steps and not told of before.
 
     Raises:
-        UserError: If these are, together, more than the recipe permits.
+        UserError: If these are, together, more than the recipe permits. The first process then has the replacements of
+            all, to save with the steps that are done.
     """
     parts = distributed.gather((unreadable.reasons, unreadable.untold))
     known = [reasons for reasons, _ in parts]
     for reasons in known:
         for path, reason in reasons.items():
             unreadable.reasons.setdefault(path, reason)
+    untold = [one for _, of_process in parts for one in of_process]
     count, error = len(unreadable.reasons), None
-    if count > max(unreadable.permitted, *map(len, known)) and distributed.rank() == 0:
+    is_first = distributed.rank() == 0
+    is_too_many = count > max(unreadable.permitted, *map(len, known))
+    if is_too_many:
+        unreadable.untold[:] = untold if is_first else []
+    if is_too_many and is_first:
         files = [f"{path}: {reason}" for path, reason in unreadable.reasons.items()]
-        error = UserError(f"{shortened(files)}\n{count} unreadable in all processes, {unreadable.permitted} permitted.")
+        error = UserError(
+            f"{shortened(files)}\n{count} unreadable in all processes, {unreadable.permitted} permitted. Mend or "
+            "remove the files (omnisource check CONFIG finds them all), or permit more with max_unreadable=N or "
+            "max_unreadable_share=S."
+        )
     distributed.fail_together(error)
-    return unreadable.settle([one for _, untold in parts for one in untold], step)
+    return unreadable.settle(untold, step)
 
 
 @contextlib.contextmanager

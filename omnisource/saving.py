@@ -16,7 +16,7 @@ from omnisource.recipe import Recipe
 from omnisource.resume import StopAsked, agree
 from omnisource.training.checkpoint import Checkpoint, checkpoint_path
 from omnisource.training.checkpoint_writer import CheckpointWriter
-from omnisource.training.disk import warn_if_disk_is_nearly_full
+from omnisource.training.disk import tensor_bytes, warn_if_disk_is_nearly_full
 from omnisource.training.report import NullReport, Report
 from omnisource.training.state import TrainState
 
@@ -58,8 +58,13 @@ class Saver:
         self._saved_at = time.monotonic()
 
     def agree(self) -> None:
-        """Gives all processes the same unreadable files, and reports these."""
-        self.report.replacements(agree(self.unreadable, self.state.step))
+        """Gives all processes the same unreadable files, and reports these.
+
+        Raises:
+            UserError: If they are more than the recipe permits; the run is saved.
+        """
+        with self.saved_if_failing():
+            self.report.replacements(agree(self.unreadable, self.state.step))
 
     def is_due(self) -> bool:
         """Returns whether the recipe wants a checkpoint after the steps done so far."""
@@ -80,7 +85,8 @@ class Saver:
                 the recipe permits.
         """
         self.agree()
-        return self._write(is_best)
+        with self.saved_if_failing():
+            return self._write(is_best)
 
     def save_alone(self) -> None:
         """Writes a checkpoint, unless there is one of this step, without asking the other processes; then waits.
@@ -118,14 +124,16 @@ class Saver:
         if distributed.rank() == 0:
             names = {space: list(of_space) for space, of_space in self.class_names.items()}
             content = Checkpoint(config.to_plain(self.recipe), names, self.facts, self.state.state_dict())
-            self._writer.write(content, path, self.recipe.checkpoints.keep_last, is_best=is_best)
-            if warning := warn_if_disk_is_nearly_full(self.work_dir, self._writer.written_bytes):
+            if warning := warn_if_disk_is_nearly_full(self.work_dir, tensor_bytes(content.state)):
                 self.report.message(warning)
+            self._writer.write(content, path, self.recipe.checkpoints.keep_last, is_best=is_best)
         return path
 
     @contextlib.contextmanager
     def saved_if_failing(self) -> Iterator[None]:
         """Saves the run as it is after its last whole step if the block fails, so that no work is lost.
+
+        Not if a step failed in the middle of its changes: then that state is gone.
 
         Raises:
             UserError: That of the block, with what was saved; others pass as they are.
@@ -141,10 +149,17 @@ class Saver:
                 self.unreadable.reasons.update(known)
             if self.state.step == 0 or distributed.rank() != 0:
                 raise
+            if not self.state.is_between_steps:
+                self.report.message(
+                    f"Step {self.state.step + 1} failed while it changed the weights, so they are not saved. Continue "
+                    "from the last checkpoint with --resume auto."
+                )
+                raise
             try:
                 self.save_alone()
             except UserError as not_saved:
-                raise UserError(f"{error}\n{not_saved}") from error
+                kept = "Checkpoints that are there are whole: --resume auto continues from the newest."
+                raise UserError(f"{error}\n{not_saved}\n{kept}") from error
             saved = (
                 f"The run is saved: {checkpoint_path(self.work_dir, self.state.step)}. Continue it with --resume auto."
             )

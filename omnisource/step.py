@@ -192,7 +192,8 @@ class Stepper:
         state = self.state
         are_losses_finite = all(map(math.isfinite, by_source.values()))
         if are_losses_finite and math.isfinite(gradient_norm):
-            self._statistics.combine()
+            self._statistics.combine()  # its collective and its sums, which can fail, come before its changes
+            state.is_between_steps = False
             state.scaler.step(state.optimizer)
             state.scaler.update()
             if state.ema is not None:
@@ -218,6 +219,7 @@ class Stepper:
         for name, count in samples.items():
             state.samples_seen[name] += count
         state.step += 1
+        state.is_between_steps = True
         return samples
 
     def _fault(self, microbatches: Sequence[Sequence[Batch]], losses: Tensor, gradient_norm: float) -> str:

@@ -1,26 +1,21 @@
-"""Training: build, resume, loop, validate. Reads from top to bottom."""
+"""Training: build, resume, loop, end. Reads from top to bottom."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch.amp.grad_scaler import GradScaler
 
 from omnisource import distributed
-from omnisource.data.annotations import Items
 from omnisource.data.loader import Loader
 from omnisource.data.stream import Stream
-from omnisource.data.unreadable import LeftOut, UnreadableLog
+from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UserError, shortened
-from omnisource.evaluate import evaluate
-from omnisource.examples import Example, Examples, draw_examples
+from omnisource.loop import do_steps, validate
 from omnisource.models.batch_norm import synchronize_batch_norm
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights import load_initial_weights
@@ -36,8 +31,6 @@ from omnisource.plan import (
 from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe import Recipe
 from omnisource.resume import (
-    Interrupted,
-    StopAsked,
     check_same_run,
     find_checkpoint,
     full_disk_named,
@@ -51,10 +44,14 @@ from omnisource.resume import (
 from omnisource.saving import Saver
 from omnisource.step import Stepper
 from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint
+from omnisource.training.curves import CURVES
 from omnisource.training.ema import Ema
+from omnisource.training.metrics_file import METRICS
 from omnisource.training.optimizer import build_optimizer
-from omnisource.training.report import UNREADABLE, NullReport, Report, draw_curves, open_report
+from omnisource.training.report import UNREADABLE, draw_curves, open_report
+from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
+from omnisource.training.status_file import note_complete
 
 
 def train(
@@ -78,14 +75,30 @@ def train(
     # 1. Who we are.
     device = distributed.choose_device()
     distributed.start(device)
-    is_first = distributed.rank() == 0
     if recipe.deterministic:
         make_deterministic()
     else:
         torch.backends.cudnn.benchmark = True  # every step has the same shapes: looking for the best kernel pays
     _refuse_precision(recipe, device)
 
+    with RunLock(work_dir) as lock:
+        return _train(recipe, work_dir, lock, device, resume, auto_scale_lr, config_name)
+
+
+def _train(
+    recipe: Recipe,
+    work_dir: Path,
+    lock: RunLock,
+    device: torch.device,
+    resume: str,
+    auto_scale_lr: bool,
+    config_name: str,
+) -> TrainState:
+    """Does what `train` says, on a device, while it has the work dir for itself."""
+    is_first = distributed.rank() == 0
+
     # 2. Where we continue.
+    distributed.from_first(lock.take)
     checkpoint_file, faults = distributed.from_first(lambda: find_checkpoint(work_dir, resume))
     checkpoint = read_checkpoint(checkpoint_file) if checkpoint_file else None
     if checkpoint and checkpoint_file:
@@ -124,11 +137,12 @@ def train(
     if state.step == numbers.total_steps and not awaits_validation():
         if is_first:
             print(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")
+            _make_up_ending(work_dir, state)
         return state
 
     with full_disk_named(work_dir), contextlib.ExitStack() as stack:
         # 5. What people see.
-        distributed.from_first(lambda: prepare_work_dir(work_dir, recipe))
+        distributed.from_first(lambda: prepare_work_dir(work_dir, recipe, lock))
         if resume and not distributed.from_first(lambda: set_aside_later_files(work_dir, checkpoint_file, state)):
             notes += _forget_best(state)
         resumed_step = state.step if resume else None
@@ -176,52 +190,20 @@ def train(
         stack.callback(saver.wait)
 
         # 7. The loop.
-        is_trained = False
-        while state.step < numbers.total_steps or awaits_validation():
-            stop_signal, is_saving_due = 0, False
-            is_made_up = awaits_validation()  # the run was stopped between the last step of an epoch and its validation
-            if not is_made_up:
-                is_trained = True
-                with saver.saved_if_failing():
-                    saver.raise_failure()
-                    started = time.perf_counter()
-                    microbatches = next(loader)
-                    data_seconds = time.perf_counter() - started
-                    result = stepper.step(microbatches, asks_saving=saver.is_due_by_clock())
-                step_seconds = time.perf_counter() - started
-                report.step(dataclasses.replace(result.record, step_seconds=step_seconds, data_seconds=data_seconds))
-                if result.skipped:
-                    report.message(result.skipped)
-                stop_signal, is_saving_due = result.stop_signal, result.is_saving_asked or saver.is_due()
-
-            is_best = False
-            if awaits_validation() and not stop_signal:
-                if is_saving_due or distributed.world_size() > 1:
-                    # A validation is long, and the process may be killed in it; several do not stop within one.
-                    saver.save()
-                saver.agree()
-                try:
-                    with saver.saved_if_failing():
-                        is_best = _validate(
-                            recipe,
-                            recognizer,
-                            state,
-                            numbers,
-                            validation_items,
-                            class_names,
-                            workers,
-                            unreadable,
-                            report,
-                            stop,
-                        )
-                except StopAsked:
-                    stop_signal = stop[0]
-            if stop_signal or is_best or is_made_up or is_saving_due:
-                saved = saver.save(is_best=is_best)
-                if stop_signal and (state.step < numbers.total_steps or awaits_validation()):
-                    saver.wait()
-                    report.stopped(stop_signal, saved)
-                    raise Interrupted(stop_signal, saved)
+        validate_now = functools.partial(
+            validate,
+            recipe,
+            recognizer,
+            state,
+            numbers,
+            validation_items,
+            class_names,
+            workers,
+            unreadable,
+            report,
+            stop,
+        )
+        is_trained = do_steps(state, numbers, loader, stepper, saver, report, validate_now, awaits_validation, stop)
         saver.wait()
         report.message(_ending(state, work_dir))
         if is_first and is_trained:
@@ -237,74 +219,6 @@ def new_state(recipe: Recipe, recognizer: Recognizer, device: torch.device) -> T
     if recipe.ema_decay is not None:
         state.ema = Ema(recipe.ema_decay, recognizer)
     return state
-
-
-def _validate(
-    recipe: Recipe,
-    recognizer: Recognizer,
-    state: TrainState,
-    numbers: Plan,
-    validation_items: Mapping[str, Items],
-    class_names: Mapping[str, Sequence[str]],
-    workers: WorkerPool,
-    unreadable: UnreadableLog,
-    report: Report | NullReport,
-    stop: Sequence[int],
-) -> bool:
-    """Validates every source that has validation items; returns whether the main one is better than ever.
-
-    Raises:
-        StopAsked: If a signal came before the end, and there is one process: several could not agree at once.
-    """
-    found: dict[str, dict[str, float]] = {}
-    shown: dict[str, list[Example]] = {}
-    left_out: dict[str, Sequence[LeftOut]] = {}
-    for name, items in validation_items.items():
-        examples = Examples(len(items))
-        share = len(range(distributed.rank(), len(items), distributed.world_size()))
-        advance = report.validating(name, share if state.ema is None else 2 * share)
-        run = functools.partial(
-            evaluate,
-            recognizer,
-            recipe,
-            name,
-            "validation",
-            items,
-            workers,
-            unreadable,
-            on_item=functools.partial(_after_item, stop, advance),
-            on_scores=examples.add,
-        )
-        evaluation = run()
-        found[name], left_out[name] = evaluation.metrics.as_dict(), evaluation.left_out
-        if state.ema is not None:
-            with state.ema.applied(recognizer):
-                averaged = run().metrics.as_dict()
-            found[name] |= {f"ema_{figure}": value for figure, value in averaged.items() if figure != "count"}
-        shown[name] = examples.gather()
-    state.validated_step = state.step
-    for name, metrics in found.items():
-        report.validation(state.step, state.step // numbers.epoch_steps, name, metrics)
-        report.left_out(state.step, name, left_out[name])
-        if shown[name]:
-            names = class_names[recipe.sources[name].label_space]
-            report.picture(state.step, f"examples/{name}", functools.partial(draw_examples, shown[name], names))
-    if recipe.main_source not in found:
-        return False
-    # Who keeps an average uses it in the end, so it chooses the best.
-    score = found[recipe.main_source]["top1" if state.ema is None else "ema_top1"]
-    if state.best_score is not None and score <= state.best_score:
-        return False
-    state.best_score, state.best_step = score, state.step
-    report.best(score, state.step)
-    return True
-
-
-def _after_item(stop: Sequence[int], advance: Callable[[], None]) -> None:
-    """Counts an item of a validation, and raises StopAsked if a signal has come and there is one process."""
-    advance()
-    if stop and distributed.world_size() == 1:
-        raise StopAsked
 
 
 def _forget_best(state: TrainState) -> list[str]:
@@ -337,8 +251,24 @@ def _refuse_precision(recipe: Recipe, device: torch.device) -> None:
         )
 
 
+def _make_up_ending(work_dir: Path, state: TrainState) -> None:
+    """Does what the process of a complete run did not come to that was killed after its last checkpoint."""
+    if not (work_dir / METRICS).exists():  # the run is in another folder, of which a checkpoint was given
+        return
+    note_complete(work_dir, state.step, state.best_score, state.best_step)
+    if not (work_dir / CURVES).exists():
+        try:
+            print(f"curves: {draw_curves(work_dir)}")
+        except UserError as error:  # the run is complete without them
+            print(f"the curves cannot be drawn: {error}")
+
+
 def _ending(state: TrainState, work_dir: Path) -> str:
     lines = [f"the run is complete: {state.step} steps"]
+    if state.skipped_steps:
+        numbers = ", ".join(map(str, state.skipped_steps[:20])) + (", ..." if len(state.skipped_steps) > 20 else "")
+        count = "1 step" if len(state.skipped_steps) == 1 else f"{len(state.skipped_steps)} steps"
+        lines.append(f"{count} changed no weights, not being finite: {numbers}; see {work_dir / 'not_finite'}")
     if state.best_score is not None:
         lines.append(f"best validation top-1 {state.best_score:.4f} at step {state.best_step}: {best_path(work_dir)}")
     lines.append(f"last checkpoint: {checkpoint_path(work_dir, state.step)}")

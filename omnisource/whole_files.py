@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from omnisource.errors import naming
+
 UNFINISHED = ".tmp"
 """End of the names of files that are being written, or that an ended process left."""
 
@@ -20,12 +22,12 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     If the block raises, nothing has changed. Processes that write the same path do not meet: the last one counts.
 
     Raises:
-        OSError: If the folder cannot be written to.
+        OSError: If the folder cannot be written to, or the disk is full; it names the file.
     """
     # Not by the process id: processes of other machines, and in other containers, may have the same one.
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
-        with open(unfinished, "xb") as file:
+        with naming(path), open(unfinished, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -33,11 +35,11 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes the new name last as well; where a folder cannot be synced, as on some network disks, it is not."""
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder last as well; where it cannot be synced, as on some network disks, it is not."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

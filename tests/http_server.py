@@ -22,9 +22,9 @@ class FileServer:
         supports_ranges: Whether it answers a request of a range with that range, and not with the whole file.
         cut_bytes: Bytes after which it hangs up within an answer; None: never.
         version_header: In which header it tells the version of a file; empty: in none.
-    broken: Names of files that it fails to serve, every time.
-    stuck: Names of files of which it sends no range, as long as they stand here, and lets whoever asks wait.
-    failures: Requests that it answers with an error before it serves any.
+        broken: Names of files that it fails to serve, every time.
+        stuck: Names of files of which it sends no range, as long as they stand here, and lets whoever asks wait.
+        failures: Requests that it answers with an error before it serves any.
         requests: (method, name, range) of each request.
         sent_bytes: Bytes of content that it sent.
     """

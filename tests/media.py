@@ -182,6 +182,16 @@ def truncate(path: str | Path, share: float) -> Path:
     return Path(path)
 
 
+def zero_end_of_last_packet(path: str | Path) -> Path:
+    """Overwrites the second half of a video's last packet with zeros, whole as the file stays, and returns its path."""
+    with av.open(str(path)) as container:
+        last = [bytes(packet) for packet in container.demux(video=0) if packet.size][-1]
+    data = Path(path).read_bytes()
+    half = len(last) // 2
+    Path(path).write_bytes(data.replace(last, last[:half] + bytes(len(last) - half)))
+    return Path(path)
+
+
 def _mux(container: av.container.OutputContainer, packets: list[av.Packet], delay_seconds: Fraction) -> None:
     for packet in packets:
         if delay_seconds and packet.pts is not None and packet.dts is not None:

@@ -270,6 +270,11 @@ def test_second_check_reads_what_has_changed_and_says_what_it_took_over(capsys: 
     write_video(clip, moving_square(12, 40, 48, seed=7))
     code, text = checked(capsys, CONFIG, *tiny_overrides())
     assert code == 0 and "1 file read" in text and "32 files taken over" in text
+    assert "damaged lines" not in text
+    lines = (REPORT / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (REPORT / "journal.jsonl").write_bytes(b"".join([*lines[:5], b"\0" * 50 + b"\n", *lines[6:]]))
+    code, text = checked(capsys, CONFIG, *tiny_overrides())
+    assert code == 0 and "1 damaged lines are left out" in text
     (REPORT / "journal.jsonl").unlink()
     assert "33 files read" in checked(capsys, CONFIG, *tiny_overrides())[1]
 

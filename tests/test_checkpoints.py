@@ -37,7 +37,8 @@ def test_show_tells_what_a_checkpoint_holds(trained: tuple[Recipe, Path], capsys
     assert found["step"] == 2 and found["samples_seen"] == {"kinetics400": 12, "imagenet": 14}
     assert found["label_spaces"] == {"kinetics400": 3, "imagenet": 3} and found["has_ema"]
     assert found["recipe"]["ema_decay"] == 0.9
-    assert {"versions", "processor", "threads", "resampling", "microbatches", "digests"} <= set(found["facts"])
+    expected = {"versions", "processor", "threads", "decoder", "resampling", "microbatches", "digests"}
+    assert expected <= set(found["facts"])
     assert found["parameters"] == sum(
         tensor.numel() for tensor in read_checkpoint(path).state["model"].values() if tensor.is_floating_point()
     )

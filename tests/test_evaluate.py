@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,8 @@ def test_unreadable_items_stop_or_are_left_out(recognizer: Recognizer, tmp_path:
     assert evaluation.scores.shape == (5, 3)
     for path in video.parents[1].rglob("*.mp4"):
         truncate(path, 0.1)
-    with pytest.raises(UserError, match="none of its 6 test items can be read"):
+    none = re.escape(f"none of its 6 test items can be read, such as {items[0].path}: ") + r"\w.*\nomnisource check "
+    with pytest.raises(UserError, match=none):
         evaluated(recognizer, recipe, permitted=9)
 
 

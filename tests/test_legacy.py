@@ -193,6 +193,29 @@ def test_slurm_launcher_describes_the_process_as_torchrun_would(
 
 
 @pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        ({"SLURM_JOB_ID": "1000", "SLURM_STEP_ID": "0"}, "21000"),
+        ({"SLURM_JOB_ID": "1001", "SLURM_STEP_ID": "0"}, "21031"),
+        ({"SLURM_JOB_ID": "1000", "SLURM_STEP_ID": "2"}, "21002"),
+        ({"SLURM_JOB_ID": "4294967295", "SLURM_STEP_ID": "0"}, "16145"),
+        ({}, "10000"),
+        ({"SLURM_JOB_ID": "1000", "SLURM_STEP_ID": "0", "MASTER_PORT": "4711"}, "4711"),
+    ],
+)
+def test_jobs_and_steps_of_slurm_meet_at_ports_of_their_own(
+    variables: dict[str, str], port: str, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "node7"}
+    for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**slurm, **variables}.items():
+        monkeypatch.setenv(name, value)
+    refusal(train_main, CONFIG, "--launcher", "slurm", "--cfg-options", "no_such_key=1")  # ends before it connects
+    assert os.environ["MASTER_PORT"] == port
+
+
+@pytest.mark.parametrize(
     ("variables", "tasks_here"),
     [
         ({"SLURM_TASKS_PER_NODE": "4(x2),3", "SLURM_NODEID": "0"}, "4"),

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -30,14 +31,24 @@ from omnisource.data.shards import TarShards
 from omnisource.errors import UserError
 from omnisource.plan import read_splits, resolve_classes
 from omnisource.prepare import Preparation, Settings, prepare
-from omnisource.preparing.journal import Entry, Journal
+from omnisource.preparing.journal import Entry, Header, Journal
 from omnisource.preparing.plans import SourcePlan, plan_folder, plan_list, plan_source
 from omnisource.preparing.results import short_ones
-from tests.media import moving_square, numbered_frames, read_numbers, truncate, write_frames, write_image, write_video
+from tests.media import (
+    moving_square,
+    numbered_frames,
+    read_numbers,
+    truncate,
+    write_frames,
+    write_image,
+    write_video,
+    zero_end_of_last_packet,
+)
 from tests.miniature import OWN_DATA_CONFIG, PUBLISHED_CONFIG, make_class_folders, make_published_layout, tiny_overrides
 
 CONFIG = str(PUBLISHED_CONFIG)
 SMALL = Settings(short_side=32)
+HEADER = Header("originals", 32, 5, 38.0, 95)
 OURS = {"prepared.jsonl", "prepared.json", "checksums.sha256"}
 
 
@@ -205,6 +216,16 @@ class TestFailures:
         assert all(line["reason"] for line in lines)
         assert set(entries(out)) == {"deep/second.mp4", "deep/er/third one.mp4", "deep/small.png"}
 
+    @pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
+    def test_video_of_one_frame_that_does_not_decode_is_named(
+        self, originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], codec: str
+    ) -> None:
+        path = zero_end_of_last_packet(write_video(originals / "one.avi", moving_square(1, 48, 64), codec))
+        out = tmp_path / "out"
+        assert main(["prepare", str(originals), str(out), "--short-side", "32", "--workers", "1"]) == 2
+        assert f"{path}: none of its frames can be decoded" in capsys.readouterr().out
+        assert len(entries(out)) == 5
+
     def test_original_that_is_cut_off_is_prepared_and_warned_of(
         self, originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -238,6 +259,23 @@ class TestFailures:
         found = [entry("a", 118, 120), entry("b", 10, None), entry("c", 9, 9), entry("d", 5, 9), entry("e", 10, 9)]
         assert [one.original for one in short_ones(found)] == ["d", "a"]
 
+    def test_hanging_file_has_the_time_of_its_own_size(
+        self, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("omnisource.prepare.LIMIT_SECONDS", 5.0)
+        (originals / "pipe.mp4").touch()
+        with (originals / "large.avi").open("wb") as file:
+            file.truncate(10**9)  # bytes, for which a file would be given 14 hours
+        (originals / "list.txt").write_text("pipe.mp4 0\nlarge.avi 1\nfirst.mp4 2\n")
+        plan = plan_list(str(originals / "list.txt"), None)
+        (originals / "pipe.mp4").unlink()
+        os.mkfifo(originals / "pipe.mp4")  # nobody writes to it
+        preparation = prepare(plan, tmp_path / "out", SMALL, num_workers=1)
+        reasons = {failure.path: failure.reason for failure in preparation.failures}
+        assert set(reasons) == {str(originals / "large.avi"), str(originals / "pipe.mp4")}
+        assert reasons[str(originals / "pipe.mp4")] == "loading took longer than 5 s"
+        assert list(entries(tmp_path / "out")) == ["first.mp4"]
+
     def test_mended_file_is_prepared_by_the_next_run(self, originals: Path, tmp_path: Path) -> None:
         whole = (originals / "first.mp4").read_bytes()
         truncate(originals / "first.mp4", 0.3)
@@ -266,6 +304,48 @@ class TestFailures:
         assert process.exitcode == errno.EFBIG
         assert set(tree(out)) == {"prepared.jsonl"}
         assert prepared(plan_list(str(many), None), out).num_new == 12
+
+    @pytest.mark.parametrize(
+        ("pictures", "side", "named"),
+        [
+            (1, 100, r"\.partial-\w+/0"),  # a picture that is shrunk
+            (1, 30, r"\.partial-\w+/0"),  # one that is copied
+            (20, 8, r"prepared\.jsonl"),
+        ],
+    )
+    def test_full_disk_is_told_with_the_file_that_cannot_be_written(
+        self, tmp_path: Path, pictures: int, side: int, named: str
+    ) -> None:
+        (tmp_path / "in").mkdir()
+        noise = np.random.default_rng(0).integers(0, 256, (pictures, side, side, 3), dtype=np.uint8)
+        for number, picture in enumerate(noise):
+            write_image(tmp_path / f"in/{number}.png", picture)
+        limited = (
+            "import resource, sys; from omnisource.cli import main\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            "sys.exit(main(sys.argv[1:]))"
+        )
+        command = ["prepare", str(tmp_path / "in"), str(tmp_path / "out"), "--short-side", "32", "--workers", "1"]
+        ended = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True)
+        assert ended.returncode == 2 and "Traceback" not in ended.stderr
+        last_line = ended.stderr.splitlines()[-1]
+        assert re.fullmatch(rf"error: {re.escape(str(tmp_path / 'out'))}/{named}: File too large", last_line)
+        assert main(command) == 0  # with room again
+        assert len(entries(tmp_path / "out")) == pictures
+
+    def test_commit_that_failed_is_taken_up_where_it_failed(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        with Journal(out, HEADER) as journal:
+            for name in ("first", "second"):
+                journal.add(*finished(journal, name))
+            entry, third = finished(journal, "third")
+            third.unlink()
+            journal.add(entry, third)
+            with pytest.raises(FileNotFoundError):
+                journal.commit()
+            third.write_text("third")
+            journal.commit()
+            assert [(out / name).read_text() for name in ("first", "second", "third")] == ["first", "second", "third"]
 
 
 class TestLists:
@@ -385,6 +465,13 @@ def read_everything(overrides: list[str]) -> dict[str, tuple[int, tuple[int, ...
     return found
 
 
+def finished(journal: Journal, output: str) -> tuple[Entry, Path]:
+    """Writes a file as a worker does; returns its entry and where it is."""
+    written = journal.temporary / output
+    written.write_text(output)
+    return Entry(output, len(output), "", 1, 2, 2, "original", 1, 1), written
+
+
 class TestGoingOn:
     def test_killed_at_any_moment_it_ends_with_the_same_bytes(self, many: Path, tmp_path: Path) -> None:
         whole, out = tmp_path / "whole", tmp_path / "out"
@@ -420,6 +507,19 @@ class TestGoingOn:
         again = prepared(plan_list(str(many), None), out)
         assert again.num_new == 12 - len(first)
         assert tree(out) == tree(whole)
+
+    def test_finished_file_is_entered_while_others_take_long(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        with Journal(out, HEADER) as journal:
+            names = ["first", "second", "third"]
+            for name in names:
+                journal.add(*finished(journal, name))
+            assert not (out / "third").exists()  # many small files are entered together
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not (out / "third").exists():
+                time.sleep(0.01)
+            assert [(out / name).read_text() for name in names] == names
+            assert list(entries(out)) == names
 
     def test_finished_files_are_not_done_again(self, originals: Path, tmp_path: Path) -> None:
         plan, out = plan_folder(str(originals)), tmp_path / "out"
@@ -572,7 +672,7 @@ class TestRefusals:
         assert (out / "list.txt").read_text() == "first.mp4 0\n"
 
     def test_two_processes_do_not_prepare_one_folder(self, originals: Path, tmp_path: Path) -> None:
-        with Journal(tmp_path / "out", {}), pytest.raises(UserError, match="another process is preparing it"):
+        with Journal(tmp_path / "out", HEADER), pytest.raises(UserError, match="another process is preparing it"):
             prepared(plan_folder(str(originals)), tmp_path / "out")
 
     def test_shards_of_a_source_are_refused(self, in_data: Path) -> None:

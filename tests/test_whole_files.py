@@ -35,6 +35,24 @@ def test_writing_that_fails_changes_nothing(tmp_path: Path, error: type[BaseExce
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
+def test_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    code = (
+        "import resource, sys; from pathlib import Path; from omnisource.whole_files import written_whole\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    with written_whole(Path(sys.argv[1])) as file:\n"
+        "        file.write(bytes(100_000))\n"
+        "except OSError as error:\n"
+        "    print(error.filename, error.strerror, sep=': ')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{path}: File too large\n"
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
 def test_killed_process_leaves_only_an_unfinished_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     code = (

@@ -5,7 +5,6 @@ So a check that was ended, however, goes on where it was; and the next check of 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fcntl
 import importlib.metadata
@@ -34,6 +33,7 @@ class Journal:
     Attributes:
         path: The file.
         is_of_others: Whether there was one that was written with other versions of the decoders, and that was emptied.
+        num_damaged: Lines that are damaged, as far as `entries` has read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,6 +46,7 @@ class Journal:
             UserError: If the file is none of ours, cannot be written to, or another check writes to it.
         """
         self.path = folder / JOURNAL
+        self.num_damaged = 0
         try:
             self._file = open(self.path, "a+b")  # noqa: SIM115 (open for as long as the journal)
         except OSError as error:
@@ -64,16 +65,16 @@ class Journal:
         self._file.close()
 
     def entries(self) -> Iterator[tuple[FileState, Examination]]:
-        """Yields what the journal says, oldest first; lines that are damaged are left out."""
+        """Yields what the journal says, oldest first; lines that are damaged are left out, and counted."""
+        self.num_damaged = 0
         self._file.seek(0)
         next(self._file, None)  # says the format
         for line in self._file:
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                # As bytes that are no text in any case: a crash of the machine leaves zeros, for example.
-                values = json.loads(line)
-                state, found = values["file"], values["found"]
-                found["hashes"], found["is_plain"] = tuple(found["hashes"]), tuple(found["is_plain"])
-                yield FileState(**state), Examination(**found)
+            entry = _entry(line)
+            if entry is None:
+                self.num_damaged += 1
+            else:
+                yield entry
 
     def append(self, state: FileState, found: Examination) -> None:
         """Adds what reading a file told; it is kept whatever ends the process afterwards.
@@ -126,6 +127,18 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+
+def _entry(line: bytes) -> tuple[FileState, Examination] | None:
+    """Returns what a line says, None where it is damaged."""
+    try:
+        # As bytes that are no text in any case: a crash of the machine leaves zeros, for example.
+        values = json.loads(line)
+        state, found = values["file"], values["found"]
+        found["hashes"], found["is_plain"] = tuple(found["hashes"]), tuple(found["is_plain"])
+        return FileState(**state), Examination(**found)
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _prefix() -> bytes:

@@ -38,6 +38,9 @@ __all__ = ["FewerFrames", "VideoFile", "decode_frame_folder", "decode_image"]
 # Of videos up to this length no frame is returned before all that precede it have been decoded once, to find damage.
 LONGEST_CHECKED_VIDEO = 600
 
+# What is wrong with a video that has packets and gives no frame.
+NO_FRAMES = "none of its frames can be decoded"
+
 # Codecs whose damaged keyframes can lean on earlier frames, without any error.
 LEANING_KEYFRAMES = ("vp8",)
 
@@ -154,7 +157,7 @@ class VideoFile:
         """Yields every frame in order, as its decoder returns it: in its pixel format, and not `turned`.
 
         Raises:
-            UnreadableMedia: The file is damaged somewhere, or its frames change their size.
+            UnreadableMedia: The file is damaged somewhere, gives no frame, or its frames change their size.
         """
         size: tuple[int, int] | None = None
         with closing(self._decode_in_order()) as frames:
@@ -166,6 +169,8 @@ class VideoFile:
                     raise UnreadableMedia(self.path, f"{reason} before frame {position}")
                 size = (frame.width, frame.height)
                 yield frame
+        if size is None:  # the packets promised some, but all of them are taken for a last one that was cut off
+            raise UnreadableMedia(self.path, NO_FRAMES)
 
     def _is_checked(self, position: int) -> bool:
         """Returns whether the frame at `position` may be read without decoding all that precede it."""
@@ -231,7 +236,7 @@ class VideoFile:
 
     def _require_frames(self) -> None:
         if self.num_frames == 0:
-            raise UnreadableMedia(self.path, "none of its frames can be decoded")
+            raise UnreadableMedia(self.path, NO_FRAMES)
 
     def _correct_length(self) -> bool:
         """Counts the frames by decoding all of them; returns whether there are not as many as the index says."""

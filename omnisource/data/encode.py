@@ -132,7 +132,7 @@ def _encoding_errors(source: str, target: Path) -> Iterator[None]:
 
 
 def _encode(frames: Iterator[VideoFrame], target: Path, rate: Fraction, options: Mapping[str, str]) -> Encoded:
-    first = next(frames)  # a video has at least one frame, or could not be opened
+    first = next(frames)  # there is one: `VideoFile.all_frames` raises where none can be decoded
     num_frames = 0
     with av.open(f"file:{target}", "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options=dict(options))

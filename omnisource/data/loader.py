@@ -133,7 +133,11 @@ class Loader:
             elif is_submitted:
                 self.workers.discard(wanted.ticket)
             request = stream.neighbour(request)
-        raise UserError(f"source {stream.name}: none of its {len(stream.items)} items can be read")
+        first, reason = request.path, self.unreadable.reasons[request.path]  # the wanted one again
+        raise UserError(
+            f"source {stream.name}: none of its {len(stream.items)} items can be read, such as {first}: {reason}\n"
+            "omnisource check CONFIG says why each of them cannot; mend them, or take the source out."
+        )
 
 
 def collate(name: str, source: Source, clips: Sequence[Clip]) -> Batch:

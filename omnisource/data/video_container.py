@@ -70,10 +70,10 @@ def open_video(path: str, content: bytes | None, is_known: bool = False) -> tupl
     return container, stream
 
 
-def decoder_versions() -> dict[str, str]:
-    """Returns the versions of FFmpeg's libraries that read files, decode, and convert to RGB, by their names."""
+def decoder_versions() -> str:
+    """Returns FFmpeg's libraries that read files, decode, and convert to RGB, with their versions."""
     libraries = ("libavformat", "libavcodec", "libswscale")
-    return {name: ".".join(map(str, av.library_versions[name])) for name in libraries}
+    return ", ".join(f"{name} {'.'.join(map(str, av.library_versions[name]))}" for name in libraries)
 
 
 def reason_of(error: FFmpegError) -> str:

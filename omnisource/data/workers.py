@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
+import signal
 import socket
 import threading
 import time
@@ -27,10 +28,17 @@ IN_FLIGHT = 2
 """Requests that a worker holds at once: the one it loads and the next, so that it never waits for the parent."""
 
 MAX_ATTEMPTS = 2
-"""Workers that may die over one request before its file counts as unreadable; as many may fail to start in a row."""
+"""Workers that may crash over one request before its file counts as unreadable; as many may fail to start in a row."""
 
-MAX_KILLED_STARTS = 4
-"""Starts in a row that may be ended by a signal: the system, or somebody, kills at any moment."""
+MAX_KILLS = 4
+"""Workers that may be killed over one request, and starts in a row that a signal may end.
+
+No file makes its decoder raise SIGKILL: the system that is out of memory sent it, or somebody. That can hit the same
+request again by chance; but if it goes on, the file may be what takes the memory, and the run must not kill for ever.
+"""
+
+KILLED = signal.SIGKILL.name
+"""How a worker that was killed ended, in words."""
 
 START_SECONDS = 300.0
 """Wall time that a worker may take to start: to import torch, perhaps over a slow network, and the main program."""
@@ -50,6 +58,7 @@ class WorkerPool:
             counts as unreadable. Time in which the whole program was stopped does not count.
         item_processor_seconds: The same for processor time, which a busy machine or a slow disk does not use up;
             looked at about once a second. No limit where the system does not tell it (elsewhere than on Linux).
+        further_seconds: Gives what a request may take beyond both, in seconds; for files of very different sizes.
         notify: Called with one line whenever a worker was replaced, from within `result` and `close`.
         load: What a worker does with a request; a function of a module, so that it can be named to a process.
         start_method: How processes are started: "forkserver" or, slower, "spawn".
@@ -63,16 +72,18 @@ class WorkerPool:
         load: Load = load_clip,
         start_method: StartMethod = START_METHOD,
         item_processor_seconds: float = math.inf,
+        further_seconds: Callable[[Any], float] = lambda request: 0.0,
     ) -> None:
         self._timeout = item_timeout_seconds
         self._processor_limit = item_processor_seconds
+        self._further_seconds = further_seconds
         self._notify = notify
         self._load = load
         self._start_method: StartMethod = start_method
         self._next_ticket = 0
         self._requests: dict[int, Request] = {}  # by ticket, those that are not loaded yet
         self._waiting: deque[int] = deque()  # tickets that no worker holds yet, oldest first
-        self._attempts: dict[int, int] = {}
+        self._deaths: dict[int, list[str]] = {}  # by ticket, how the workers ended that held it
         self._results: dict[int, Any] = {}
         self._discarded: set[int] = set()  # tickets that a worker still holds
         self._notices: deque[str] = deque()
@@ -261,7 +272,11 @@ class WorkerPool:
     def _deadline(self, worker: WorkerProcess) -> float:
         if not worker.is_ready:
             return worker.since + START_SECONDS
-        return worker.since + self._timeout if worker.held else math.inf
+        return worker.since + self._limit(worker, self._timeout) if worker.held else math.inf
+
+    def _limit(self, worker: WorkerProcess, seconds: float) -> float:
+        """Returns what a worker may take for what it now loads, of a limit for all requests; in seconds."""
+        return seconds + self._further_seconds(self._requests[worker.held[0]])
 
     def _attend(self, number: int, worker: WorkerProcess, has_input: bool) -> None:
         try:
@@ -278,12 +293,13 @@ class WorkerPool:
         elif time.monotonic() > self._deadline(worker):
             worker.end()
             if worker.is_ready:
-                self._replace_hung(number, worker, f"{self._timeout:g} s")
+                self._replace_hung(number, worker, f"{self._limit(worker, self._timeout):g} s")
             else:
                 self._start_anew(number, f"not within {START_SECONDS:g} s")
-        elif worker.held and worker.item_processor_seconds() > self._processor_limit:
+        elif worker.held and worker.item_processor_seconds() > self._limit(worker, self._processor_limit):
             worker.end()
-            self._replace_hung(number, worker, f"{self._processor_limit:g} s of processor time")
+            limit = f"{self._limit(worker, self._processor_limit):g} s of processor time"
+            self._replace_hung(number, worker, limit)
         if worker.is_ready:
             self._failed_starts[number] = 0
 
@@ -292,9 +308,11 @@ class WorkerPool:
         self._note(f"worker {number} ended ({worker.ending}){where}; it is replaced")
         if worker.held:
             current = worker.held[0]
-            self._attempts[current] = self._attempts.get(current, 0) + 1
-            if self._attempts[current] >= MAX_ATTEMPTS:
-                reason = f"its worker process ended ({worker.ending}), {MAX_ATTEMPTS} times"
+            deaths = self._deaths.setdefault(current, [])
+            deaths.append(worker.ending)
+            allowed = MAX_KILLS if worker.ending == KILLED else MAX_ATTEMPTS
+            if sum((ending == KILLED) == (worker.ending == KILLED) for ending in deaths) >= allowed:
+                reason = f"its worker process ended ({worker.ending}), {allowed} times"
                 self._finish(current, UnreadableMedia(self._requests[current].path, reason))
                 worker.held.popleft()
         self._replace(number, worker)
@@ -316,7 +334,7 @@ class WorkerPool:
 
     def _start_anew(self, number: int, ending: str) -> None:
         self._failed_starts[number] += 1
-        allowed = MAX_KILLED_STARTS if ending.startswith("SIG") else MAX_ATTEMPTS
+        allowed = MAX_KILLS if ending.startswith("SIG") else MAX_ATTEMPTS
         if self._failed_starts[number] < allowed:
             self._note(f"worker {number} did not start ({ending}); it is replaced")
             self._workers[number] = WorkerProcess(self._start_method, number, self._load)
@@ -336,7 +354,7 @@ class WorkerPool:
 
     def _forget(self, ticket: int) -> None:
         del self._requests[ticket]
-        self._attempts.pop(ticket, None)
+        self._deaths.pop(ticket, None)
         self._discarded.discard(ticket)
 
     def _note(self, line: str) -> None:

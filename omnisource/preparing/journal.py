@@ -15,7 +15,9 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -23,16 +25,35 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from omnisource.errors import UserError
+from omnisource.errors import UserError, naming
 
 JOURNAL = "prepared.jsonl"
 """Name of the journal in the output folder."""
 
 COMMIT_SECONDS = 1.0
-"""Files that are finished within this time are entered together: syncing the disk takes its time."""
+"""Files that are finished within this time are entered together: syncing the disk takes its time. None waits longer."""
 
 _FORMAT = {"format": "omnisource prepared data", "version": 1}
 _TEMPORARY = ".partial-"  # what folders of files that are being written begin with
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Everything that all files of an output folder depend on.
+
+    Attributes:
+        source: What is prepared, as its plan names it.
+        short_side: Short side, in pixels.
+        keyframe_interval: Frames from one keyframe of a video to the next.
+        psnr: PSNR of the luma of videos, in dB.
+        jpeg_quality: Of shrunk JPEG and WebP images.
+    """
+
+    source: str
+    short_side: int
+    keyframe_interval: int
+    psnr: float
+    jpeg_quality: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +99,22 @@ class Journal:
         temporary: Folder for files that are being written.
     """
 
-    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, header: Header) -> None:
         """Opens the journal, or starts one in a new or empty folder.
 
         Args:
             folder: The output folder.
-            header: Everything that all files depend on, as plain data.
+            header: Everything that all files depend on.
 
         Raises:
             UserError: If the folder holds something else, was prepared otherwise, or another process prepares it.
         """
         self.folder = folder
         self.entries: dict[str, Entry] = {}
-        self._header = {**_FORMAT, **header}
-        self._waiting: list[tuple[Entry, Path]] = []
+        self._header = {**_FORMAT, **dataclasses.asdict(header)}
+        self._lock = threading.RLock()  # guards the entries and all that is below; a timer's thread commits too
+        self._waiting: deque[tuple[Entry, Path]] = deque()
+        self._timer: threading.Timer | None = None  # runs whenever files wait
         self._committed = -math.inf  # when the disk was last synced, on the clock of `time.monotonic`
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / JOURNAL
@@ -112,10 +135,11 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._open:
+        with naming(self.folder / JOURNAL), self._open, self._lock:
             try:
                 self.commit()
             finally:
+                self._waiting.clear()  # or a timer that runs out now would write to the closed file
                 shutil.rmtree(self.temporary, ignore_errors=True)
 
     def has(self, output: str, original: str) -> bool:
@@ -135,20 +159,31 @@ class Journal:
         )
 
     def add(self, entry: Entry, written: Path) -> None:
-        """Takes a file that is on the disk under a temporary name; it gets its own with the next commit.
+        """Takes a file that is on the disk under a temporary name; it gets its own within `COMMIT_SECONDS`.
 
         Args:
             entry: What it is.
             written: Where it is.
+
+        Raises:
+            OSError: If files cannot be entered: the disk is full, most likely.
         """
-        self._waiting.append((entry, written))
-        if time.monotonic() - self._committed >= COMMIT_SECONDS:
-            self.commit()
+        with self._lock:
+            self._waiting.append((entry, written))
+            remaining_seconds = self._committed + COMMIT_SECONDS - time.monotonic()
+            if remaining_seconds <= 0:
+                self.commit()
+            elif self._timer is None:
+                # The next file may come in minutes only: this one is not to wait for it.
+                self._timer = threading.Timer(remaining_seconds, self._commit_in_time)
+                self._timer.daemon = True
+                self._timer.start()
 
     def drop(self, output: str) -> None:
         """Removes a finished file whose original cannot be prepared any more, if there is one."""
-        if self.entries.pop(output, None) is not None:
-            (self.folder / output).unlink(missing_ok=True)
+        with self._lock:
+            if self.entries.pop(output, None) is not None:
+                (self.folder / output).unlink(missing_ok=True)
 
     def commit(self) -> None:
         """Enters the files that were added, and gives them their names.
@@ -156,18 +191,13 @@ class Journal:
         Raises:
             OSError: If the disk is full, most likely.
         """
-        for entry, _ in self._waiting:  # made of another original: it must not be taken for what the line describes
-            (self.folder / entry.output).unlink(missing_ok=True)
-        self._file.write(b"".join(_line(dataclasses.asdict(entry)) for entry, _ in self._waiting))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        for entry, written in self._waiting:
-            target = self.folder / entry.output
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(written, target)
-            self.entries[entry.output] = entry
-        self._waiting.clear()
-        self._committed = time.monotonic()
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._waiting:
+                self._enter()
+                self._committed = time.monotonic()
 
     def finish(self) -> None:
         """Writes the journal anew, sorted: it is then a function of what was prepared, not of how it came about."""
@@ -183,12 +213,32 @@ class Journal:
             content: What it is to have, in parts.
         """
         written = self.temporary / "text"  # with what a killed process leaves there, it is removed by the next
-        with written.open("wb") as file:
+        with naming(self.folder / output), written.open("wb") as file:
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         (self.folder / output).parent.mkdir(parents=True, exist_ok=True)
         os.replace(written, self.folder / output)
+
+    def _commit_in_time(self) -> None:
+        with contextlib.suppress(OSError):  # the files still wait: the next commit tries again, and raises it
+            self.commit()
+
+    def _enter(self) -> None:
+        """Enters the files that wait."""
+        for entry, _ in self._waiting:  # made of another original: it must not be taken for what the line describes
+            (self.folder / entry.output).unlink(missing_ok=True)
+        with naming(self.folder / JOURNAL):
+            self._file.write(b"".join(_line(dataclasses.asdict(entry)) for entry, _ in self._waiting))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        while self._waiting:
+            entry, written = self._waiting[0]
+            target = self.folder / entry.output
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(written, target)
+            self.entries[entry.output] = entry
+            self._waiting.popleft()  # only now, and at once: another attempt goes on where this one failed
 
     def _read(self, path: Path) -> None:
         """Reads the header and the entries, or writes the header where the file is new."""

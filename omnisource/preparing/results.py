@@ -6,13 +6,13 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from omnisource.data.shard_writer import ShardFile, write_shards
 from omnisource.errors import UnreadableMedia, UserError
-from omnisource.preparing.journal import Entry, Journal
+from omnisource.preparing.journal import Entry, Header, Journal
 from omnisource.preparing.lists import kept_items, prepared_key, prepared_list
 from omnisource.preparing.plans import SourcePlan
 
@@ -72,9 +72,7 @@ def write_lists(plan: SourcePlan, journal: Journal) -> Lists:
     return Lists(num_items, left_out, digests)
 
 
-def write_records(
-    header: Mapping[str, Any], lists: Lists, failures: Sequence[UnreadableMedia], journal: Journal
-) -> None:
+def write_records(header: Header, lists: Lists, failures: Sequence[UnreadableMedia], journal: Journal) -> None:
     """Writes the counts, the checksums, the failures, and which originals had fewer frames than they declare.
 
     Args:
@@ -86,7 +84,7 @@ def write_records(
     entries = [entry for _, entry in sorted(journal.entries.items())]
     short = short_ones(entries)
     summary = {
-        **header,
+        **asdict(header),
         "libraries": {name: importlib.metadata.version(name) for name in ("av", "pillow")},
         "files": len(entries),
         "frames": sum(entry.num_frames for entry in entries),

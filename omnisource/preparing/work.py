@@ -10,7 +10,7 @@ from pathlib import Path
 from omnisource.data.decode import VideoFile
 from omnisource.data.encode import prepare_video
 from omnisource.data.shrink import Encoded, shrink_image
-from omnisource.errors import UnreadableMedia
+from omnisource.errors import UnreadableMedia, named
 from omnisource.types import Media
 
 
@@ -79,7 +79,14 @@ def prepare_file(request: PrepareRequest) -> Written | OSError:
         target.unlink(missing_ok=True)
         raise
     except OSError as error:
-        return error
+        return _of_target(error, target)
+
+
+def _of_target(error: OSError, target: Path) -> OSError:
+    """Returns an error that names the file which cannot be written: copying names the original before it."""
+    if error.filename2 is not None:
+        return OSError(error.errno, error.strerror, error.filename2)
+    return named(error, target)
 
 
 def _state(path: str) -> tuple[int, int]:

@@ -19,13 +19,9 @@ class CheckpointWriter:
 
     Args:
         saving: Makes the context in which a checkpoint is copied and written, so that the process is not ended then.
-
-    Attributes:
-        written_bytes: Size of the last checkpoint that was written; 0 before the first.
     """
 
     def __init__(self, saving: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext) -> None:
-        self.written_bytes = 0
         self._saving = saving
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -79,7 +75,6 @@ class CheckpointWriter:
         try:
             with saving:
                 save_checkpoint(checkpoint, path, keep_last)
-                self.written_bytes = path.stat().st_size
                 if is_best:
                     copy_checkpoint(path, best_path(path.parent.parent))
         except BaseException as error:  # raised again where somebody waits

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -84,6 +87,29 @@ class ItemPace:
         return f"validating {self.source}  {self.done}/{self.total} items  {short(rate)} items/s  {left} left"
 
 
+@contextlib.contextmanager
+def quiet_if_gone(console: Console) -> Iterator[None]:
+    """Lets a console go quiet for good that cannot be written to; the block does nothing but write to it.
+
+    The reader of a pipe has ended, or a terminal is lost: no reason to end a run, whose log has the same lines.
+    """
+    try:
+        yield
+    except (OSError, SystemExit):  # rich leaves the program where a pipe has no reader
+        console.quiet = True
+        # What the stream still holds would fail once more at the end of the program, and make its exit code 120.
+        with contextlib.suppress(OSError, ValueError):  # no descriptor, or none any more
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, console.file.fileno())
+            os.close(nowhere)
+
+
+def show_line(console: Console, line: str) -> None:
+    """Shows a line as it is, without colours and not wrapped: a file or a pipe has no width."""
+    with quiet_if_gone(console):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 class Bar:
     """Two lines at the foot of a terminal: how far the run is, and how it goes; a third one during a validation.
 
@@ -91,6 +117,7 @@ class Bar:
     """
 
     def __init__(self, console: Console) -> None:
+        self._console = console
         self._live = Live(console=console, auto_refresh=False)
         self._drawn_at = -float("inf")
         self._last: tuple[StepRecord, Pace] | None = None
@@ -113,17 +140,19 @@ class Bar:
 
     def stop(self) -> None:
         """Leaves the bar as it stands and gives the terminal back; stopping twice does nothing more."""
-        self._live.stop()
+        with quiet_if_gone(self._console):
+            self._live.stop()
 
     def _is_fresh(self) -> bool:
         return time.monotonic() - self._drawn_at < _REFRESH_SECONDS
 
     def _draw(self, *more: RenderableType) -> None:
         self._drawn_at = time.monotonic()
-        if not self._live.is_started:
-            self._live.start()
         lines = [progress_line(*self._last), figures_line(*self._last)] if self._last else []
-        self._live.update(Group(*lines, *more), refresh=True)
+        with quiet_if_gone(self._console):
+            if not self._live.is_started:
+                self._live.start()
+            self._live.update(Group(*lines, *more), refresh=True)
 
 
 def short(value: float) -> str:

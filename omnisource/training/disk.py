@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
+
+import torch
 
 NEEDED_CHECKPOINTS = 3
-"""Checkpoints for which there must be space: the next, written before the oldest goes; a best one of its own; one to
-spare."""
+"""Checkpoints for which there must be space: the one that is about to be written, before the oldest goes; a best one of
+its own; one to spare."""
 
 NEEDED_BESIDES_BYTES = 256 * 2**20
 """Space for metrics, log and curves."""
@@ -18,7 +21,7 @@ def warn_if_disk_is_nearly_full(work_dir: Path, checkpoint_bytes: int) -> str | 
 
     Args:
         work_dir: Folder of the run.
-        checkpoint_bytes: Size of the last checkpoint.
+        checkpoint_bytes: Size of the checkpoint that is about to be written.
     """
     needed = NEEDED_CHECKPOINTS * checkpoint_bytes + NEEDED_BESIDES_BYTES
     try:
@@ -32,3 +35,12 @@ def warn_if_disk_is_nearly_full(work_dir: Path, checkpoint_bytes: int) -> str | 
         f"{needed / 2**30:.1f} GiB. Make space, or lower checkpoints.keep_last and resume: a checkpoint that finds no "
         "place ends the run"
     )
+
+
+def tensor_bytes(value: Any) -> int:
+    """Returns the size of all tensors in plain data: nearly that of the checkpoint which holds it."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(tensor_bytes, value.values()))
+    return sum(map(tensor_bytes, value)) if isinstance(value, list | tuple) else 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from omnisource.errors import UserError
+from omnisource.whole_files import sync_folder
 
 METRICS = "metrics.jsonl"
 UNREADABLE = "unreadable.jsonl"
@@ -204,7 +205,7 @@ def _drop_after(path: Path, step: int, validated_step: int) -> int:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         if not discarded.stat().st_size:
             discarded.unlink()
     except OSError as error:
@@ -231,14 +232,6 @@ def _step_of(line: bytes) -> float:
         return math.inf
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def json_value(value: Any) -> Any:
     """Returns plain data in which the numbers that JSON does not know are the strings "nan", "inf" and "-inf"."""
     if isinstance(value, dict):
@@ -255,4 +248,6 @@ def _read(value: Any) -> Any:
 
 
 def _cannot_write(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be written ({error.strerror}); free or allow the place, and resume the run")
+    return UserError(
+        f"{path}: cannot be written ({error.strerror}); free or allow the place, then continue with --resume auto"
+    )

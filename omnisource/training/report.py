@@ -29,7 +29,7 @@ import numpy as np
 from rich.console import Console
 
 from omnisource.errors import UserError
-from omnisource.training.console import Bar, ItemPace, Pace, plain_line, short
+from omnisource.training.console import Bar, ItemPace, Pace, plain_line, short, show_line
 from omnisource.training.curves import draw_curves
 from omnisource.training.memory import memory_in_use
 from omnisource.training.metrics_file import (
@@ -248,8 +248,8 @@ class Report:
         time_of_day = time.strftime("%Y-%m-%d %H:%M:%S")
         for line in text.splitlines():
             self._log.write(f"{time_of_day}  {line}")
-            if shown:  # soft wrap: a line stays one line in a file or a pipe, which has no width
-                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            if shown:
+                show_line(self._console, line)
 
 
 def open_report(

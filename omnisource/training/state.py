@@ -34,6 +34,8 @@ class TrainState:
         best_step: Steps done when it was reached.
         validated_step: Steps done at the last validation; 0 before the first. A run that was stopped at the end of an
             epoch, before the validation there, makes up for it.
+        is_between_steps: Whether the rest is as after a whole step; False from the first change of a step to its end.
+            It is not saved: nothing is saved while it is False.
     """
 
     model: nn.Module
@@ -48,6 +50,7 @@ class TrainState:
     best_score: float | None = None
     best_step: int | None = None
     validated_step: int = 0
+    is_between_steps: bool = True
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as tensors and plain values."""

@@ -104,9 +104,12 @@ def validations_until(work_dir: Path, resumed_step: int | None) -> tuple[Validat
 def ending_by(error: BaseException) -> tuple[Ending, str]:
     """Returns how a run ended that raised `error`, and why."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "Ctrl-C, not saved since the last checkpoint"
+        return "interrupted", "Ctrl-C, not saved since the last checkpoint; --resume auto continues from it"
     if isinstance(error, SystemExit):
-        return "failed", "another process of the run failed; the output of the run names the error"
+        return "failed", (
+            "another process of the run failed; the output of the run names the error; --resume auto continues it once "
+            "that is mended"
+        )
     return "failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
@@ -187,6 +190,24 @@ def read_status(work_dir: Path) -> RunStatus | None:
         raise UserError(f"{path}: is damaged (it holds no fields)")
     known = set(config.field_names(RunStatus))  # a newer omnisource may write more
     return config.from_plain(RunStatus, {key: value for key, value in content.items() if key in known}, str(path))
+
+
+def note_complete(work_dir: Path, step: int, best_score: float | None, best_step: int | None) -> None:
+    """Writes into run.json that a run is complete, unless it says so: its process was killed before it could.
+
+    Args:
+        work_dir: Folder of the run.
+        step: Steps of the whole run.
+        best_score: Highest validation top-1 of the main source, in [0, 1]; None without a validation.
+        best_step: Steps done when it was reached.
+    """
+    former = None
+    with contextlib.suppress(UserError):  # damaged, and about to be written anew
+        former = read_status(work_dir)
+    if former is None or former.state != "complete":
+        former = former or starting_status(step, step)
+        changes = {"step": step, "total_steps": step, "best_score": best_score, "best_step": best_step}
+        StatusFile(work_dir, dataclasses.replace(former, **changes)).end("complete")
 
 
 def is_alive(status: RunStatus) -> bool:

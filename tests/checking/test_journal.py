@@ -66,11 +66,14 @@ def test_torn_last_line_longer_than_what_is_looked_at_once_is_dropped(tmp_path: 
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 50, b"\xff\xfe", b"[]", b"{}", b'{"file": 3, "found": 4}', b"null", b"3"])
-def test_damaged_line_is_left_out(tmp_path: Path, damage: bytes) -> None:
+def test_damaged_line_is_left_out_and_counted(tmp_path: Path, damage: bytes) -> None:
     path = written(tmp_path, 3)
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:2], damage, *lines[3:]]) + b"\n")
     assert numbers(tmp_path) == [0, 2]
+    with Journal(tmp_path) as journal:
+        for _ in range(2):
+            assert len(list(journal.entries())) == 2 and journal.num_damaged == 1
 
 
 @pytest.mark.parametrize("content", [b"my own notes\n", b'{"format": "something else"}\n', b"{", b"\n"])

@@ -18,7 +18,15 @@ from omnisource.data.pipeline import SampleRequest
 from omnisource.data.transforms import TrainingView
 from omnisource.errors import UnreadableMedia
 from omnisource.types import Media
-from tests.media import moving_square, numbered_frames, truncate, write_frames, write_image, write_video
+from tests.media import (
+    moving_square,
+    numbered_frames,
+    truncate,
+    write_frames,
+    write_image,
+    write_video,
+    zero_end_of_last_packet,
+)
 
 
 def request_for(
@@ -51,6 +59,16 @@ def test_size_of_a_turned_video_is_that_which_is_shown(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", moving_square(5, 48, 80), rotation=90)
     found = examine(request_for(path))
     assert (found.width, found.height) == (48, 80)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("clip.avi", "mjpeg"), ("clip.mov", "mjpeg"), ("clip.avi", "mpeg4"), ("clip.mp4", "mpeg4")]
+)
+def test_damaged_video_of_one_frame_has_none(tmp_path: Path, name: str, codec: str) -> None:
+    path = zero_end_of_last_packet(write_video(tmp_path / name, moving_square(1, 48, 64), codec))
+    with VideoFile(path) as video:
+        assert video.num_frames == 1  # as its only packet promises
+    assert examine(request_for(path)) == Examination(fault="none of its frames can be decoded")
 
 
 def test_image_is_measured_and_hashed(tmp_path: Path) -> None:

@@ -11,17 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.fuzz import is_failure
 from omnisource.data.decode import LONGEST_CHECKED_VIDEO
+from omnisource.data.examine import examine
 from omnisource.data.images import MAX_IMAGE_PIXELS
 from omnisource.data.pipeline import SampleRequest
 from omnisource.data.transforms import TrainingView
 from omnisource.data.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
+from omnisource.preparing.work import PrepareRequest, Written, prepare_file
 from omnisource.types import Clip
 from tests.damage import BORROWED_ENDINGS, KINDS, Variant, media_of, variant
 from tests.fuzz_media import FRAMES, PREPARED, VIDEOS, write_media
 from tests.fuzzing import Read, Reading, Verdict, clip_requests, judge, originals_of, read_frames, verdicts
-from tests.media import numbered_frame, write_image
+from tests.media import moving_square, numbered_frame, write_image, write_video
 from tests.reference_decode import SequentialDecode
 
 VARIANTS_OF_EACH = 4
@@ -115,6 +118,44 @@ def test_what_was_once_wrong_is_right(
     found, ended = judged([variant(name, number, files)], folder, originals)
     assert [(verdict.faults, verdict.num_elsewhere) for verdict in found] == [((), 0)]
     assert ended == []
+
+
+def test_damaged_videos_of_one_frame_are_examined_and_prepared_or_refused(tmp_path: Path) -> None:
+    frame = moving_square(1, 48, 64)
+    names = {"one.avi": "mjpeg", "one.mov": "mjpeg", "one.mp4": "mpeg4", "one.mkv": "libx264"}
+    files = {name: write_video(tmp_path / name, frame, codec).read_bytes() for name, codec in names.items()}
+    kinds = [number for number, kind in enumerate(KINDS) if kind not in BORROWED_ENDINGS]
+    found = {True: 0, False: 0}
+    with (
+        WorkerPool(1, PATIENCE_SECONDS, load=examine) as examiners,
+        WorkerPool(1, PATIENCE_SECONDS, load=prepare_file) as preparers,
+    ):
+        for one in (variant(name, number, files) for name in files for number in kinds):
+            path = one.write(tmp_path)
+            examined = examiners.result(examiners.submit(clip_requests(one, path)[0]))
+            request = PrepareRequest("video", str(path), str(tmp_path / "prepared"), ".mp4", 32, 5)
+            prepared = preparers.result(preparers.submit(request))
+            assert isinstance(prepared, Written | UnreadableMedia), (one.damage, prepared)
+            assert isinstance(prepared, Written) == (not examined.fault), (one.damage, prepared, examined)
+            found[isinstance(prepared, Written)] += 1
+    assert min(found.values()) > 10
+
+
+@pytest.mark.parametrize(
+    ("outcome", "faults", "pool", "is_failed"),
+    [
+        ("read", (), "reference", False),
+        ("read", (), "frames", True),
+        ("refused", (), "clips", True),
+        ("not judged", (), "reference", True),
+        ("read", ("frame 3 is another",), "reference", True),
+    ],
+)
+def test_the_long_setting_fails_where_something_went_wrong(
+    outcome: str, faults: tuple[str, ...], pool: str, is_failed: bool
+) -> None:
+    one = Variant("clip.mp4", 0, "none", "clip.mp4", "video", b"")
+    assert is_failure([Verdict(one, outcome, faults)], [(pool, "worker 0 ended")]) == is_failed
 
 
 class TestVariants:

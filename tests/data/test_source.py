@@ -285,8 +285,11 @@ class TestUnreadableFiles:
 
     def test_stop_the_run_where_there_are_no_others(self) -> None:
         loader = loader_of([stream_of(3, 2, damaged=range(3))], permitted=100)
-        with pytest.raises(UserError, match="source clips: none of its 3 items can be read"):
+        with pytest.raises(UserError) as error:
             next(loader)
+        first, remedy = str(error.value).splitlines()
+        assert first == "source clips: none of its 3 items can be read, such as /data/damaged0: damaged"
+        assert remedy.startswith("omnisource check CONFIG says why")
         assert len(loader.unreadable.reasons) == 3
 
     def test_that_an_interrupted_run_has_met_are_not_counted_again(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -36,6 +37,8 @@ HANG_SECONDS = 2.0
 def obey(request: SampleRequest) -> Any:
     """Loads nothing: does what the key of the request says. Runs in the workers."""
     match request.key:
+        case "counts what is frozen":
+            return gc.get_freeze_count()
         case "takes a moment":
             time.sleep(0.02)
         case "takes work":
@@ -50,6 +53,14 @@ def obey(request: SampleRequest) -> Any:
             if not os.path.exists(request.path):
                 Path(request.path).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+        case "kills three workers and crashes one between them":
+            with open(request.path, "a+b") as file:
+                past = file.tell()
+                file.write(b".")
+            if past < 4:
+                os.kill(os.getpid(), signal.SIGSEGV if past == 1 else signal.SIGKILL)
+        case "crashes its worker":
+            os.kill(os.getpid(), signal.SIGSEGV)
         case "ends its worker":
             os._exit(7)
         case "leaves a mark and hangs":
@@ -59,6 +70,10 @@ def obey(request: SampleRequest) -> Any:
             time.sleep(10 * PATIENCE_SECONDS)
         case "waits for long":
             time.sleep(3)
+        case "takes longer":  # than HANG_SECONDS, by the clock and of the processor
+            end = time.process_time() + 1.5 * HANG_SECONDS
+            while time.process_time() < end:
+                pass
         case "spins":
             while True:
                 pass
@@ -242,6 +257,13 @@ def test_results_need_not_be_clips() -> None:
         assert [workers.result(ticket) for ticket in tickets] == [4, 5]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers share no memory")
+def test_workers_share_what_was_imported_for_them() -> None:
+    with pool(2) as workers:
+        tickets = [workers.submit(order("counts what is frozen")) for _ in range(2)]
+        assert all(workers.result(ticket) > 100_000 for ticket in tickets)  # torch alone brings several times as many
+
+
 def test_a_killed_worker_is_named_and_replaced_and_no_sample_is_lost_or_repeated(tmp_path: Path) -> None:
     notices, threads = [], set()
 
@@ -297,17 +319,31 @@ def test_a_request_whose_worker_died_is_loaded_by_the_next_one(tmp_path: Path) -
         assert workers.result(ticket).frames.unique().tolist() == [9]
 
 
-@pytest.mark.parametrize(("key", "ending"), [("kills its worker", "SIGKILL"), ("ends its worker", "exit code 7")])
-def test_a_file_over_which_two_workers_die_is_unreadable(key: str, ending: str) -> None:
+def test_a_request_whose_workers_were_killed_from_outside_is_loaded_all_the_same(tmp_path: Path) -> None:
+    notices = []
+    with pool(1, notify=notices.append) as workers:
+        key = "kills three workers and crashes one between them"
+        ticket = workers.submit(order(key, 9, tmp_path / "deaths"))
+        assert workers.result(ticket).frames.unique().tolist() == [9]
+        assert_fine(workers)
+    endings = ["SIGKILL", "SIGSEGV", "SIGKILL", "SIGKILL"]
+    assert notices == [f"worker 0 ended ({ending}) at {tmp_path / 'deaths'}; it is replaced" for ending in endings]
+
+
+@pytest.mark.parametrize(
+    ("key", "ending", "times"),
+    [("kills its worker", "SIGKILL", 4), ("crashes its worker", "SIGSEGV", 2), ("ends its worker", "exit code 7", 2)],
+)
+def test_a_file_over_which_workers_die_again_and_again_is_unreadable(key: str, ending: str, times: int) -> None:
     notices = []
     with pool(1, notify=notices.append) as workers:
         bad = workers.submit(order(key, path="bad.mp4"))
         fine = [workers.submit(order("is fine", index)) for index in range(4)]
         result = workers.result(bad)
         assert isinstance(result, UnreadableMedia)
-        assert (result.path, result.reason) == ("bad.mp4", f"its worker process ended ({ending}), 2 times")
+        assert (result.path, result.reason) == ("bad.mp4", f"its worker process ended ({ending}), {times} times")
         assert [workers.result(ticket).frames.unique().tolist() for ticket in fine] == [[0], [1], [2], [3]]
-    assert notices == [f"worker 0 ended ({ending}) at bad.mp4; it is replaced"] * 2
+    assert notices == [f"worker 0 ended ({ending}) at bad.mp4; it is replaced"] * times
 
 
 def test_a_file_over_which_a_worker_hangs_is_unreadable_and_the_worker_is_replaced() -> None:
@@ -327,6 +363,21 @@ def test_a_file_over_which_a_worker_hangs_is_unreadable_and_the_worker_is_replac
     assert sorted(line.split(" was ended after 2 s at ")[1] for line in notices) == sorted(
         f"{key}; it is replaced" for key in keys
     )
+
+
+@pytest.mark.parametrize("key", ["hangs", "spins"])
+def test_the_time_limit_of_a_request_is_its_own(key: str) -> None:
+    if key == "spins" and sys.platform != "linux":
+        pytest.skip("elsewhere the processor time of another process is not told")
+    limits = {"hangs": (HANG_SECONDS, PATIENCE_SECONDS), "spins": (PATIENCE_SECONDS, HANG_SECONDS)}[key]
+    further_seconds = lambda request: PATIENCE_SECONDS if request.key == "takes longer" else request.index  # noqa: E731
+    with pool(2, limits[0], item_processor_seconds=limits[1], further_seconds=further_seconds) as workers:
+        wait_until_ready(workers)
+        longer = workers.submit(order("takes longer"))
+        bad = workers.submit(order(key, 1, path=key))
+        limit = "3 s" if key == "hangs" else "3 s of processor time"
+        assert str(workers.result(bad)) == f"{key}: loading took longer than {limit}"
+        assert isinstance(workers.result(longer), Clip)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the processor time of another process is not told")

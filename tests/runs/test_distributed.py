@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from omnisource import testing
+from omnisource.data.stream import Stream
 from omnisource.data.unreadable import UnreadableLog
 from omnisource.data.workers import WorkerPool
 from omnisource.evaluate import evaluate
@@ -73,6 +74,7 @@ def test_first_process_alone_writes(trained: Path) -> None:
         "metrics.jsonl",
         "recipe.json",
         "run.json",
+        "run.lock",
         "tensorboard",
         "train.log",
     ]
@@ -130,6 +132,33 @@ def test_failure_of_one_process_ends_all_with_its_error(data: Path, tmp_path: Pa
     train(tiny_recipe(copied, "accumulation=2", "max_unreadable=1"), tmp_path / "run", resume="auto")
     assert [line["step"] for line in step_lines(tmp_path / "run")] == [1, 2, 3]
     assert [line["metrics"]["count"] for line in validation_lines(tmp_path / "run")] == [5]
+
+
+def test_too_many_unreadable_files_of_all_processes_together_lose_no_step(data: Path, tmp_path: Path) -> None:
+    copied, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(data, copied)
+    recipe, names = resolve_classes(tiny_recipe(copied))
+    items = read_split(recipe, names, "kinetics400", "train")
+    assert items is not None
+    stream = Stream("kinetics400", recipe.sources["kinetics400"], items, 2, recipe.seed)
+    of_process = [[one for step in range(3) for one in stream.requests(2 * step + process)] for process in (0, 1)]
+    first = of_process[0][0]
+    # The item after an unreadable one takes its place, and is to be a whole one.
+    second = next(one for one in of_process[1] if (one.index - first.index) % len(items) not in (1, len(items) - 1))
+    bad = [str(truncate(Path(one.path), 0.1)) for one in (first, second)]
+    command = ["--launcher", "pytorch", "--work-dir", str(run), "--cfg-options"]
+    overrides = tiny_overrides(more=[*roots(copied), "max_unreadable=1", "validation.interval_epochs=0"])
+    result = torchrun(TRAIN, str(PUBLISHED_CONFIG), *command, *overrides)
+    assert result.returncode != 0
+    assert result.stderr.count("error: ") == 1
+    assert all(f"{path}: " in result.stderr for path in bad)
+    assert "2 unreadable in all processes, 1 permitted" in result.stderr
+    assert "max_unreadable=N" in result.stderr
+    assert f"The run is saved: {checkpoint_path(run, 3)}. Continue it with --resume auto." in result.stderr
+    state = read_checkpoint(checkpoint_path(run, 3)).state
+    assert state["step"] == 3 and state["unreadable"].keys() == {bad[0]}  # no more than are permitted
+    told = [json.loads(line) for line in (run / "unreadable.jsonl").read_text().splitlines()]
+    assert {line["path"] for line in told} == set(bad)  # what was replaced in the steps that are done
 
 
 def test_what_another_process_than_the_first_meets_is_told_with_its_number(data: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from omnisource import distributed
 from omnisource.errors import UserError
 from omnisource.train import train
 from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
-from tests.runs.tiny_runs import difference, environment, run_python, step_lines, tiny_recipe, torchrun
+from tests.media import truncate
+from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
+from tests.runs.tiny_runs import difference, environment, roots, run_python, step_lines, tiny_recipe, torchrun
 
 FAILING = """
 import sys
@@ -36,13 +40,12 @@ def work():
         if me == 1:
             raise UserError("data/bad.mp4: damaged")
         distributed.average(torch.zeros(3))  # waits for process 1
-        return 0
     except Exception as error:
         if distributed.is_own_failure(error):
             raise
         return 1
-    finally:
-        distributed.stop()
+    distributed.stop()
+    return 0
 
 sys.exit(run(work))
 """
@@ -73,6 +76,36 @@ def work():
         raise UserError("config.py: no such file")  # before the processes have met
     distributed.start(torch.device("cpu"))
     return 0
+
+sys.exit(run(work))
+"""
+
+BLOCKING = """
+import sys
+import time
+import torch
+from omnisource.cli import main
+
+torch.distributed.destroy_process_group = lambda: time.sleep(600)  # as NCCL's can, for processes that wait for this one
+sys.exit(main(sys.argv[1:]))
+"""
+
+LINGERING = """
+import atexit
+import sys
+import time
+import torch
+from omnisource import distributed
+from omnisource.cli import run
+from omnisource.errors import UserError
+
+def work():
+    atexit.register(time.sleep, 600)  # as a library can wait for other processes while the interpreter goes
+    distributed.LEAVING_SECONDS = 2
+    distributed.start(torch.device("cpu"))
+    if sys.argv[1] == "failing":
+        raise UserError("data/bad.mp4: damaged")
+    raise ZeroDivisionError("a fault of the program")
 
 sys.exit(run(work))
 """
@@ -117,7 +150,7 @@ def test_process_that_fails_ends_all_with_its_error_and_no_other(tmp_path: Path)
     assert "Traceback" not in before and "gloo" not in before.lower()
 
 
-def started_as_by_srun(script: Path, **variables: str) -> list[subprocess.Popen[str]]:
+def started_as_by_srun(script: Path, *arguments: str, **variables: str) -> list[subprocess.Popen[str]]:
     """Starts two processes of a run that nobody but they themselves looks after."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -127,7 +160,7 @@ def started_as_by_srun(script: Path, **variables: str) -> list[subprocess.Popen[
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
         processes.append(
             subprocess.Popen(
-                [sys.executable, str(script)],
+                [sys.executable, str(script), *arguments],
                 env={**environment(), **{name: str(value) for name, value in place.items()}, **variables},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -170,6 +203,44 @@ def test_process_that_fails_before_all_have_met_is_not_waited_for(tmp_path: Path
     told = errors[1 - failing].splitlines()[-1]
     assert told.startswith(f"error: process {1 - failing} has waited 6 s for process {failing} of 2 (")
     assert "Traceback" not in errors[1 - failing]
+
+
+@pytest.mark.parametrize("command", ["train", "test"])
+def test_process_that_fails_shows_its_error_where_leaving_the_others_would_block(
+    started: Path, data: Path, tmp_path: Path, command: str
+) -> None:
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    listed = (copied / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
+    video = copied / "kinetics400/videos_val" / listed[1].rsplit(" ", 1)[0]  # in the share of the second process
+    truncate(video, 0.1)
+    script = tmp_path / "blocking.py"
+    script.write_text(BLOCKING)
+    checkpoint = [str(checkpoint_path(started, 6))] if command == "test" else []
+    arguments = [command, str(PUBLISHED_CONFIG), *checkpoint, *tiny_overrides(more=roots(copied))]
+    processes = started_as_by_srun(script, *arguments, "--work-dir", str(tmp_path / "run"))
+    try:
+        errors = [process.communicate(timeout=80)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert errors[1].startswith(f"error: {video}: ")
+    assert "Traceback" not in "".join(errors) and "error: " not in errors[0]
+    assert [process.returncode for process in processes] == [2, 2]
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("failing", "error: data/bad.mp4: damaged"), ("faulty", "ZeroDivision")])
+def test_process_that_has_failed_is_gone_though_something_keeps_it(tmp_path: Path, kind: str, shown: str) -> None:
+    script = tmp_path / "lingering.py"
+    script.write_text(LINGERING)
+    processes = started_as_by_srun(script, kind)
+    try:
+        errors = [process.communicate(timeout=80)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert all(shown in error for error in errors)
+    assert [process.returncode for process in processes] == [-signal.SIGALRM] * 2
 
 
 def test_failure_of_a_process_before_all_have_met_is_shown_first_under_torchrun(tmp_path: Path) -> None:
@@ -290,6 +361,32 @@ def test_steps_that_are_not_finite_are_left_out_up_to_a_number(started: Path, da
     # A resumed run remembers how many it has left out.
     with pytest.raises(UserError, match=r"max_skipped_steps=N \(now 2\)"):
         train(tiny_recipe(data, *SETTINGS, "max_skipped_steps=2"), tmp_path / "run", resume="auto")
+    # One that comes to its end says so once more.
+    train(tiny_recipe(data, *SETTINGS, "max_skipped_steps=3"), tmp_path / "run", resume="auto")
+    told = f"3 steps changed no weights, not being finite: 4, 5, 6; see {tmp_path / 'run/not_finite'}"
+    assert told in (tmp_path / "run/train.log").read_text()
+
+
+def test_step_that_fails_while_it_changes_the_weights_is_not_saved(started: Path, data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data, *SETTINGS, "checkpoints.interval_steps=2")
+    steps: list[int] = []
+
+    def fail_in_the_fourth(*_: object) -> None:
+        steps.append(len(steps) + 1)
+        if len(steps) == 4:
+            raise RuntimeError("out of memory")
+
+    hook = register_optimizer_step_post_hook(fail_in_the_fourth)  # the weights are changed, their average is not
+    try:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train(recipe, tmp_path / "run")
+    finally:
+        hook.remove()
+    assert [path.name for path in saved_checkpoints(tmp_path / "run")] == ["step_000000002.pt"]
+    assert "Step 4 failed while it changed the weights" in (tmp_path / "run/train.log").read_text()
+    train(recipe, tmp_path / "run", resume="auto")
+    ours, whole = (read_checkpoint(checkpoint_path(folder, 6)).state for folder in (tmp_path / "run", started))
+    assert difference(ours, whole) == ""
 
 
 def test_every_step_leaves_a_digest_of_its_samples(started: Path, data: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from omnisource.errors import UserError
 from omnisource.recipe import Recipe
-from omnisource.resume import Interrupted, with_same_microbatches
+from omnisource.resume import Interrupted, resume_notes, with_same_microbatches
 from omnisource.train import train
 from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
 from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
@@ -302,6 +302,18 @@ def test_resume_from_another_recipe_lists_all_that_differs(uninterrupted: Path, 
     for may_differ in ("num_workers", "validation.interval", "test_views"):
         assert may_differ not in message
     assert not (tmp_path / "run").exists()
+
+
+def test_what_has_changed_since_the_interrupted_run_is_said_in_one_line(uninterrupted: Path) -> None:
+    checkpoint = read_checkpoint(checkpoint_path(uninterrupted, 1))
+    assert resume_notes(checkpoint) == []
+    checkpoint.facts["versions"]["torch"] = "2.0.1"
+    checkpoint.facts.update(threads=77, processor="Abacus 3000", decoder="libavcodec 4.1.0")
+    (note,) = resume_notes(checkpoint)
+    assert note.startswith("bit-for-bit equality with the interrupted run is not promised: torch 2.0.1 -> ")
+    for changed in ("threads 77 -> ", "processor Abacus 3000 -> ", "decoder libavcodec 4.1.0 -> "):
+        assert changed in note
+    assert "\n" not in note
 
 
 def test_resumed_run_keeps_its_microbatches_a_step(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import resource
 import shutil
 from collections import Counter
@@ -280,7 +281,11 @@ def test_source_of_which_nothing_can_be_read_ends_the_run_whatever_is_permitted(
     overrides = tiny_overrides(more=[*roots(tmp_path / "data"), "max_unreadable=99"])
     assert main(["train", str(PUBLISHED_CONFIG), *overrides, "--work-dir", str(tmp_path / "run")]) == 2
     output = capsys.readouterr()
-    assert output.err == "error: source imagenet: none of its 15 items can be read\n"
+    first, remedy = output.err.splitlines()
+    named = r"error: source imagenet: none of its 15 items can be read, such as (\S+\.JPEG): \w.*"
+    found = re.fullmatch(named, first)
+    assert found is not None and Path(found[1]).is_file()
+    assert remedy == "omnisource check CONFIG says why each of them cannot; mend them, or take the source out."
     assert output.out.count("replaced by the next item of its list") == 15
 
 

@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from omnisource.training.disk import NEEDED_BESIDES_BYTES, warn_if_disk_is_nearly_full
+from omnisource.training.checkpoint import Checkpoint, checkpoint_path, save_checkpoint
+from omnisource.training.disk import NEEDED_BESIDES_BYTES, tensor_bytes, warn_if_disk_is_nearly_full
 
 
 def test_disk_with_space_for_the_next_checkpoints_is_not_warned_of(tmp_path: Path) -> None:
@@ -28,3 +30,12 @@ def test_disk_that_cannot_be_asked_is_a_warning_and_no_end_of_the_run(tmp_path: 
     warning = warn_if_disk_is_nearly_full(tmp_path / "missing", checkpoint_bytes=1)
     assert warning is not None
     assert f"{tmp_path / 'missing'}: how much space is left" in warning
+
+
+def test_size_of_the_tensors_is_nearly_that_of_the_checkpoint(tmp_path: Path) -> None:
+    model = {"weight": torch.zeros(1000, 300), "half": torch.zeros(50_000, dtype=torch.bfloat16)}
+    state = {"step": 3, "model": model, "momenta": [torch.ones(300_000), None, (torch.ones(7, dtype=torch.int64), 0.5)]}
+    assert tensor_bytes(state) == 4 * 300_000 + 2 * 50_000 + 4 * 300_000 + 8 * 7
+    path = checkpoint_path(tmp_path, 3)
+    save_checkpoint(Checkpoint({}, {}, {}, state), path, keep_last=1)
+    assert path.stat().st_size == pytest.approx(tensor_bytes(state), rel=0.01)

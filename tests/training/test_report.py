@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import pty
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +138,38 @@ def test_dropping_nothing_leaves_the_file_as_it_is_and_makes_no_other(tmp_path: 
     assert drop_after(tmp_path, 3) == 0
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
     assert not (tmp_path / "metrics.discarded.jsonl").exists()
+
+
+def test_folder_that_cannot_be_synced_is_let_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # as some network disks do
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    run_steps(tmp_path, 1, 10)
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert drop_after(tmp_path, 8) == 2
+
+
+def test_lost_terminal_ends_no_run_and_the_log_has_its_lines(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    with open(slave, "w") as terminal:
+        console = Console(file=terminal, force_terminal=True, width=80)
+        with Report(tmp_path, console=console, tensorboard=False, interval_steps=1) as report:
+            report.step(record(1))
+            os.close(master)  # from here on, writing is an input/output error
+            report.message("still here")
+            for step in range(2, 41):
+                report.step(record(step))
+            report.validating("clips", 1)()
+            report.validation(40, 2, "clips", {"top1": 0.5})
+        console.print("nobody sees this")  # nor does it fail
+    assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == [*range(1, 41), 40]
+    log = (tmp_path / "train.log").read_text()
+    assert "still here" in log and "step 40/40" in log
+    assert status_of(tmp_path).state == "complete"
 
 
 @pytest.mark.parametrize("tail", [b'{"kind": "step", "st', b'{"kind": "step", "step": 1', b"\xc3"])

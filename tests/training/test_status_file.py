@@ -141,5 +141,6 @@ def test_ending_follows_from_what_was_raised() -> None:
     assert ending_by(KeyboardInterrupt())[0] == "interrupted"
     assert ending_by(SystemExit(2)) == (
         "failed",
-        "another process of the run failed; the output of the run names the error",
+        "another process of the run failed; the output of the run names the error; --resume auto continues it once "
+        "that is mended",
     )

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from omnisource.errors import UserError
+from omnisource.training.run_lock import LOCK, RunLock
+from omnisource.training.status_file import StatusFile, starting_status
+
+
+def test_second_run_is_refused_by_the_process_that_has_the_folder(tmp_path: Path) -> None:
+    with RunLock(tmp_path) as first:
+        assert first.take() is True
+        assert first.take() is False  # it has it already
+        with RunLock(tmp_path) as second, pytest.raises(UserError, match=r"\(a process that has only started\)"):
+            second.take()
+        status = StatusFile(tmp_path, starting_status(0, 40))
+        host = status.status.host
+        with RunLock(tmp_path) as second, pytest.raises(UserError) as refused:
+            second.take()
+        status.close()
+        assert f"{tmp_path}: another run is at work in this folder (process {os.getpid()} on {host})" in str(
+            refused.value
+        )
+        assert "--resume auto" in str(refused.value) and "--work-dir" in str(refused.value)
+    with RunLock(tmp_path) as third:
+        assert third.take() is True
+    assert (tmp_path / LOCK).read_bytes() == b""
+
+
+def test_run_that_has_ended_is_not_named_as_the_one_at_work(tmp_path: Path) -> None:
+    StatusFile(tmp_path, starting_status(0, 40)).end("complete")
+    with RunLock(tmp_path) as first, RunLock(tmp_path) as second:
+        first.take()
+        with pytest.raises(UserError, match="only started"):
+            second.take()
+
+
+def test_folder_that_is_not_there_is_not_made_and_can_be_taken_later(tmp_path: Path) -> None:
+    with RunLock(tmp_path / "run") as lock:
+        assert lock.take() is False
+        assert not (tmp_path / "run").exists()
+        (tmp_path / "run").mkdir()
+        assert lock.take() is True
+
+
+def test_file_system_without_locks_refuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with RunLock(tmp_path) as first, RunLock(tmp_path) as second:
+        assert first.take() is True
+        assert second.take() is True
+
+
+HOLDING = """
+import subprocess, sys
+from pathlib import Path
+from omnisource.training.run_lock import RunLock
+lock = RunLock(Path(sys.argv[1]))
+lock.take()
+child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=0, close_fds=False)
+print("taken", flush=True)
+child.wait()
+"""
+
+
+def test_folder_of_a_killed_run_is_free_although_a_process_that_it_started_lives_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    assert process.stdout.readline() == "taken\n"
+    with RunLock(tmp_path) as lock, pytest.raises(UserError):
+        lock.take()
+    process.kill()
+    process.wait()
+    with RunLock(tmp_path) as lock:
+        assert lock.take() is True  # the child still waits for its input
+    process.stdin.close()
+    process.stdout.close()
