@@ -7,6 +7,7 @@ import io
 
 import av
 import av.error
+from av import library_versions
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard
@@ -73,7 +74,7 @@ def open_video(path: str, content: bytes | None, is_known: bool = False) -> tupl
 def decoder_versions() -> str:
     """Returns FFmpeg's libraries that read files, decode, and convert to RGB, with their versions."""
     libraries = ("libavformat", "libavcodec", "libswscale")
-    return ", ".join(f"{name} {'.'.join(map(str, av.library_versions[name]))}" for name in libraries)
+    return ", ".join(f"{name} {'.'.join(map(str, library_versions[name]))}" for name in libraries)
 
 
 def reason_of(error: FFmpegError) -> str:
