@@ -1,30 +1,18 @@
-"""Stopping and continuing a run: signals, saving in time, which checkpoint, whether it is of the same run."""
+"""Stopping and continuing a run: the signals that end it, which checkpoint it goes on from, what its folder holds."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.metadata
-import platform
-import re
 import signal
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import torch
-
-from omnisource import config, distributed
-from omnisource.data.annotations import Items
-from omnisource.data.unreadable import Replacement, UnreadableLog
-from omnisource.data.video_container import decoder_versions
-from omnisource.errors import UserError, shortened
-from omnisource.plan import Plan
+from omnisource import config
+from omnisource.errors import UserError
 from omnisource.recipe import Recipe
 from omnisource.training.checkpoint import (
-    Checkpoint,
     best_path,
     checkpoint_path,
     copy_checkpoint,
@@ -36,32 +24,8 @@ from omnisource.training.metrics_file import METRICS
 from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
 
-RESAMPLING = "training: antialiased bilinear, crop before resize; evaluation: bilinear without antialiasing"
-"""How frames are resized; another way makes other pixels of the same files, so checkpoints remember it."""
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Signals that end a run after the step that is under way, saved. SLURM warns with the last, when told to."""
-
-MAY_DIFFER = (
-    "accumulation",  # what counts is its product with the number of processes, which is compared by itself
-    "num_workers",
-    "item_timeout_seconds",
-    "item_processor_seconds",
-    "log_interval_steps",
-    "views_at_a_time",
-    "max_unreadable",
-    "max_skipped_steps",
-    "checkpoints.",
-    "validation.",
-    "model.weights",
-)
-"""Keys, or beginnings of keys, that a resumed run may change: they do not touch what is trained."""
-
-EVALUATION_KEYS = re.compile(r"sources\.[^.]+\.(validation|test|validation_views|test_views)\b")
-"""Keys that say what is validated and tested, and how; a resumed run may change them too."""
-
-PATH_KEYS = (".root", ".folder", ".list", ".urls", ".classes")
-"""Ends of keys that say where data lies; a resumed run may change them as long as the lists are the same."""
 
 
 class Interrupted(Exception):
@@ -185,103 +149,6 @@ def _step_of(path: Path) -> int | None:
         return None
 
 
-def run_facts(numbers: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
-    """Returns what a checkpoint remembers of how its run was made."""
-    versions = {name: importlib.metadata.version(name) for name in ("omnisource", "torch", "av", "pillow", "numpy")}
-    return {
-        "versions": versions,
-        "threads": torch.get_num_threads(),
-        "processor": processor_name(),
-        "decoder": decoder_versions(),
-        "resampling": RESAMPLING,
-        "microbatches": numbers.microbatches,
-        "digests": {name: of_source.digest() for name, of_source in items.items()},
-    }
-
-
-def processor_name() -> str:
-    """Returns the kind of the GPU or, without one, of the processor: sums come out differently on others."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def with_same_microbatches(
-    recipe: Recipe, checkpoint: Checkpoint, path: Path, num_processes: int
-) -> tuple[Recipe, list[str]]:
-    """Returns the recipe with the accumulation that keeps the microbatches a step of an interrupted run.
-
-    What it changed is said in a line.
-
-    Raises:
-        UserError: If the number of processes does not divide them.
-    """
-    microbatches = checkpoint.facts["microbatches"]
-    accumulation, rest = divmod(microbatches, num_processes)
-    if rest or not accumulation:
-        counts = [str(count) for count in range(1, microbatches + 1) if microbatches % count == 0]
-        raise UserError(
-            f"{path}: the run has {microbatches} microbatches a step (processes x accumulation), which {num_processes} "
-            f"processes cannot share out evenly. Start it with {' or '.join(counts)} processes."
-        )
-    if accumulation == recipe.accumulation:
-        return recipe, []
-    kept = f"the run goes on with {microbatches} microbatches a step"
-    note = f"accumulation={accumulation}, not {recipe.accumulation}: {kept}"
-    return replace(recipe, accumulation=accumulation), [note]
-
-
-def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Mapping[str, Any]) -> None:
-    """Checks that a checkpoint is of the run that the recipe describes.
-
-    Raises:
-        UserError: Listing what differs.
-    """
-    differing = [
-        f"  {key}: {theirs!r} in the checkpoint, {ours!r} now"
-        for key, ours, theirs in config.differences(config.to_plain(recipe), checkpoint.recipe)
-        if not key.startswith(MAY_DIFFER) and not key.endswith(PATH_KEYS) and not EVALUATION_KEYS.match(key)
-    ]
-    for name, digest in facts["digests"].items():
-        theirs = checkpoint.facts["digests"].get(name)
-        if theirs is not None and theirs != digest:
-            differing.append(f"  the training list of source {name} has other items, labels or another order")
-    if differing:
-        raise UserError(
-            f"{path} is of another run:\n{shortened(differing)}\nGive the recipe of the checkpoint, or start a new run "
-            "from its weights with model.weights=FILE."
-        )
-
-
-def resume_notes(checkpoint: Checkpoint | None) -> list[str]:
-    """Returns what a user should know about continuing here: versions, threads, processes that are others now."""
-    if checkpoint is None:
-        return []
-    now = {name: importlib.metadata.version(name) for name in checkpoint.facts["versions"]}
-    changed = [f"{name} {old} -> {now[name]}" for name, old in checkpoint.facts["versions"].items() if old != now[name]]
-    if checkpoint.facts["resampling"] != RESAMPLING:
-        changed.append(f"resampling {checkpoint.facts['resampling']!r} -> {RESAMPLING!r}")
-    here = {"threads": torch.get_num_threads(), "processor": processor_name(), "decoder": decoder_versions()}
-    for name, now_here in here.items():
-        before = checkpoint.facts.get(name, now_here)  # version 0.1.0 noted the threads alone
-        if before != now_here:
-            changed.append(f"{name} {before} -> {now_here}")
-    before, processes = checkpoint.facts["microbatches"] // checkpoint.recipe["accumulation"], distributed.world_size()
-    if before != processes:
-        changed.append(f"processes {before} -> {processes}")
-    notes = [f"bit-for-bit equality with the interrupted run is not promised: {', '.join(changed)}"] if changed else []
-    if before != processes and checkpoint.recipe.get("sync_batch_norm"):
-        notes.append(
-            f"sync_batch_norm=True: BatchNorm's batches were those of {before} processes together and are now those of "
-            f"{processes}, so the run goes on as another one; start {before} processes to continue the same"
-        )
-    return notes
-
-
 @contextlib.contextmanager
 def full_disk_named(work_dir: Path) -> Iterator[None]:
     """Turns the errors of a full disk that libraries raise, such as the one that writes curves, into a UserError."""
@@ -296,38 +163,6 @@ def full_disk_named(work_dir: Path) -> Iterator[None]:
             f"{work_dir}: cannot be written to: {error.strerror}. Checkpoints that are there are whole; make space, "
             "then continue with --resume auto."
         ) from error
-
-
-def agree(unreadable: UnreadableLog, step: int) -> list[Replacement]:
-    """Gives all processes the unreadable files that any has met.
-
-    Returns:
-        The replacements that all processes have made in the first `step` steps and not told of before.
-
-    Raises:
-        UserError: If these are, together, more than the recipe permits. The first process then has the replacements of
-            all, to save with the steps that are done.
-    """
-    parts = distributed.gather((unreadable.reasons, unreadable.untold))
-    known = [reasons for reasons, _ in parts]
-    for reasons in known:
-        for path, reason in reasons.items():
-            unreadable.reasons.setdefault(path, reason)
-    untold = [one for _, of_process in parts for one in of_process]
-    count, error = len(unreadable.reasons), None
-    is_first = distributed.rank() == 0
-    is_too_many = count > max(unreadable.permitted, *map(len, known))
-    if is_too_many:
-        unreadable.untold[:] = untold if is_first else []
-    if is_too_many and is_first:
-        files = [f"{path}: {reason}" for path, reason in unreadable.reasons.items()]
-        error = UserError(
-            f"{shortened(files)}\n{count} unreadable in all processes, {unreadable.permitted} permitted. Mend or "
-            "remove the files (omnisource check CONFIG finds them all), or permit more with max_unreadable=N or "
-            "max_unreadable_share=S."
-        )
-    distributed.fail_together(error)
-    return unreadable.settle(untold, step)
 
 
 @contextlib.contextmanager

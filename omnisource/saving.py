@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from omnisource import config, distributed
-from omnisource.data.unreadable import UnreadableLog
-from omnisource.errors import UserError
+from omnisource.data.unreadable import Replacement, UnreadableLog
+from omnisource.errors import UserError, shortened
 from omnisource.plan import Plan
 from omnisource.recipe import Recipe
-from omnisource.resume import StopAsked, agree
+from omnisource.resume import StopAsked
 from omnisource.training.checkpoint import Checkpoint, checkpoint_path
 from omnisource.training.checkpoint_writer import CheckpointWriter
 from omnisource.training.disk import tensor_bytes, warn_if_disk_is_nearly_full
@@ -167,3 +167,35 @@ class Saver:
                 raise UserError(f"{error}\n{saved}") from error
             self.report.message(saved)
             raise
+
+
+def agree(unreadable: UnreadableLog, step: int) -> list[Replacement]:
+    """Gives all processes the unreadable files that any has met.
+
+    Returns:
+        The replacements that all processes have made in the first `step` steps and not told of before.
+
+    Raises:
+        UserError: If these are, together, more than the recipe permits. The first process then has the replacements of
+            all, to save with the steps that are done.
+    """
+    parts = distributed.gather((unreadable.reasons, unreadable.untold))
+    known = [reasons for reasons, _ in parts]
+    for reasons in known:
+        for path, reason in reasons.items():
+            unreadable.reasons.setdefault(path, reason)
+    untold = [one for _, of_process in parts for one in of_process]
+    count, error = len(unreadable.reasons), None
+    is_first = distributed.rank() == 0
+    is_too_many = count > max(unreadable.permitted, *map(len, known))
+    if is_too_many:
+        unreadable.untold[:] = untold if is_first else []
+    if is_too_many and is_first:
+        files = [f"{path}: {reason}" for path, reason in unreadable.reasons.items()]
+        error = UserError(
+            f"{shortened(files)}\n{count} unreadable in all processes, {unreadable.permitted} permitted. Mend or "
+            "remove the files (omnisource check CONFIG finds them all), or permit more with max_unreadable=N or "
+            "max_unreadable_share=S."
+        )
+    distributed.fail_together(error)
+    return unreadable.settle(untold, step)

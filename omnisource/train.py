@@ -30,17 +30,8 @@ from omnisource.plan import (
 )
 from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe import Recipe
-from omnisource.resume import (
-    check_same_run,
-    find_checkpoint,
-    full_disk_named,
-    prepare_work_dir,
-    resume_notes,
-    run_facts,
-    set_aside_later_files,
-    stop_signals,
-    with_same_microbatches,
-)
+from omnisource.resume import find_checkpoint, full_disk_named, prepare_work_dir, set_aside_later_files, stop_signals
+from omnisource.same_run import check_same_run, resume_notes, run_facts, with_same_microbatches
 from omnisource.saving import Saver
 from omnisource.step import Stepper
 from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint

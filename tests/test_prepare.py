@@ -15,16 +15,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from omnisource.cli import main
-from omnisource.commands import load_recipe
+from omnisource.commands.arguments import load_recipe
 from omnisource.data.annotations import Items, Split, read_items
 from omnisource.data.decode import VideoFile, decode_image
 from omnisource.data.shards import TarShards
@@ -475,33 +477,37 @@ def finished(journal: Journal, output: str) -> tuple[Entry, Path]:
 class TestGoingOn:
     def test_killed_at_any_moment_it_ends_with_the_same_bytes(self, many: Path, tmp_path: Path) -> None:
         whole, out = tmp_path / "whole", tmp_path / "out"
-        prepared(plan_list(str(many), None), whole)
+        plan = plan_list(str(many), None)
+        prepared(plan, whole)
         rng = random.Random(0)
         finished: dict[str, int] = {}
-        for _ in range(4):
-            process = in_child(prepare_list, many, out)
-            wait_for_more(out, len(finished), process)
-            process.join(rng.uniform(0, 0.2))
-            process.kill()
-            process.join()
-            assert process.exitcode == -signal.SIGKILL
-            for output, modified_ns in finished.items():  # never done again
-                assert (out / output).stat().st_mtime_ns == modified_ns
-            for path in out.glob("*.mp4"):  # never half
-                assert path.read_bytes() == (whole / path.name).read_bytes()
-                finished[path.name] = path.stat().st_mtime_ns
+        with never_finished(many):
+            for _ in range(4):
+                process = in_child(prepare_alone, plan, out)
+                wait_for_more(out, len(finished))
+                process.join(rng.uniform(0, 0.2))
+                process.kill()
+                process.join()
+                assert process.exitcode == -signal.SIGKILL
+                for output, modified_ns in finished.items():  # never done again
+                    assert (out / output).stat().st_mtime_ns == modified_ns
+                for path in out.glob("*.mp4"):  # never half
+                    assert path.read_bytes() == (whole / path.name).read_bytes()
+                    finished[path.name] = path.stat().st_mtime_ns
         assert 4 <= len(finished) < 12
         assert prepared(plan_list(str(many), None), out).num_new == 12 - len(finished)
         assert tree(out) == tree(whole)
 
     def test_killed_with_its_workers_it_ends_with_the_same_bytes(self, many: Path, tmp_path: Path) -> None:
         whole, out = tmp_path / "whole", tmp_path / "out"
-        prepared(plan_list(str(many), None), whole)
-        command = [sys.executable, "-m", "omnisource", "prepare", str(many), str(out), "--short-side", "32"]
-        process = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for_more(out, 0, process)
-        process.kill()
-        process.wait()
+        plan = plan_list(str(many), None)
+        prepared(plan, whole)
+        with never_finished(many):
+            process = in_child(prepare_with_workers, plan, out)
+            wait_for_more(out, 0)
+            process.kill()
+            process.join()
+        assert process.exitcode == -signal.SIGKILL
         first = {path.name for path in out.glob("*.mp4")}
         assert first and not (out / "prepared.json").exists()
         again = prepared(plan_list(str(many), None), out)
@@ -514,12 +520,20 @@ class TestGoingOn:
             names = ["first", "second", "third"]
             for name in names:
                 journal.add(*finished(journal, name))
-            assert not (out / "third").exists()  # many small files are entered together
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 100
             while time.monotonic() < deadline and not (out / "third").exists():
                 time.sleep(0.01)
             assert [(out / name).read_text() for name in names] == names
             assert list(entries(out)) == names
+
+    def test_many_small_files_are_entered_together(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("omnisource.preparing.journal.COMMIT_SECONDS", 3600.0)
+        out = tmp_path / "out"
+        with Journal(out, HEADER) as journal:
+            for name in ("first", "second", "third"):
+                journal.add(*finished(journal, name))
+            assert [path.name for path in out.iterdir() if path.name[0] in "fst"] == ["first"]
+        assert list(entries(out)) == ["first", "second", "third"]
 
     def test_finished_files_are_not_done_again(self, originals: Path, tmp_path: Path) -> None:
         plan, out = plan_folder(str(originals)), tmp_path / "out"
@@ -587,31 +601,49 @@ class TestGoingOn:
         assert (out / "first.mp4").exists()
 
 
-def in_child(work: Callable[[Path, Path], None], list_path: Path, out: Path) -> BaseProcess:
+@contextmanager
+def never_finished(many: Path) -> Iterator[None]:
+    """Puts a pipe that nobody writes to in the place of one of `many`: a process that opens it waits for ever.
+
+    A list that is read meanwhile does not find it.
+    """
+    original, kept = many.parent / "11.avi", many.parent / "kept"
+    original.rename(kept)
+    os.mkfifo(original)
+    try:
+        yield
+    finally:
+        kept.replace(original)
+
+
+def in_child(work: Callable[[Any, Path], None], what: Path | SourcePlan, out: Path) -> BaseProcess:
     """Starts a process that has nothing of FFmpeg in it from this one."""
-    process = multiprocessing.get_context("forkserver").Process(target=work, args=(list_path, out))
+    process = multiprocessing.get_context("forkserver").Process(target=work, args=(what, out))
     process.start()
     return process
 
 
-def prepare_list(list_path: Path, out: Path) -> None:
-    prepared(plan_list(str(list_path), None), out)
+def prepare_alone(plan: SourcePlan, out: Path) -> None:
+    prepared(plan, out)
+
+
+def prepare_with_workers(plan: SourcePlan, out: Path) -> None:
+    prepare(plan, out, SMALL, num_workers=2)
 
 
 def prepare_with_room_for_small_files(list_path: Path, out: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
     try:
-        prepare_list(list_path, out)
+        prepared(plan_list(str(list_path), None), out)
     except OSError as error:
         os._exit(error.errno or 1)
 
 
-def wait_for_more(out: Path, count: int, process: subprocess.Popen[bytes] | BaseProcess) -> None:
-    """Waits until more than `count` files are prepared, or the process has ended."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(out.glob("*.mp4"))) <= count:
-        if (process.poll() if isinstance(process, subprocess.Popen) else process.exitcode) is not None:
-            return
+def wait_for_more(out: Path, count: int) -> None:
+    """Waits until more than `count` of `many` are prepared, or all that can be with one that is never finished."""
+    deadline = time.monotonic() + 100
+    while len(list(out.glob("*.mp4"))) <= min(count, 10):
+        assert time.monotonic() < deadline
         time.sleep(0.005)
 
 

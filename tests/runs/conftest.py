@@ -8,13 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runs.tiny_runs import make_data
+from omnisource.train import train
+from tests.runs.tiny_runs import SAVE_EVERY_STEP, make_data, mixed_recipe
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the `data` folder of the published layout in miniature, with raw frames beside it. Not to be changed."""
     return make_data(tmp_path_factory.mktemp("miniature"))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the work dir of a run of 2 epochs of 3 steps: three sources, accumulation, dropout, validation.
+
+    Not to be changed.
+    """
+    work_dir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    train(mixed_recipe(data, *SAVE_EVERY_STEP), work_dir)
+    return work_dir
 
 
 @pytest.fixture(autouse=True)

@@ -195,23 +195,21 @@ KILLING = """
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from omnisource import distributed
 from omnisource.train import train
-from tests.data.test_workers import wait_until
+from tests.holding import in_each_step
 from tests.runs.test_killed_workers import children
 from tests.runs.tiny_runs import tiny_recipe
 
-def kill_a_worker(metrics):
-    wait_until(lambda: metrics.is_file() and metrics.read_text().count('"step",') >= 2)
-    os.kill([one for server in children(os.getpid()) for one in children(server)][0], signal.SIGKILL)
+def kill_a_worker(step):
+    if step == 3 and os.environ["RANK"] == "1":
+        os.kill([one for server in children(os.getpid()) for one in children(server)][0], signal.SIGKILL)
 
 if __name__ == "__main__":
     data, work_dir, *overrides = sys.argv[1:]
-    if os.environ["RANK"] == "1":
-        threading.Thread(target=kill_a_worker, args=(Path(work_dir) / "metrics.jsonl",)).start()
-    train(tiny_recipe(Path(data), *overrides), Path(work_dir))
+    with in_each_step(kill_a_worker):
+        train(tiny_recipe(Path(data), *overrides), Path(work_dir))
     distributed.stop()
 """
 """A run of which the second process loses its loading worker."""
@@ -221,7 +219,7 @@ import torch
 from omnisource import distributed
 from omnisource.data.unreadable import Replacement, UnreadableLog
 from omnisource.errors import UserError
-from omnisource.resume import agree
+from omnisource.saving import agree
 
 distributed.start(torch.device("cpu"))
 me = distributed.rank()

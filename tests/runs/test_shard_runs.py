@@ -9,7 +9,7 @@ import pytest
 
 from omnisource import Recipe, TarShards, config
 from omnisource.check import check
-from omnisource.commands import load_recipe
+from omnisource.commands.arguments import load_recipe
 from omnisource.data.shard_writer import ShardFile, write_shards
 from omnisource.errors import UserError
 from omnisource.plan import read_split, require_data, resolve_classes

@@ -10,7 +10,7 @@ import torch
 
 from omnisource import Recipe, Recognizer, testing
 from omnisource.cli import main
-from omnisource.commands import load_recipe
+from omnisource.commands.arguments import load_recipe
 from omnisource.errors import UserError
 from omnisource.legacy import test_main as run_test_command
 from omnisource.models.weights import to_published

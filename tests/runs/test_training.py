@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from omnisource import Recipe, Recognizer
 from omnisource.cli import main
-from omnisource.commands import load_recipe
+from omnisource.commands.arguments import load_recipe
 from omnisource.data.loader import Loader
 from omnisource.data.stream import Stream
 from omnisource.data.unreadable import UnreadableLog

@@ -14,12 +14,17 @@ from typing import Any
 import torch
 
 from omnisource import Recipe, Source, Split
-from omnisource.commands import load_recipe
+from omnisource.commands.arguments import load_recipe
 from tests.media import moving_square, write_frames
 from tests.miniature import PUBLISHED_CONFIG, VIDEO_CLASSES, make_published_layout, tiny_overrides
 
 PROJECT = Path(__file__).resolve().parents[2]
 TIMES = ("step_seconds", "data_seconds")
+
+EPOCH, STEPS = 3, 6
+"""Steps of an epoch, and of the run, that `mixed_recipe` gives with `SAVE_EVERY_STEP`."""
+
+SAVE_EVERY_STEP = ("num_epochs=2", "checkpoints.interval_steps=1", "checkpoints.keep_last=9")
 
 
 def make_data(folder: Path) -> Path:
