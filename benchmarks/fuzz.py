@@ -45,7 +45,7 @@ read             all that was asked for came, as the sequential decode gives it
 refused later    frames came up to the damage, and are refused from there on
 changed          of those read: pixels differ from the undamaged file's, and no decoder noticed (only a checksum can)
 from a keyframe  frames that are not those of the sequential decode, but those of one that starts at a keyframe behind
-                 the damage: where no decoder noticed it, and in videos of more than 600 frames
+                 a damage that no decoder noticed
 unstable         the decoder returns what its buffers held before, other pixels each time: not compared from there on
 not judged       the sequential decode itself hung or died
 stricter         refused although the sequential decode does not complain

@@ -96,10 +96,11 @@ class Recipe:
     """Loading processes for each training process. 0: load in the training process."""
 
     item_processor_seconds: float = 120.0
-    """Processor time that one item may take to load before its worker is ended and the file counts as unreadable."""
+    """Processor time that one item may take to load before its worker is ended and the file counts as unreadable; a
+    video, for every 256 frames that are decoded of it."""
 
     item_timeout_seconds: float = 600.0
-    """Wall time that one item may take, waiting for disk and network with it; generous, for machines that are busy."""
+    """The same for wall time, waiting for disk and network with it; generous, for machines that are busy."""
 
     ema_decay: float | None = None
     """Share of the moving average of the weights that a step keeps; it is evaluated beside them. None: no average."""

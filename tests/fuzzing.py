@@ -151,7 +151,7 @@ def judge(
         clips: What `load_clip` made of the `clip_requests`: Clips, or UnreadableMedia.
         original: The sequential decode of the undamaged file.
     """
-    faults, num_elsewhere = _judged_frames(expected, reading, original)
+    faults, num_elsewhere = _judged_frames(expected, reading)
     refusals = [read.refusal for read in reading.reads if read.digests is None]
     refusals += [str(clip) for clip in clips if isinstance(clip, UnreadableMedia)]
     faults += [f"not named: {refusal}" for refusal in refusals if f"{variant.name}: " not in refusal]
@@ -160,7 +160,7 @@ def judge(
     if not refusals and is_without_notice and reading.num_frames > len(expected.digests):
         faults.append(f"its length is stated as {reading.num_frames}, and is {len(expected.digests)}")
     for request, clip in zip(clip_requests(variant, Path(variant.name)), clips, strict=True):
-        if isinstance(clip, Clip) and not _is_clip_of(request, clip, expected, reading, original):
+        if isinstance(clip, Clip) and not _is_clip_of(request, clip, expected, reading):
             faults.append(f"the clip of {type(request.view).__name__} is not that of the sequential decode")
     return Verdict(
         variant,
@@ -283,8 +283,8 @@ def _attempt(indices: tuple[int, ...], read: Callable[[], Sequence[np.ndarray] |
         return Read(indices, None, str(error))
 
 
-def _judged_frames(expected: SequentialDecode, reading: Reading, original: SequentialDecode) -> tuple[list[str], int]:
-    """Returns what is wrong with the frames that came, and how many right ones came from behind a damage."""
+def _judged_frames(expected: SequentialDecode, reading: Reading) -> tuple[list[str], int]:
+    """Returns what is wrong with the frames that came, and how many are those of a decode from a keyframe."""
     faults, num_elsewhere = [], 0
     for read in reading.reads:
         for index, came in zip(read.indices, read.digests or (), strict=False):
@@ -292,7 +292,7 @@ def _judged_frames(expected: SequentialDecode, reading: Reading, original: Seque
                 continue
             if index < expected.num_trusted and came == expected.digests[index]:
                 continue
-            if came in expected.elsewhere(index, original):
+            if came in expected.elsewhere(index):
                 num_elsewhere += 1
             else:
                 what = f"from {expected.num_trusted} on: {expected.notice or 'there are none'}"
@@ -300,25 +300,23 @@ def _judged_frames(expected: SequentialDecode, reading: Reading, original: Seque
     return faults, num_elsewhere
 
 
-def _is_clip_of(
-    request: SampleRequest, clip: Clip, expected: SequentialDecode, reading: Reading, original: SequentialDecode
-) -> bool:
+def _is_clip_of(request: SampleRequest, clip: Clip, expected: SequentialDecode, reading: Reading) -> bool:
     """Returns whether a clip is what the same views make of the frames of the sequential decode."""
     if request.media == "image" and isinstance(request.view, TrainingView):
         return expected.first_notice is None  # pixels of a JPEG that is decoded at a smaller size are others
-    if expected.pixels is None or original.pixels is None or expected.first_unstable is not None:
+    if expected.pixels is None or expected.first_unstable is not None:
         return True  # it cannot be told
-    pictures = original.pixels | expected.pixels
+    allowed = functools.partial(_allowed, expected)
     return any(
-        _shows(request, clip.frames, length, pictures, functools.partial(_allowed, expected, original))
+        _shows(request, clip.frames, length, expected.pixels, allowed)
         for length in {reading.num_promised, reading.num_frames} - {0}
     )
 
 
-def _allowed(expected: SequentialDecode, original: SequentialDecode, index: int) -> list[str]:
+def _allowed(expected: SequentialDecode, index: int) -> list[str]:
     """Returns the digests that frame `index` may have, that of the sequential decode first; none if it is refused."""
     in_order = [expected.digests[index]] if index < expected.num_trusted else []
-    return in_order + sorted(expected.elsewhere(index, original).difference(in_order))
+    return in_order + sorted(expected.elsewhere(index).difference(in_order))
 
 
 def _shows(

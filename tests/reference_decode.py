@@ -51,9 +51,6 @@ a stream that shows up late (IndexError)."""
 SEEKABLE = ("mov", "matroska", "flv")
 """First of FFmpeg's names of the containers that give every packet its timestamp: mp4, mov and 3gp; mkv and webm."""
 
-LONGEST_CHECKED_VIDEO = 600
-"""Up to this many frames nothing is returned from behind a damage that was noticed; docs/decoding.md says so."""
-
 SYMMETRIES = {
     (1, 0, 0, 1): lambda pixels: pixels,
     (-1, 0, 0, 1): lambda pixels: pixels[:, ::-1],
@@ -94,18 +91,12 @@ class SequentialDecode:
         """Frames before the first notice."""
         return len(self.digests) if self.first_notice is None else self.first_notice
 
-    def elsewhere(self, index: int, original: SequentialDecode) -> frozenset[str]:
+    def elsewhere(self, index: int) -> frozenset[str]:
         """Returns the digests that frame `index` may also have, when decoding does not start with the file.
 
-        That is where nothing was noticed up to it; or anywhere in a long file, whose frames behind a damage may be
-        reached from a keyframe. There a decoder that is spared a damaged frame in between may also be right where one
-        that is not has to conceal it.
+        There are some only where nothing was noticed up to it: no file is read from behind a damage.
         """
-        if index >= len(self.from_keyframes):
-            return frozenset()
-        if len(self.from_keyframes) > LONGEST_CHECKED_VIDEO:
-            return self.from_keyframes[index] | frozenset(original.digests[index : index + 1])
-        return self.from_keyframes[index] if index < self.num_trusted else frozenset()
+        return self.from_keyframes[index] if index < min(self.num_trusted, len(self.from_keyframes)) else frozenset()
 
 
 def decode_in_order(request: SampleRequest) -> SequentialDecode:

@@ -10,33 +10,28 @@ FFmpeg does not survive a fork: a process that has decoded must start others by 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from fractions import Fraction
-from itertools import chain
 from types import TracebackType
-from typing import cast
 
 import numpy as np
 from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from omnisource.data.collected_frames import CollectedFrames
 from omnisource.data.images import decode_frame_folder, decode_image
 from omnisource.data.known_files import KnownFiles, fingerprint, known_files
 from omnisource.data.seal import claimed_seal, seal_of, seems_sealed
 from omnisource.data.selective import read_what_is_needed
-from omnisource.data.sequential import DecodedFrames, decode_file_in_order, decode_in_order
+from omnisource.data.sequential import DecodedFrames, decode_file_in_order, decode_from_keyframe, decode_held
+from omnisource.data.signs_of_life import FRAMES_A_SIGN
 from omnisource.data.video_container import open_video, reason_of
 from omnisource.data.video_index import read_index
 from omnisource.errors import UnreadableMedia
 
 __all__ = ["FewerFrames", "VideoFile", "decode_frame_folder", "decode_image"]
-
-# Of videos up to this length no frame is returned before all that precede it have been decoded once, to find damage.
-LONGEST_CHECKED_VIDEO = 600
 
 # What is wrong with a video that has packets and gives no frame.
 NO_FRAMES = "none of its frames can be decoded"
@@ -141,7 +136,7 @@ class VideoFile:
         collected = CollectedFrames(self.path, wanted)
         if collected.positions[0] < 0 or collected.positions[-1] >= self.num_frames:
             raise IndexError(f"frames {list(indices)} of {self.path}, which has {self.num_frames}")
-        if self._can_seek and self._is_checked(collected.positions[-1]):
+        if self._can_seek and self._num_whole() > collected.positions[-1]:
             self._is_decoder_fresh = False
             if read_what_is_needed(self._container, self._stream, self._index, collected):
                 return collected.pixels()
@@ -150,6 +145,10 @@ class VideoFile:
             self._can_seek = False
             if self._correct_length():
                 raise FewerFrames(self.num_frames)
+        elif self._can_seek and self._read_on(collected):
+            return collected.pixels()
+        else:
+            collected = CollectedFrames(self.path, wanted)
         self._read_by_counting(collected)
         return collected.pixels()
 
@@ -168,16 +167,23 @@ class VideoFile:
                     reason = f"the size of its frames changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
                     raise UnreadableMedia(self.path, f"{reason} before frame {position}")
                 size = (frame.width, frame.height)
+                self._can_seek = self._can_seek and self._is_where_indexed(position, frame)
+                self._note_whole(position + 1, is_last=position + 1 == self.num_frames)
                 yield frame
         if size is None:  # the packets promised some, but all of them are taken for a last one that was cut off
             raise UnreadableMedia(self.path, NO_FRAMES)
 
-    def _is_checked(self, position: int) -> bool:
-        """Returns whether the frame at `position` may be read without decoding all that precede it."""
-        if self._is_sealed or self.num_frames > LONGEST_CHECKED_VIDEO:
-            return True
+    def _num_whole(self) -> int:
+        """Returns how many frames from the start on may be read without decoding those that precede them."""
+        if self._is_sealed:
+            return self.num_frames
         is_independent = self._stream.codec_context.codec.canonical_name not in LEANING_KEYFRAMES
-        return is_independent and position < self._known.num_whole(self._fingerprint)
+        return self._known.num_whole(self._fingerprint) if is_independent else 0
+
+    def _note_whole(self, num_whole: int, is_last: bool) -> None:
+        """Remembers now and then, and where `is_last`, that so many frames came in order and whole."""
+        if self._can_seek and (is_last or not num_whole % FRAMES_A_SIGN):
+            self._known.remember_num_whole(self._fingerprint, num_whole)
 
     def _verify_seal(self, claimed: str | None) -> bool:
         """Returns whether all packets are as `omnisource prepare` wrote them; False where it did not.
@@ -193,6 +199,34 @@ class VideoFile:
         self._known.remember_num_whole(self._fingerprint, self.num_frames)
         return True
 
+    def _read_on(self, collected: CollectedFrames) -> bool:
+        """Reads frames by decoding all from a keyframe up to which the file is known to be whole.
+
+        Returns:
+            Whether all was as it should be. If not, the frames are to be decoded from the start.
+        """
+        targets = deque(collected.positions)
+        keyframe = self._index.keyframe_before(min(self._num_whole(), targets[0]))
+        if not keyframe.position:
+            return False
+        self._is_decoder_fresh = False
+        frames = decode_from_keyframe(self.path, self._container, self._stream, self._index, keyframe)
+        try:
+            with closing(frames):
+                for position, (frame, damaged) in enumerate(frames, keyframe.position):
+                    if damaged is not None or not self._is_where_indexed(position, frame):
+                        return False
+                    if position == keyframe.position and not frame.key_frame:
+                        return False  # the container calls something a keyframe that is none
+                    if position == targets[0]:
+                        collected.take(targets.popleft(), frame)
+                    self._note_whole(position + 1, is_last=not targets)
+                    if not targets:
+                        return True
+        except (UnreadableMedia, FFmpegError):
+            return False
+        return False
+
     def _read_by_counting(self, collected: CollectedFrames) -> None:
         """Reads frames by decoding all from the start."""
         targets = iter(collected.positions)
@@ -204,15 +238,14 @@ class VideoFile:
                     self._can_seek = False
                     if self._correct_length():
                         raise FewerFrames(self.num_frames)
-                if position < target:
-                    continue
-                if damaged is not None:
+                if damaged is not None and position >= target:
                     raise UnreadableMedia(self.path, f"damaged: frame {damaged} is not whole")
-                collected.take(target, frame)
-                target = next(targets, None)
+                if position == target:
+                    collected.take(target, frame)
+                    target = next(targets, None)
+                if damaged is None:
+                    self._note_whole(position + 1, is_last=target is None)
                 if target is None:
-                    if self._can_seek:
-                        self._known.remember_num_whole(self._fingerprint, position + 1)
                     return
         self.num_frames = position + 1
         self._require_frames()
@@ -225,9 +258,7 @@ class VideoFile:
         if held is None or not self._is_decoder_fresh:
             return decode_file_in_order(self.path, self._content)
         self._is_decoder_fresh = False
-        end = cast("Packet[VideoStream]", Packet())
-        end.stream = self._stream
-        return decode_in_order(self.path, chain(held, [end]))
+        return decode_held(self.path, self._stream, held)
 
     def _is_where_indexed(self, position: int, frame: VideoFrame) -> bool:
         timestamps = self._index.timestamps

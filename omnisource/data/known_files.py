@@ -16,7 +16,8 @@ from omnisource.data.cache import cache_folder
 NUM_SLOTS = 2**22
 """Videos that can be remembered, in 16 bytes each; one in twenty of 240,000 shares its slot with another."""
 
-WHOLE_BITS, LENGTH_BITS = 16, 24
+NUMBER_BITS = 24
+"""Of the word that holds a number of frames; the others are those of the fingerprint that it belongs to."""
 
 
 class KnownFiles:
@@ -42,29 +43,29 @@ class KnownFiles:
 
     def num_frames(self, fingerprint: int) -> int | None:
         """Returns the frames of a file, if they were counted by decoding them all."""
-        number = self._read(1, fingerprint, LENGTH_BITS)
+        number = self._read(1, fingerprint)
         return number - 1 if number else None
 
     def num_whole(self, fingerprint: int) -> int:
         """Returns how many frames from the start on were decoded in order, none of them damaged."""
-        return self._read(0, fingerprint, WHOLE_BITS)
+        return self._read(0, fingerprint)
 
     def remember_num_frames(self, fingerprint: int, num_frames: int) -> None:
         """Notes that decoding all of a file gave so many frames."""
-        self._write(1, fingerprint, LENGTH_BITS, num_frames + 1)  # 0: not known
+        self._write(1, fingerprint, num_frames + 1)  # 0: not known
 
     def remember_num_whole(self, fingerprint: int, num_whole: int) -> None:
         """Notes that decoding a file in order gave so many frames, none of them damaged."""
         if num_whole > self.num_whole(fingerprint):
-            self._write(0, fingerprint, WHOLE_BITS, num_whole)
+            self._write(0, fingerprint, num_whole)
 
-    def _read(self, kind: int, fingerprint: int, num_bits: int) -> int:
+    def _read(self, kind: int, fingerprint: int) -> int:
         word = self._words.read(2 * (fingerprint % self._num_slots) + kind)
-        return word % (1 << num_bits) if word >> num_bits == fingerprint >> num_bits else 0
+        return word % (1 << NUMBER_BITS) if word >> NUMBER_BITS == fingerprint >> NUMBER_BITS else 0
 
-    def _write(self, kind: int, fingerprint: int, num_bits: int, number: int) -> None:
-        if fingerprint and number < 1 << num_bits:  # longer ones are found out again each time
-            word = (fingerprint >> num_bits << num_bits) + number
+    def _write(self, kind: int, fingerprint: int, number: int) -> None:
+        if fingerprint and number < 1 << NUMBER_BITS:  # longer ones are found out again each time
+            word = (fingerprint >> NUMBER_BITS << NUMBER_BITS) + number
             self._words.write(2 * (fingerprint % self._num_slots) + kind, word)
 
 
@@ -105,7 +106,7 @@ class _WordsInFile:
 def known_files() -> KnownFiles:
     """Returns the memory that all processes of a user share; one of its own where that cannot be kept."""
     try:
-        return KnownFiles(path=cache_folder() / "known_videos_2")
+        return KnownFiles(path=cache_folder() / "known_videos_3")
     except OSError:
         return KnownFiles()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -11,7 +12,7 @@ from av.video.stream import VideoStream
 
 from omnisource.data.collected_frames import CollectedFrames
 from omnisource.data.spare_pictures import spare_packets
-from omnisource.data.video_index import MAX_HELD_BYTES, Run, VideoIndex, read_packets
+from omnisource.data.video_index import MAX_HELD_BYTES, Run, VideoIndex, read_packets_from
 
 
 def read_what_is_needed(
@@ -75,13 +76,9 @@ def _packets_of(
     container: InputContainer, stream: VideoStream, index: VideoIndex, run: Run
 ) -> Sequence[Packet[VideoStream]]:
     """Returns all packets of a run; none where they are too many, or the container gives others than before."""
-    numbers = slice(run.keyframe.packet_number, run.end)
-    if index.held_packets is not None:
-        return index.held_packets[numbers]
-    indexed = index.packets[numbers]
-    if sum(packet.size_bytes for packet in indexed) > MAX_HELD_BYTES:
+    indexed = index.packets[run.keyframe.packet_number : run.end]
+    if index.held_packets is None and sum(packet.size_bytes for packet in indexed) > MAX_HELD_BYTES:
         return []
-    container.seek(run.keyframe.seek_timestamp, stream=stream)
-    packets = [packet for packet, _ in zip(read_packets(container, stream), indexed, strict=False)]
+    packets = list(islice(read_packets_from(container, stream, index, run.keyframe), len(indexed)))
     is_same = [(packet.pts, packet.size) for packet in packets] == [(one.pts, one.size_bytes) for one in indexed]
     return packets if is_same else []

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, dropwhile, groupby
 from typing import NamedTuple, cast
 
 from av.container import InputContainer
@@ -148,6 +148,34 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
                 # The end. PyAV must not be asked for more: it stumbles over streams that showed up meanwhile.
                 yield packet
                 return
+
+
+def read_packets_from(
+    container: InputContainer, stream: VideoStream, index: VideoIndex, keyframe: Keyframe
+) -> Iterator[Packet[VideoStream]]:
+    """Yields the packets of `stream` from a keyframe of its index on, and an empty one after the last.
+
+    None but that one comes where the keyframe is not found.
+
+    Raises:
+        FFmpegError: The container is damaged.
+    """
+    if index.held_packets is not None:
+        return chain(index.held_packets[keyframe.packet_number :], [end_of(stream)])
+    container.seek(keyframe.seek_timestamp, stream=stream)
+    indexed = index.packets[keyframe.packet_number]
+    wanted = (indexed.pts, indexed.size_bytes)
+    # In mp4 with B-frames seeking leads one keyframe too far back: FFmpeg takes what it is asked for as a time of
+    # presentation, and subtracts the greatest distance between the two kinds of timestamps.
+    packets = read_packets(container, stream)
+    return dropwhile(lambda packet: packet.size and (packet.pts, packet.size) != wanted, packets)
+
+
+def end_of(stream: VideoStream) -> Packet[VideoStream]:
+    """Returns the empty packet that tells the decoder of `stream` to hand out what it holds back."""
+    end = cast("Packet[VideoStream]", Packet())
+    end.stream = stream
+    return end
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> VideoIndex:

@@ -26,6 +26,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
+from omnisource.data.signs_of_life import heard_by
 from omnisource.errors import UnreadableMedia
 from omnisource.types import Clip, Media
 
@@ -89,7 +90,8 @@ class WorkerProcess:
     Attributes:
         held: Tickets that it was given and has not answered; it loads the first.
         is_ready: Whether it has started; only then may it be given requests.
-        since: When it began what it does, on the clock of `time.monotonic`: to start, or to load `held[0]`.
+        since: When it began what it does, on the clock of `time.monotonic`: to start, or to load `held[0]`; or when it
+            last gave a sign that it goes on with that.
         channel: The parent's end of the socket; has input when `receive` has something to do.
         process_id: Its process id.
         ending: How it ended, in words.
@@ -148,6 +150,8 @@ class WorkerProcess:
         if not self.is_ready:
             self.is_ready = True
             return None
+        if value is None:  # a sign that it goes on with a long file
+            return None
         ticket, result = value
         if isinstance(result, _ClipHeader):
             frames = torch.from_numpy(pixels).view(result.shape)
@@ -156,7 +160,7 @@ class WorkerProcess:
         return ticket, result
 
     def item_processor_seconds(self) -> float:
-        """Returns the processor time that it has spent on `held[0]`, in seconds; 0 where the system does not tell."""
+        """Returns the processor seconds that it spent on `held[0]` since `since`; 0 where the system does not tell."""
         if time.monotonic() - self.since < LEAST_ASKED_SECONDS:
             return 0.0
         return self._processor_seconds() - self._processor_since
@@ -231,7 +235,8 @@ def _serve(channel: socket.socket, load: Load) -> None:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    with contextlib.suppress(EOFError, ConnectionError):
+    signs = heard_by(lambda: channel.sendall(_packed(None)))
+    with contextlib.suppress(EOFError, ConnectionError), signs:
         channel.sendall(_packed("ready"))
         for message in _messages(channel):
             assert message is not None, "reading blocks here"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from omnisource.data import video_index
-from omnisource.data.decode import LONGEST_CHECKED_VIDEO, FewerFrames, VideoFile
+from omnisource.data.decode import FewerFrames, VideoFile
 from omnisource.data.known_files import KnownFiles, fingerprint, known_files
 from omnisource.data.spare_pictures import spare_packets
 from omnisource.errors import UnreadableMedia
@@ -19,6 +20,7 @@ from tests.media import moving_square, numbered_frames, read_numbers, write_vide
 
 X265 = "log-level=none:pools=1:frame-threads=1"
 RUBBISH = b"\xa5"
+GROUPS_OF_20 = {"x264-params": "bframes=0:keyint=20:min-keyint=20:scenecut=0"}
 
 # name of the file -> how to write it: videos in which some pictures are needed by no other
 WITH_SPARE_PICTURES: dict[str, dict] = {
@@ -72,7 +74,14 @@ def overwrite_packets(path: Path, numbers: Sequence[int]) -> None:
 
 def long_video(path: Path, **how) -> Path:
     frames = numbered_frames(61, 64, 64)
-    return write_video(path, np.tile(frames, (10, 1, 1, 1)), **how)
+    return write_video(path, np.tile(frames, (20, 1, 1, 1)), **how)
+
+
+def as_if_whole(path: Path, num_whole: int = 10_000) -> KnownFiles:
+    """Returns a memory in which so many frames of the file were found whole."""
+    known = KnownFiles()
+    known.remember_num_whole(fingerprint(str(path), None), num_whole)
+    return known
 
 
 def known_whole(path: Path) -> KnownFiles:
@@ -153,43 +162,118 @@ def _called_spare_in_h265(data: bytes) -> bytes:
 class TestWhatNobodyNeedsIsNotDecoded:
     """Packets are overwritten with rubbish: if they were decoded, it would show."""
 
+    @pytest.mark.parametrize("is_held", [True, False])
     @pytest.mark.parametrize("name", [name for name in WITH_SPARE_PICTURES if not name.endswith(("mkv", "flv"))])
-    def test_spare_pictures_that_are_not_wanted(self, name: str, tmp_path: Path):
-        path = long_video(tmp_path / name, **WITH_SPARE_PICTURES[name])
+    def test_spare_pictures_that_are_not_wanted(
+        self, name: str, is_held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        path = write_video(tmp_path / name, moving_square(60, 64, 96), **WITH_SPARE_PICTURES[name])
         spare, timestamps = spare_of(path), timestamps_of(path)
         order = np.argsort(np.argsort(timestamps))  # position of the frame of each packet
-        wanted = [int(order[number]) for number in sorted(spare)[20:24]]
+        wanted = [int(order[number]) for number in sorted(spare)[4:8]]
         before = every_frame(path)
         overwrite_packets(path, [number for number in spare if order[number] not in wanted])
-        with VideoFile(path) as video:
-            assert video.num_frames == 610 > LONGEST_CHECKED_VIDEO
+        if not is_held:  # then the container is sought in
+            monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
+        with VideoFile(path, known=as_if_whole(path)) as video:
             for frame, index in zip(video.frames(wanted), wanted, strict=True):
                 assert np.array_equal(frame, before[index])
 
     def test_packets_behind_the_last_wanted_frame_of_its_group(self, tmp_path: Path):
-        options = {"x264-params": "bframes=0:keyint=60:min-keyint=60:scenecut=0"}
-        path = long_video(tmp_path / "long.mp4", options=options)
+        path = write_video(tmp_path / "groups.mp4", numbered_frames(60), options=GROUPS_OF_20)
         before = every_frame(path)
-        overwrite_packets(path, [*range(271, 300), *range(330, 360)])
-        with VideoFile(path) as video:
-            for frame, index in zip(video.frames([270, 300, 329]), [270, 300, 329], strict=True):
+        overwrite_packets(path, [*range(11, 20), *range(30, 40)])
+        with VideoFile(path, known=as_if_whole(path)) as video:
+            for frame, index in zip(video.frames([10, 20, 29]), [10, 20, 29], strict=True):
                 assert np.array_equal(frame, before[index])
             with pytest.raises(UnreadableMedia, match="damaged"):
-                video.frames([271])
+                video.frames([11])
 
-    def test_of_a_short_video_once_it_was_decoded_so_far(self, tmp_path: Path):
-        path = write_video(tmp_path / "short.mp4", numbered_frames(60), options={"bf": "0", "g": "20"})
+    @pytest.mark.parametrize("is_held", [True, False])
+    def test_what_is_known_to_be_whole_when_the_rest_is_read_for_the_first_time(
+        self, is_held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        path = write_video(tmp_path / "groups.mp4", numbered_frames(100), options=GROUPS_OF_20)
         before = every_frame(path)
-        known = known_whole(path)
-        identity = fingerprint(str(path), None)
+        overwrite_packets(path, [30])  # of which nothing was noticed when it was decoded in order, as it were
+        if not is_held:
+            monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
+        known, identity = as_if_whole(path, 45), fingerprint(str(path), None)
+        with VideoFile(path, known=known) as video:
+            for frame, index in zip(video.frames([75, 50, 50]), [75, 50, 50], strict=True):
+                assert np.array_equal(frame, before[index])
+        assert known.num_whole(identity) == 76
+
+
+SOUGHT = [name for name in (*WITH_SPARE_PICTURES, *WITHOUT_SPARE_PICTURES) if name[-3:] in ("mp4", "mov", "mkv", "ebm")]
+
+
+@pytest.mark.parametrize("name", SOUGHT)
+def test_packets_that_are_not_in_memory_are_found_by_seeking(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_video(
+        tmp_path / name, moving_square(60, 64, 96), **{**WITH_SPARE_PICTURES, **WITHOUT_SPARE_PICTURES}[name]
+    )
+    monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        index = video_index.read_index(container, stream)
+        assert index.held_packets is None and len(index.keyframes) > 1
+        for keyframe in reversed(index.keyframes):
+            expected = [(packet.pts, packet.size_bytes) for packet in index.packets[keyframe.packet_number :]]
+            *found, end = video_index.read_packets_from(container, stream, index, keyframe)
+            assert [(packet.pts, packet.size) for packet in found] == expected
+            assert not end.size
+
+
+class TestDamageIsFound:
+    """Whatever precedes a wanted frame is decoded once, however long the video is."""
+
+    @pytest.mark.parametrize("is_held", [True, False])
+    def test_groups_before_that_of_the_wanted_frame(
+        self, is_held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        path = long_video(tmp_path / "long.mp4", options=GROUPS_OF_20)
+        before = every_frame(path)
+        overwrite_packets(path, [150])
+        if not is_held:
+            monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
+        known, identity = KnownFiles(), fingerprint(str(path), None)
+        for wanted in ([1000], [100], [1100, 149], [151]):  # before and after the whole part is known
+            with VideoFile(path, known=known) as video:
+                assert video.num_frames == 1220
+                if wanted == [100]:
+                    assert np.array_equal(video.frames(wanted)[0], before[100])
+                else:
+                    with pytest.raises(UnreadableMedia, match="damaged"):
+                        video.frames(wanted)
+            assert known.num_whole(identity) in (0, 101)
+
+    def test_behind_what_is_known_to_be_whole(self, tmp_path: Path):
+        path = write_video(tmp_path / "groups.mp4", numbered_frames(100), options=GROUPS_OF_20)
+        overwrite_packets(path, [65])
+        known = as_if_whole(path, 45)
+        for wanted in ([70], [81], [99, 3]):  # in its group, at a keyframe behind it, and far from one another
+            with VideoFile(path, known=known) as video, pytest.raises(UnreadableMedia, match="damaged"):
+                video.frames(wanted)
+        assert known.num_whole(fingerprint(str(path), None)) == 45
+
+    def test_once(self, tmp_path: Path):
+        path = write_video(tmp_path / "short.mp4", numbered_frames(60), options=GROUPS_OF_20)
+        before = every_frame(path)
         overwrite_packets(path, [30])
         with VideoFile(path, known=KnownFiles()) as video, pytest.raises(UnreadableMedia, match="damaged"):
-            video.frames([45])  # a first visit decodes all that precedes
-        changed = fingerprint(str(path), None)
-        assert identity != changed
-        known.remember_num_whole(changed, 60)  # as if the file were still known to be whole
-        with VideoFile(path, known=known) as video:
+            video.frames([45])
+        with VideoFile(path, known=as_if_whole(path)) as video:  # what is known is believed
             assert np.array_equal(video.frames([45])[0], before[45])
+
+    def test_by_a_look_at_all_frames(self, tmp_path: Path):
+        path = write_video(tmp_path / "whole.mp4", numbered_frames(60), options=GROUPS_OF_20)
+        known = KnownFiles()
+        with VideoFile(path, known=known) as video, closing(video.all_frames()) as frames:
+            assert sum(1 for _ in frames) == 60
+        assert known.num_whole(fingerprint(str(path), None)) == 60
 
 
 class TestFramesStayTheSame:
@@ -217,6 +301,23 @@ class TestFramesStayTheSame:
                 for index, frame in zip(indices, video.frames(indices), strict=True):
                     assert np.array_equal(frame, expected[index]), f"frame {index} of {indices}"
 
+    @pytest.mark.parametrize("is_held", [True, False])
+    @pytest.mark.parametrize("name", [*WITH_SPARE_PICTURES, *WITHOUT_SPARE_PICTURES])
+    def test_when_every_visit_reads_on_where_another_ended(
+        self, name: str, is_held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        how = {**WITH_SPARE_PICTURES, **WITHOUT_SPARE_PICTURES}[name]
+        path = write_video(tmp_path / name, moving_square(60, 64, 96), **how)
+        expected = every_frame(path)
+        if not is_held:
+            monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
+        for seed in range(4):
+            known, rng = KnownFiles(), np.random.default_rng(seed)
+            for wanted in np.sort(rng.integers(0, 60, 9)).reshape(3, 3):
+                with VideoFile(path, known=known) as video:
+                    for index, frame in zip(wanted, video.frames(wanted), strict=True):
+                        assert np.array_equal(frame, expected[index]), f"frame {index} of {wanted}"
+
     def test_when_a_header_calls_a_needed_picture_spare(self, tmp_path: Path):
         whole = write_video(tmp_path / "whole.mp4", moving_square(60, 64, 96), "libx265", options={"g": "20"})
         changes: dict[int, Callable[[bytes], bytes]] = dict.fromkeys(range(1, 60, 4), _called_spare_in_h265)
@@ -238,9 +339,10 @@ class TestFramesStayTheSame:
                 packet.is_keyframe, packet.stream = number in (0, 20, 33, 40), stream
                 writer.mux(packet)
         expected = every_frame(path)
-        with VideoFile(path, known=known_whole(path)) as video:
-            for index in (32, 33, 34, 39, 40):
-                assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
+        for known in (known_whole(path), as_if_whole(path, 36)):
+            with VideoFile(path, known=known) as video:
+                for index in (32, 33, 34, 39, 40, 50):
+                    assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
 
 
 class TestKnownFiles:
