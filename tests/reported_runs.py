@@ -67,7 +67,7 @@ def write_run(work_dir: Path, steps: int = TOTAL_STEPS) -> Path:
 
 def wait_for(path: Path) -> None:
     """Waits until there is a file."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while not path.exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.01)

@@ -33,7 +33,13 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
         self._process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env={**environment, "TERM": "xterm"}
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**environment, "TERM": "xterm"},
+            # A shell lets what it starts in the background ignore Ctrl-C, the tests perhaps and so all that they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(slave)
         self.raw = ""
@@ -43,7 +49,7 @@ class Terminal:
         """Returns what the program has written, without control sequences; a line written anew is one more line."""
         return REWRITTEN.sub("\n", CONTROL.sub("", self.raw)).replace("\r", "")
 
-    def read_until(self, is_enough: Callable[[str], bool], seconds: float = 60) -> None:
+    def read_until(self, is_enough: Callable[[str], bool], seconds: float = 100) -> None:
         """Reads until the text is enough, or the program has ended; fails the test after `seconds`."""
         deadline = time.monotonic() + seconds
         while not is_enough(self.text):
@@ -65,7 +71,7 @@ class Terminal:
     def end(self) -> int:
         """Reads to the end of the program; returns its exit code."""
         self.read_until(lambda text: False)
-        return self._process.wait(timeout=60)
+        return self._process.wait(timeout=100)
 
     def __enter__(self) -> Terminal:
         return self

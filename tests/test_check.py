@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 
 from omnisource.cli import main
 from omnisource.data.shard_writer import ShardFile, write_shards
+from tests.holding import held_at_file
 from tests.http_server import serving
 from tests.media import moving_square, scenery, truncate, write_frames, write_image, write_video
 from tests.miniature import (
@@ -35,6 +37,9 @@ KINETICS, IMAGENET = Path("data/kinetics400"), Path("data/imagenet")
 TRAIN_LIST = KINETICS / "kinetics400_train_list_videos.txt"
 VALIDATION_LIST = KINETICS / "kinetics400_val_list_videos.txt"
 REPORT = Path("work_dirs") / PUBLISHED_CONFIG.stem / "check"
+
+PATIENCE_SECONDS = 100.0
+"""Time for a process to end that has been told to: enough on any machine."""
 
 
 @pytest.fixture(scope="module")
@@ -289,24 +294,20 @@ def test_file_that_took_too_long_is_read_again(capsys: pytest.CaptureFixture[str
     assert code == 0 and report()["files"] == {"all": 3, "taken_over": 3 - len(slow)}
 
 
-NUM_LARGE = 60
-
-
-def make_work() -> None:
-    """Writes images that take a while to read."""
-    pixels = np.random.default_rng(0).integers(0, 256, (800, 800, 3), dtype=np.uint8)
-    content = write_image(IMAGENET / "train/large.JPEG", pixels, quality=90).read_bytes()
-    with (IMAGENET / "meta/train.txt").open("a") as file:
-        for number in range(NUM_LARGE):
-            (IMAGENET / f"train/large_{number}.JPEG").write_bytes(content + b"%d" % number)
-            file.write(f"large_{number}.JPEG 0\n")
+NUM_FILES, NUM_BEFORE = 33, 12 + 3
+"""Files of all lists, and those before the one at which a check is held."""
 
 
 def started(
-    project: Path, *arguments: str, config: str = CONFIG, folder: Path = REPORT, num_read: int = 9
+    project: Path,
+    *arguments: str,
+    config: str = CONFIG,
+    folder: Path = REPORT,
+    num_read: int = 9,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Returns a check that has read some files, and is going on."""
-    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1", **(variables or {})}
     command = [sys.executable, "-m", "omnisource", "check", config, *arguments]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     path = folder / "journal.jsonl"
@@ -316,38 +317,42 @@ def started(
     return process
 
 
-def test_check_goes_on_after_it_was_killed(capsys: pytest.CaptureFixture[str], project: Path) -> None:
-    make_work()
-    process = started(project, *tiny_overrides(num_workers=1))
+def held(project: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Returns a check that has read some files and does not come to its end: it waits at one in the middle."""
+    name = VALIDATION_LIST.read_text().splitlines()[NUM_BEFORE - 12].rsplit(" ", 1)[0]
+    return started(project, *arguments, variables=held_at_file(folder / "held", name))
+
+
+def test_check_goes_on_after_it_was_killed(capsys: pytest.CaptureFixture[str], project: Path, tmp_path: Path) -> None:
+    process = held(project, tmp_path, *tiny_overrides(num_workers=1))
     process.kill()
     process.communicate()
     kept = (REPORT / "journal.jsonl").read_bytes().count(b"\n") - 1
-    assert 9 <= kept < 33 + NUM_LARGE
+    assert 9 <= kept <= NUM_BEFORE
     with (REPORT / "journal.jsonl").open("ab") as file:
         file.write(b'{"file": {"path": "torn')
     code, text = checked(capsys, CONFIG, *tiny_overrides())
-    assert code == 0 and f"{33 + NUM_LARGE - kept} files read" in text
-    assert report()["files"] == {"all": 33 + NUM_LARGE, "taken_over": kept}
-    assert len(journal()) == len({line["file"]["path"] for line in journal()}) == 33 + NUM_LARGE
+    assert code == 0 and f"{NUM_FILES - kept} files read" in text
+    assert report()["files"] == {"all": NUM_FILES, "taken_over": kept}
+    assert len(journal()) == len({line["file"]["path"] for line in journal()}) == NUM_FILES
 
 
 @pytest.mark.parametrize(("number", "num_workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 0)])
 def test_check_that_is_asked_to_stop_says_how_to_go_on(
-    capsys: pytest.CaptureFixture[str], project: Path, number: signal.Signals, num_workers: int
+    capsys: pytest.CaptureFixture[str], project: Path, tmp_path: Path, number: signal.Signals, num_workers: int
 ) -> None:
-    make_work()
     flags = ["--report", str(REPORT), "--pictures", "my sheets"]
-    process = started(project, *tiny_overrides(num_workers=num_workers), *flags)
+    process = held(project, tmp_path, *tiny_overrides(num_workers=num_workers), *flags)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 128 + number and "Traceback" not in errors
     kept = len(journal())
-    assert kept < 33 + NUM_LARGE and not (REPORT / "report.json").exists()
+    assert 9 <= kept <= NUM_BEFORE and not (REPORT / "report.json").exists()
     words = shlex.split(output.splitlines()[-1].removeprefix("continue with: omnisource "))
     assert words == ["check", CONFIG, *tiny_overrides(num_workers=num_workers), *flags]
     assert main(words) == 0
     capsys.readouterr()
-    assert report()["files"] == {"all": 33 + NUM_LARGE, "taken_over": kept}
+    assert report()["files"] == {"all": NUM_FILES, "taken_over": kept}
 
 
 def test_copies_in_validation_are_found(capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,7 +195,7 @@ def test_processes_that_make_one_index_at_once_do_not_meet(tmp_path: Path) -> No
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
-    assert len({process.communicate(timeout=60)[0] for process in processes}) == 1
+    assert len({process.communicate(timeout=200)[0] for process in processes}) == 1
     assert {process.returncode for process in processes} == {0}
     assert sorted(path.name for path in tmp_path.glob("x.tar*")) == ["x.tar", f"x.tar{INDEX_SUFFIX}"]
 

@@ -192,7 +192,8 @@ class TestLoader:
             without_it = steps_of(streams, alone, NUM_STEPS, missing)
         os.mkfifo(hanging)  # a pipe that nobody writes to: whoever opens it waits for ever
         notices: list[str] = []
-        with WorkerPool(2, item_timeout_seconds=3.0, notify=notices.append) as workers:
+        further_seconds = lambda request: 0.0 if request.path == str(hanging) else PATIENCE_SECONDS  # noqa: E731
+        with WorkerPool(2, 3.0, notify=notices.append, further_seconds=further_seconds) as workers:
             steps = steps_of(streams, workers, NUM_STEPS, hung)
         assert hung.reasons == {str(hanging): "loading took longer than 3 s"}
         assert notices and all(line.endswith(f"was ended after 3 s at {hanging}; it is replaced") for line in notices)

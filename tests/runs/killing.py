@@ -12,15 +12,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from omnisource.training.checkpoint import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
+from tests.holding import in_each_step, wait_to_be_killed
 from tests.runs.tiny_runs import difference, environment, lines_of
 
 CONFIG = """
 import os
 from pathlib import Path
+from tests.runs.killing import never_too_quick
 from tests.runs.tiny_runs import mixed_recipe
 
+never_too_quick(os.environ["KILLED_AIM"])
 recipe = mixed_recipe(Path(os.environ["KILLED_DATA"]), *os.environ["KILLED_OVERRIDES"].split("|"))
 """
 
@@ -48,6 +55,7 @@ EPOCH_STEPS = 3
 """Steps of `mixed_recipe` from one validation to the next."""
 
 LONGEST_LIFE_STEPS = 9
+"""Steps of a life that is to be killed; in the last of them it waits for that."""
 
 
 def assert_killed_enough(moments: Counter[str], kills: int) -> None:
@@ -84,7 +92,7 @@ def killed_run(
     rng, moments, work_dir = random.Random(seed), Counter[str](), folder / "run"
     aims = [aim for _ in range(0, kills, len(MOMENTS)) for aim in rng.sample(MOMENTS, len(MOMENTS))]
     for number, aim in enumerate(aims[:kills]):
-        process = _start(config, data, overrides, work_dir, workers[number % len(workers)])
+        process = _start(config, data, overrides, work_dir, workers[number % len(workers)], aim)
         moment = _wait_for(aim, process, work_dir, rng)
         if process.poll() is not None:
             output, _ = process.communicate()
@@ -117,10 +125,52 @@ def assert_equal_to_uninterrupted(killed: Path, uninterrupted: Path) -> None:
             assert {key: value for key, value in line.items() if not key.endswith("_seconds")} == done[line["step"]]
 
 
+def never_too_quick(aim: str) -> None:
+    """Makes the training of this process wait at the last moment of the kind that is aimed at, until it is killed.
+
+    Most lives are killed before. This is for machines on which whoever kills them comes too late for a moment.
+
+    Args:
+        aim: One of `MOMENTS`, or "" for a life that is to come to its end.
+    """
+    if aim in (STARTING, STEPPING):
+        in_each_step(lambda step: wait_to_be_killed() if step == LONGEST_LIFE_STEPS else None, accumulation=2)
+    elif aim == SAVING:
+        sys.addaudithook(_in_second_checkpoint())
+    elif aim == VALIDATING:
+        register_module_forward_pre_hook(_in_second_validation())
+
+
+def _in_second_checkpoint() -> Callable[[str, tuple[Any, ...]], None]:
+    """Returns a hook that waits when the second checkpoint of a life is to get its name."""
+    begun: list[str] = []
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename" and Path(os.fsdecode(arguments[1])).name.startswith("step_"):
+            begun.append(event)
+            if len(begun) == 2:
+                wait_to_be_killed()
+
+    return hook
+
+
+def _in_second_validation() -> Callable[[nn.Module, Any], None]:
+    """Returns a hook that waits in the second validation of a life."""
+    forwards: list[bool] = []  # whether in training; the last of each stretch of equal ones
+
+    def hook(module: nn.Module, inputs: Any) -> None:
+        if [module.training] != forwards[-1:]:
+            forwards.append(module.training)
+            if forwards.count(False) == 2:
+                wait_to_be_killed()
+
+    return hook
+
+
 def _start(
-    config: Path, data: Path, overrides: Sequence[str], work_dir: Path, num_workers: int
+    config: Path, data: Path, overrides: Sequence[str], work_dir: Path, num_workers: int, aim: str = ""
 ) -> subprocess.Popen[str]:
-    variables = {"KILLED_DATA": str(data), "KILLED_OVERRIDES": "|".join(overrides)}
+    variables = {"KILLED_DATA": str(data), "KILLED_OVERRIDES": "|".join(overrides), "KILLED_AIM": aim}
     command = [sys.executable, "-m", "omnisource", "train", str(config), f"num_workers={num_workers}"]
     return subprocess.Popen(
         [*command, "--work-dir", str(work_dir), "--resume", "auto", "--deterministic"],
@@ -132,34 +182,32 @@ def _start(
 
 
 def _wait_for(aim: str, process: subprocess.Popen[str], work_dir: Path, rng: random.Random) -> str:
-    """Waits for the moment, or for one like it that comes in its place; returns which came.
+    """Waits for the moment that is aimed at, or for the end of the process; returns which moment came.
 
     A checkpoint that is written and a validation are over within moments. So the process is stopped before it is looked
     at once more: what is seen then is what it is killed in.
     """
-    started, first = time.monotonic(), _last_step(work_dir)
+    end, first = time.monotonic() + PATIENCE_SECONDS, _last_step(work_dir)
     unfinished = _unfinished(work_dir)  # what a former life left
     if aim == STARTING:
         time.sleep(rng.uniform(0.1, 4.0))
         return STARTING if _last_step(work_dir) == first else STEPPING
     after = first + rng.randint(1, 4)
-    while process.poll() is None and time.monotonic() - started < PATIENCE_SECONDS:
-        if aim == SAVING:
-            if _unfinished(work_dir) - unfinished and _is_stopped(process):
-                if _unfinished(work_dir) - unfinished:
-                    return SAVING
-                os.kill(process.pid, signal.SIGCONT)
-        elif aim == VALIDATING and _is_validating(work_dir, first):
+    while process.poll() is None:
+        assert time.monotonic() < end, f"nothing has happened for {PATIENCE_SECONDS:g} s"
+        if aim == STEPPING and _last_step(work_dir) >= after:
+            return STEPPING
+        if aim == SAVING and _unfinished(work_dir) - unfinished and _is_stopped(process):
+            if _unfinished(work_dir) - unfinished:
+                return SAVING
+            os.kill(process.pid, signal.SIGCONT)
+        if aim == VALIDATING and _is_validating(work_dir, first):
             time.sleep(rng.uniform(0, 0.1))
             if _is_stopped(process):
                 if _is_validating(work_dir, first):
                     return VALIDATING
                 os.kill(process.pid, signal.SIGCONT)
-        step = _last_step(work_dir)
-        if step >= (after if aim == STEPPING else first + LONGEST_LIFE_STEPS):
-            return STEPPING
         time.sleep(0.0005)
-    assert process.poll() is not None, f"nothing has happened for {PATIENCE_SECONDS:g} s"
     return STEPPING
 
 

@@ -17,7 +17,7 @@ from tests.runs.killing import (
 )
 
 OVERRIDES = (
-    "num_epochs=10",  # of 3 steps, of 2 microbatches of 3 sources
+    "num_epochs=12",  # of 3 steps, of 2 microbatches of 3 sources
     "checkpoints.interval_steps=2",
     "checkpoints.keep_last=2",
     "max_unreadable=1",

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from omnisource.train import train
 from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
 from tests.data.test_workers import is_alive, wait_until
+from tests.holding import held_config, in_each_step, let_go, wait_until_held
 from tests.runs.tiny_runs import PROJECT, difference, environment, lines_of, mixed_recipe, step_lines, tiny_recipe
 
 SETTINGS = ("num_epochs=8", "deterministic=True", "validation.interval_epochs=0", "checkpoints.interval_epochs=8")
@@ -34,34 +34,24 @@ REPLACED = r"worker \d (?:ended|did not start) \(SIGKILL\).*; it is replaced"
 def killer_of_workers(work_dir: Path) -> Iterator[list[int]]:
     """Kills `NUM_KILLS` loading workers of this process; yields the process ids that it has killed.
 
-    The next one is killed when the run has named the one before, so that the run, which goes on for as many steps
-    again, has heard of each before it ends.
+    That happens when a step begins, if the run has named the one that was killed before.
     """
     killed: list[int] = []
-    rng, is_over = random.Random(0), threading.Event()
-    metrics = work_dir / "metrics.jsonl"
+    rng, due = random.Random(0), 3
 
-    def steps() -> int:
-        return metrics.read_text().count('"step",') if metrics.is_file() else 0
+    def kill(step: int) -> None:
+        nonlocal due
+        if step < due or len(killed) == NUM_KILLS or len(re.findall(REPLACED, _log(work_dir))) < len(killed):
+            return
+        started_by_us = children(os.getpid())  # among them the server that starts the workers
+        workers = [one for server in started_by_us for one in children(server) if one not in killed]
+        if workers:
+            killed.append(rng.choice(workers))
+            os.kill(killed[-1], signal.SIGKILL)
+            due = step + STEPS_BETWEEN
 
-    def kill() -> None:
-        due = 2
-        while len(killed) < NUM_KILLS and not is_over.wait(0.005):
-            if steps() >= due and len(re.findall(REPLACED, _log(work_dir))) == len(killed):
-                started_by_us = children(os.getpid())  # among them the server that starts the workers
-                workers = [one for server in started_by_us for one in children(server) if one not in killed]
-                if workers:
-                    killed.append(rng.choice(workers))
-                    os.kill(killed[-1], signal.SIGKILL)
-                    due = steps() + STEPS_BETWEEN
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
+    with in_each_step(kill):
         yield killed
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def test_run_whose_workers_are_killed_names_them_and_equals_an_undisturbed_run(data: Path, tmp_path: Path) -> None:
@@ -97,9 +87,8 @@ def test_workers_of_a_run_that_is_killed_end(data: Path, tmp_path: Path) -> None
     wait_until(lambda: not any(is_alive(process_id) for process_id in below))
 
 
-# Long enough that a signal at its second step comes before its end, on a busy machine too.
-GROUP_SETTINGS = ("num_epochs=20", "checkpoints.interval_epochs=20", "validation.interval_epochs=20", "ema_decay=0.9")
-GROUP_STEPS = 60
+GROUP_SETTINGS = ("num_epochs=4", "checkpoints.interval_epochs=4", "validation.interval_epochs=4", "ema_decay=0.9")
+GROUP_STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +104,9 @@ def test_signal_to_the_whole_process_group_saves_the_run_and_ends_no_worker_befo
     data: Path, undisturbed: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     # What SLURM warns with, and what launchers and terminals send, reaches workers and their server too.
-    (tmp_path / "config.py").write_text(
-        "from pathlib import Path\n"
-        "from tests.runs.tiny_runs import mixed_recipe\n"
-        f"recipe = mixed_recipe(Path({str(data)!r}), *{GROUP_SETTINGS!r}, 'num_workers=3')\n"
-    )
+    config = held_config(tmp_path, 2, f"mixed_recipe(Path({str(data)!r}), *{GROUP_SETTINGS!r}, 'num_workers=3')")
     work_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "omnisource", "train", str(tmp_path / "config.py"), "--work-dir", str(work_dir)]
+    command = [sys.executable, "-m", "omnisource", "train", str(config), "--work-dir", str(work_dir)]
     with subprocess.Popen(
         command,
         env=environment(),
@@ -131,11 +116,11 @@ def test_signal_to_the_whole_process_group_saves_the_run_and_ends_no_worker_befo
         start_new_session=True,
     ) as run:
         try:
-            metrics = work_dir / "metrics.jsonl"
-            wait_until(lambda: metrics.is_file() and metrics.read_text().count('"step",') >= 2)
+            wait_until_held(tmp_path, run)
             below = descendants(run.pid)
             os.killpg(run.pid, number)
-            output, _ = run.communicate(timeout=60)
+            let_go(tmp_path)
+            output, _ = run.communicate(timeout=100)
         finally:
             run.kill()
     assert run.returncode == 128 + number, output

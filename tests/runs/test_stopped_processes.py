@@ -17,19 +17,15 @@ if not torch.distributed.is_available():
     pytest.skip("this torch has no distributed package", allow_module_level=True)
 
 SCRIPT = """
+import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 import torch
 from omnisource.cli import main
-from tests.data.test_workers import wait_until
-
-def stop(metrics):
-    wait_until(lambda: metrics.is_file() and metrics.read_text().count('"step",') >= 2)
-    os.kill(os.getpid(), signal.SIGUSR1)
+from tests.holding import signal_in_step
 
 def save_slowly(*arguments, save=torch.save):
     time.sleep(3)  # a slow disk
@@ -38,11 +34,10 @@ def save_slowly(*arguments, save=torch.save):
 if __name__ == "__main__":
     signalled, work_dir, *arguments = sys.argv[1:]
     rank = os.environ["RANK"]
-    if rank == signalled:
-        threading.Thread(target=stop, args=(Path(work_dir) / "metrics.jsonl",)).start()
     if signalled != "none":
         torch.save = save_slowly
-    code = main([*arguments, "--work-dir", work_dir, "--resume", "auto"])
+    with signal_in_step(signal.SIGUSR1, 3) if rank == signalled else contextlib.nullcontext():
+        code = main([*arguments, "--work-dir", work_dir, "--resume", "auto"])
     saved = sorted(path.name for path in Path(work_dir).glob("checkpoints/step_*.pt"))
     Path(work_dir, f"left_{rank}").write_text(f"{code} {saved}")
     sys.exit(code)
@@ -55,15 +50,15 @@ def test_signal_to_one_process_stops_all_saved_and_the_run_goes_on_the_same(
 ) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
-    settings = tiny_overrides(num_epochs=8, more=[*roots(data), "deterministic=True", "validation.interval_epochs=4"])
-    arguments = ["train", str(PUBLISHED_CONFIG), *settings]  # 24 steps
+    settings = tiny_overrides(num_epochs=4, more=[*roots(data), "deterministic=True", "validation.interval_epochs=2"])
+    arguments = ["train", str(PUBLISHED_CONFIG), *settings]  # 12 steps
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
 
     result = torchrun(script, signalled, str(stopped), *arguments)
     assert "Traceback" not in result.stderr.split("torch/distributed")[0], result.stderr
     [saved] = saved_checkpoints(stopped)
     step = read_checkpoint(saved).state["step"]
-    assert 2 <= step < 24 and saved.name == f"step_{step:09d}.pt"
+    assert 2 <= step < 12 and saved.name == f"step_{step:09d}.pt"
     # Both left with the documented code, and neither before the checkpoint was whole.
     assert 128 + signal.SIGUSR1 == 138
     assert [(stopped / f"left_{rank}").read_text() for rank in range(2)] == [f"138 {[saved.name]}"] * 2
@@ -77,4 +72,4 @@ def test_signal_to_one_process_stops_all_saved_and_the_run_goes_on_the_same(
         assert result.returncode == 0, result.stderr
     assert lines_of(stopped) == lines_of(whole)
     ours, theirs = (read_checkpoint(saved_checkpoints(work_dir)[-1]).state for work_dir in (stopped, whole))
-    assert ours["step"] == 24 and difference(ours, theirs) == ""
+    assert ours["step"] == 12 and difference(ours, theirs) == ""

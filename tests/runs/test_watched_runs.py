@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from omnisource.errors import UserError
 from omnisource.resume import Interrupted
 from omnisource.runs import read_run
 from omnisource.train import train
+from tests.holding import signal_in_step
 from tests.runs.tiny_runs import tiny_recipe, validation_lines
 
 
@@ -33,15 +31,7 @@ def test_run_leaves_pictures_curves_and_how_it_ended(data: Path, tmp_path: Path)
 
 def test_run_that_is_stopped_or_fails_says_so_and_a_resumed_one_goes_on(data: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(data, "num_epochs=2", "sources.kinetics400.batch_size=6", "checkpoints.interval_steps=1")
-    outside = signal.getsignal(signal.SIGTERM)
-
-    def stop() -> None:
-        while signal.getsignal(signal.SIGTERM) is outside:
-            time.sleep(0.001)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=stop, daemon=True).start()
-    with pytest.raises(Interrupted) as stopped:
+    with signal_in_step(signal.SIGTERM, 2), pytest.raises(Interrupted) as stopped:
         train(recipe, tmp_path / "run")
     run = read_run(tmp_path / "run")
     assert (run.state, run.reason) == ("interrupted", f"SIGTERM, saved as {stopped.value.checkpoint.name}")
