@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,11 @@ from omnisource.errors import UserError
 from omnisource.training.status_file import is_alive, read_status
 
 LOCK = "run.lock"
+
+DYING_SECONDS = 5.0
+"""Time given to a run that was killed a moment ago: the system frees its lock only when the process is gone."""
+
+_INTERVAL_SECONDS = 0.05  # from one try to the next
 
 
 class RunLock:
@@ -36,7 +42,7 @@ class RunLock:
         what is wrong with the folder.
 
         Raises:
-            UserError: If another run has it.
+            UserError: If another run has it, and has it still after `DYING_SECONDS`.
         """
         if self._descriptor is not None:
             return False
@@ -46,7 +52,7 @@ class RunLock:
             return False
         self._descriptor = descriptor
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError as error:
             self._give_back()
             raise UserError(
@@ -70,6 +76,23 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._give_back()
+
+
+def _lock(descriptor: int) -> None:
+    """Locks an open file; waits for a process that is dying.
+
+    Raises:
+        BlockingIOError: If another process has it locked all the time.
+        OSError: If the file system has no locks.
+    """
+    end = time.monotonic() + DYING_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(_INTERVAL_SECONDS)
 
 
 def _holder(work_dir: Path) -> str:

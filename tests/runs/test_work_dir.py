@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,24 +21,36 @@ from omnisource.runs import read_run
 from omnisource.train import train
 from omnisource.training.checkpoint import saved_checkpoints
 from omnisource.training.disk import NEEDED_BESIDES_BYTES
+from tests.data.test_workers import process_state, wait_until
+from tests.holding import held_config, let_go, wait_until_held
 from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
 from tests.runs.tiny_runs import environment, roots, run_python, step_lines, tiny_recipe
 
-STEPS = 36
+STEPS = 12
+
+WITHOUT_WAITING = """
+import sys
+from omnisource.cli import main
+from omnisource.training import run_lock
+
+run_lock.DYING_SECONDS = 0.0
+sys.exit(main(sys.argv[1:]))
+"""
+"""Starts a command for which a run that has the work dir counts as one that keeps it at once."""
 
 
-def command_of(data: Path, *more: str) -> list[str]:
-    """Returns the arguments of a run of 36 steps in `run`, with one loading worker."""
+def arguments_of(data: Path, config: Path = PUBLISHED_CONFIG) -> list[str]:
+    """Returns the arguments of a run of 12 steps in `run`, with one loading worker."""
     settings = [*roots(data), "num_workers=1", "validation.interval_epochs=0", "log_interval_steps=1"]
-    overrides = tiny_overrides(num_epochs=6, more=settings)
-    return ["-m", "omnisource", "train", str(PUBLISHED_CONFIG), *overrides, "--work-dir", "run", *more]
+    overrides = tiny_overrides(num_epochs=2, more=settings)
+    return ["train", str(config), *overrides, "--work-dir", "run"]
 
 
 @contextmanager
-def started(data: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def started(data: Path, folder: Path, config: Path = PUBLISHED_CONFIG) -> Iterator[subprocess.Popen[str]]:
     """Yields the process of such a run; it is killed afterwards, if it is still there."""
     process = subprocess.Popen(
-        [sys.executable, *command_of(data)],
+        [sys.executable, "-m", "omnisource", *arguments_of(data, config)],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -59,22 +70,22 @@ def content(folder: Path) -> dict[Path, bytes]:
 
 def test_second_start_in_a_work_dir_is_refused_and_the_first_loses_nothing(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with started(data, tmp_path) as first:
-        while not (run / "metrics.jsonl").exists() or len(step_lines(run)) < 2:
-            assert first.poll() is None
-            time.sleep(0.01)
+    config = held_config(tmp_path, 3, f"load_config({str(PUBLISHED_CONFIG)!r}, Recipe)")
+    with started(data, tmp_path, config) as first:
+        wait_until_held(tmp_path, first)
         first.send_signal(signal.SIGSTOP)  # so that nothing changes but by the second
-        time.sleep(0.1)
+        wait_until(lambda: process_state(first.pid) == "T")
         before = content(run)
         for more in (["--resume", "auto"], []):
-            second = run_python(command_of(data, *more), tmp_path)
+            second = run_python(["-c", WITHOUT_WAITING, *arguments_of(data, config), *more], tmp_path)
             assert second.returncode == 2, second.stderr
             assert second.stderr.startswith("error: run: another run is at work in this folder (process ")
             assert f"(process {first.pid} on " in second.stderr
             assert len(second.stderr.splitlines()) == 1
         assert content(run) == before
         first.send_signal(signal.SIGCONT)
-        output, _ = first.communicate(timeout=110)
+        let_go(tmp_path)
+        output, _ = first.communicate(timeout=100)
         assert first.returncode == 0, output
     assert [line["step"] for line in step_lines(run)] == list(range(1, STEPS + 1))
     assert not (run / "metrics.discarded.jsonl").exists()
@@ -88,7 +99,7 @@ def test_run_whose_output_nobody_reads_any_more_goes_on_to_its_end(data: Path, t
             assert process.stdout.readline()
         process.stdout.close()  # as `| head -3` does
         process.stdout = None  # or it would be read once more in the end
-        assert process.wait(timeout=110) == 0
+        assert process.wait(timeout=100) == 0
     assert [line["step"] for line in step_lines(run)] == list(range(1, STEPS + 1))
     assert read_run(run).state == "complete"
     assert f"the run is complete: {STEPS} steps" in (run / "train.log").read_text()
