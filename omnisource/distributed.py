@@ -9,7 +9,6 @@ import inspect
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -33,9 +32,6 @@ MEETING_VARIABLE, MEETING_SECONDS = "OMNISOURCE_MEETING_SECONDS", 60.0
 
 LEAVING_SECONDS = 30
 """Longest time from the end of a process that has failed until it is gone."""
-
-FIRST_PORT, PORTS = 10000, 20000
-"""Ports that runs under SLURM meet at: below those that Linux gives to connections, from 32768 on."""
 
 _watches: list[FailureWatch] = []  # of the process group, if it was joined
 
@@ -137,11 +133,14 @@ def is_own_failure(error: BaseException) -> bool:
 
 
 def say(text: str) -> None:
-    """Prints what this process has met: the first on standard output, others on standard error with their number."""
-    for line in text.splitlines():
-        if rank() == 0:
-            print(line, flush=True)
-        else:
+    """Prints what this process has met: the first on standard output, others on standard error with their number.
+
+    Where nobody reads that any more, the others go on without it; what becomes of the first is its caller's to decide.
+    """
+    if rank() == 0:
+        return print(text, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        for line in text.splitlines():
             print(f"process {rank()}: {line}", file=sys.stderr, flush=True)
 
 
@@ -178,12 +177,12 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def broadcast(value: Any) -> Any:
-    """Returns on every process the value that process 0 gave."""
+def broadcast(value: Any, source: int = 0) -> Any:
+    """Returns on every process the value that process number `source` gave."""
     if not dist.is_initialized():
         return value
     values = [value]
-    dist.broadcast_object_list(values, src=0)
+    dist.broadcast_object_list(values, src=source)
     return values[0]
 
 
@@ -255,63 +254,3 @@ def fail_together(error: Exception | None) -> None:
         raise error
     if failed:
         raise SystemExit(2)
-
-
-def describe_slurm_job() -> None:
-    """Sets what `torchrun` would have set from the variables of SLURM, for `srun` with one task a process.
-
-    Raises:
-        UserError: If the process was not started by srun.
-    """
-    missing = [name for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID") if name not in os.environ]
-    if missing:
-        raise UserError(f"--launcher slurm: {', '.join(missing)} is not set; start the command with srun.")
-    os.environ["RANK"] = os.environ["SLURM_PROCID"]
-    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
-    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
-    if local_world_size := _slurm_tasks_here():
-        os.environ["LOCAL_WORLD_SIZE"] = str(local_world_size)
-    if "MASTER_ADDR" not in os.environ:
-        nodes = os.environ.get("SLURM_NODELIST", "localhost")
-        if re.search(r"\[|,", nodes):
-            command = ["scontrol", "show", "hostnames", nodes]
-            try:
-                nodes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
-            except (OSError, subprocess.CalledProcessError, IndexError) as error:
-                raise UserError(
-                    f"--launcher slurm: `{' '.join(command)}` failed ({error}), so the first node is not known; set "
-                    "MASTER_ADDR to its name."
-                ) from error
-        os.environ["MASTER_ADDR"] = nodes
-    os.environ.setdefault("MASTER_PORT", str(_slurm_port()))
-
-
-def _slurm_port() -> int:
-    """Returns the port of a job step: jobs that share a node, and steps of one job, seldom have the same."""
-    job, step = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_STEP_ID", "")
-    # Steps are counted from 0, and jobs that run at once often follow each other.
-    number = 31 * (int(job) if job.isdecimal() else 0) + (int(step) if step.isdecimal() else 0)
-    return FIRST_PORT + number % PORTS
-
-
-def _slurm_tasks_here() -> int | None:
-    """Returns how many tasks of the job step are on this node; None where SLURM does not say.
-
-    Raises:
-        UserError: If a variable of SLURM is not of the form that its manual gives, such as 4(x2),3.
-    """
-    # The step's own counts first: a step may have fewer tasks than its job was given.
-    for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE"):
-        text = os.environ.get(name)
-        if not text:
-            continue
-        counts: list[int] = []
-        for part in text.split(","):
-            found = re.fullmatch(r"([1-9]\d{0,5})(?:\(x([1-9]\d{0,5})\))?", part.strip())
-            if found is None:
-                raise UserError(f"--launcher slurm: {name}={text}: not of the form of SLURM, such as 4(x2),3")
-            counts += [int(found[1])] * int(found[2] or 1)
-        node = os.environ.get("SLURM_NODEID", "0")
-        # One number is that of every node; where they differ, there is one for each.
-        return counts[int(node)] if node.isdecimal() and int(node) < len(counts) else counts[-1]
-    return None

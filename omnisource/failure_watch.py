@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
+import math
 import os
+import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
 
 import torch.distributed as dist
 
 # Documented, though not listed among the names that the module exports.
 from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+T = TypeVar("T")
 
 SIGN_INTERVAL_SECONDS = 2.0
 """Time from one sign of life to the next, and from one look at the others to the next."""
@@ -33,9 +39,13 @@ SAVING_SECONDS = 30.0
 """Further time for a process that is in the middle of saving when it would be ended."""
 
 STORE_SECONDS = 15.0
-"""Time that the store is given for an answer."""
+"""Time that the store is given for an answer to a process that fails."""
 
 _FAILED = "failed"
+
+
+class NoAnswer(Exception):
+    """The store gives no answer: the process that serves it hangs, or its machine is gone without a word."""
 
 
 class MissingProcesses(Exception):
@@ -56,7 +66,7 @@ class FailureWatch:
     """Watches over the processes of a run from one of them.
 
     Args:
-        store: The store of the run; used by this watch alone, from its thread and from `is_first`.
+        store: The store of the run; used by this watch alone, by one thread at a time.
         rank: Number of this process.
         world_size: Number of processes.
         grace_seconds: Time in which this process may end by itself once another has failed.
@@ -78,6 +88,7 @@ class FailureWatch:
         self._saved = threading.Condition()
         self._rank = rank
         self._next = (rank + 1) % world_size
+        self._asked = (f"sign of {self._next}", _FAILED)
         self._is_over = threading.Event()
         self._lock = threading.Lock()  # a store answers one question at a time
         self._thread = threading.Thread(target=self._run, name="omnisource-failure-watch", daemon=True)
@@ -91,8 +102,9 @@ class FailureWatch:
         """
         own = f"process {self._rank}: {reason}"
         try:
-            with self._lock:
-                return self._store.compare_set(_FAILED, "", own).decode() == own
+            return self._answer(lambda: self._store.compare_set(_FAILED, "", own).decode() == own, STORE_SECONDS)
+        except NoAnswer:  # whatever the others have, nobody else will say what is wrong here
+            return True
         except (RuntimeError, ValueError):  # the process with the store is gone: it failed before
             return False
 
@@ -119,10 +131,7 @@ class FailureWatch:
             while not self._is_over.wait(SIGN_INTERVAL_SECONDS):
                 signs += 1
                 waited = time.monotonic()
-                with self._lock:
-                    self._store.set(f"sign of {self._rank}", str(signs))
-                    sign = self._sign_of_next()
-                    failure = self._failure()
+                sign, failure = self._answer(functools.partial(self._exchange, str(signs)), SILENCE_SECONDS)
                 now = time.monotonic()
                 if sign != last_sign or now - waited > 2 * SIGN_INTERVAL_SECONDS:  # this process itself was held up
                     last_sign, seen_at = sign, now
@@ -131,23 +140,52 @@ class FailureWatch:
                     return
                 if sign != "done" and now - seen_at > SILENCE_SECONDS:
                     words = f"no sign of life for {SILENCE_SECONDS:g} s, so the run is ended"
-                    with self._lock:
-                        self._store.compare_set(_FAILED, "", f"process {self._next}: {words}")
+                    said = f"process {self._next}: {words}"
+                    self._answer(functools.partial(self._store.compare_set, _FAILED, "", said), SILENCE_SECONDS)
                     self._end(f"error: process {self._next} gave {words}")
                     return
-            with self._lock:
-                self._store.set(f"sign of {self._rank}", "done")
+            self._answer(lambda: self._store.set(f"sign of {self._rank}", "done"), SILENCE_SECONDS)
+        except NoAnswer:
+            words = f"has given no answer for {SILENCE_SECONDS:g} s, so the run is ended"
+            self._end(f"error: the process that the others have met through {words}")
         except (RuntimeError, ValueError) as error:
             if self._is_over.is_set():
                 return  # the store went with a process that was done before
             self._end(f"error: the process that the others have met through is gone ({str(error).splitlines()[0]})")
 
-    def _sign_of_next(self) -> str:
-        key = f"sign of {self._next}"
-        return self._store.get(key).decode() if self._store.check([key]) else ""
+    def _exchange(self, sign: str) -> tuple[str, str]:
+        """Gives a sign of life; returns that of the next process, and which process failed ("": none)."""
+        self._store.set(f"sign of {self._rank}", sign)
+        told = [self._store.get(key).decode() if self._store.check([key]) else "" for key in self._asked]
+        return told[0], told[1]
 
-    def _failure(self) -> str:
-        return self._store.get(_FAILED).decode() if self._store.check([_FAILED]) else ""
+    def _answer(self, ask: Callable[[], T], limit_seconds: float) -> T:
+        """Returns what `ask`, which asks the store, returns.
+
+        The store has no time limits of its own for all that it is asked, so a thread waits for it that may be left.
+
+        Raises:
+            NoAnswer: If none comes in time. What this process is stopped for (Ctrl-Z) does not count.
+            RuntimeError: If the store is gone.
+            ValueError: If the store is gone.
+        """
+        answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+
+        def fetch() -> None:
+            try:
+                with self._lock:
+                    answers.put((ask(), None))
+            except Exception as error:  # raised below
+                answers.put((None, error))
+
+        threading.Thread(target=fetch, name="omnisource-failure-watch-answer", daemon=True).start()
+        for _ in range(math.ceil(limit_seconds / SIGN_INTERVAL_SECONDS)):  # of which a stop uses up one at most
+            with contextlib.suppress(queue.Empty):
+                answer, error = answers.get(timeout=SIGN_INTERVAL_SECONDS)
+                if error is not None:
+                    raise error
+                return cast(T, answer)
+        raise NoAnswer
 
     def _end(self, words: str) -> None:
         """Waits for this process to end by itself, and then ends it."""
@@ -157,8 +195,9 @@ class FailureWatch:
             timer.daemon = True
             timer.start()
             return
-        if words:
-            print(words, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            if words:
+                print(words, file=sys.stderr, flush=True)
         self._exit()
 
     def _exit(self) -> None:
@@ -171,14 +210,16 @@ class FailureWatch:
 def meet(rank: int, world_size: int, limit_seconds: float) -> Store:
     """Returns the store of a run, at the address that `torchrun` gives in the environment, once all have come.
 
+    It holds nothing of what an earlier start of the processes has left at that address.
+
     Raises:
         MissingProcesses: If some do not come in time: they may have failed before, each with an error of its own.
     """
     limit = datetime.timedelta(seconds=limit_seconds)
     is_serving = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # or torchrun is
-    keys = [f"omnisource met {_attempt()}/{number}" for number in range(world_size)]
+    keys = [f"met {number}" for number in range(world_size)]
     try:
-        store = TCPStore(
+        served = TCPStore(
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=is_serving,
@@ -188,6 +229,7 @@ def meet(rank: int, world_size: int, limit_seconds: float) -> Store:
         )
     except dist.DistError as error:
         raise MissingProcesses([] if is_serving else [0], str(error).splitlines()[0]) from error
+    store = PrefixStore(f"omnisource {_attempt()}", served)
     store.set(keys[rank], "")
     try:
         store.wait(keys, limit)

@@ -181,12 +181,12 @@ def _test(arguments: argparse.Namespace) -> int:
 
 def _prepare_processes(arguments: argparse.Namespace) -> None:
     """Makes the environment say which process of how many this is, as the launcher flags mean it."""
-    from omnisource import distributed
+    from omnisource.slurm import describe_slurm_job
 
     if arguments.launcher == "mpi":
         raise UserError("--launcher mpi: is not supported; start the processes with torchrun (pytorch) or srun (slurm)")
     if arguments.launcher == "slurm":
-        distributed.describe_slurm_job()
+        describe_slurm_job()
     if arguments.launcher == "pytorch" and "WORLD_SIZE" not in os.environ:
         raise UserError(
             "--launcher pytorch: the processes must be started by torchrun:\n"

@@ -54,8 +54,10 @@ def do_steps(
                 started = time.perf_counter()
                 microbatches = next(loader)
                 data_seconds = time.perf_counter() - started
-                result = stepper.step(microbatches, asks_saving=saver.is_due_by_clock())
+                result = stepper.step(microbatches, data_seconds, asks_saving=saver.is_due_by_clock())
             step_seconds = time.perf_counter() - started
+            # Another process may have begun to wait a little earlier than this one.
+            data_seconds = min(result.record.data_seconds, step_seconds)
             report.step(dataclasses.replace(result.record, step_seconds=step_seconds, data_seconds=data_seconds))
             if result.skipped:
                 report.message(result.skipped)
@@ -124,22 +126,20 @@ def validate(
                 averaged = run().metrics.as_dict()
             found[name] |= {f"ema_{figure}": value for figure, value in averaged.items() if figure != "count"}
         shown[name] = examples.gather()
-    state.validated_step = state.step
     for name, metrics in found.items():
         report.validation(state.step, state.step // numbers.epoch_steps, name, metrics)
         report.left_out(state.step, name, left_out[name])
         if shown[name]:
             names = class_names[recipe.sources[name].label_space]
             report.picture(state.step, f"examples/{name}", functools.partial(draw_examples, shown[name], names))
-    if recipe.main_source not in found:
-        return False
     # Who keeps an average uses it in the end, so it chooses the best.
-    score = found[recipe.main_source]["top1" if state.ema is None else "ema_top1"]
-    if state.best_score is not None and score <= state.best_score:
-        return False
-    state.best_score, state.best_step = score, state.step
-    report.best(score, state.step)
-    return True
+    score = found.get(recipe.main_source, {}).get("top1" if state.ema is None else "ema_top1")
+    is_best = score is not None and (state.best_score is None or score > state.best_score)
+    if is_best:
+        report.best(score, state.step)
+        state.best_score, state.best_step = score, state.step
+    state.validated_step = state.step  # last, so that a validation that failed at its end is done again
+    return is_best
 
 
 def _after_item(stop: Sequence[int], advance: Callable[[], None]) -> None:

@@ -113,11 +113,12 @@ def find_runs(folder: Path) -> tuple[list[Path], list[str]]:
         if is_run:
             runs.append(current)
         left_out = OWN_FOLDERS if is_run else set()
-        waiting += [
-            Path(entry.path)
-            for entry in entries
-            if entry.name not in left_out and not entry.name.startswith(".") and entry.is_dir()
-        ]
+        for entry in entries:
+            try:
+                if entry.name not in left_out and not entry.name.startswith(".") and entry.is_dir():
+                    waiting.append(Path(entry.path))
+            except OSError as error:  # a link that leads to itself
+                faults.append(f"{entry.path}: cannot be looked into: {error.strerror}")
     return runs, faults
 
 

@@ -157,13 +157,15 @@ class Saver:
                 raise
             try:
                 self.save_alone()
+                saved = (
+                    f"The run is saved: {checkpoint_path(self.work_dir, self.state.step)}. Continue it with --resume "
+                    "auto."
+                )
             except UserError as not_saved:
                 kept = "Checkpoints that are there are whole: --resume auto continues from the newest."
-                raise UserError(f"{error}\n{not_saved}\n{kept}") from error
-            saved = (
-                f"The run is saved: {checkpoint_path(self.work_dir, self.state.step)}. Continue it with --resume auto."
-            )
-            if isinstance(error, UserError):
+                saved = f"{not_saved}\n{kept}"
+            # Of several processes another's error may be the one that is shown.
+            if isinstance(error, UserError) and distributed.world_size() == 1:
                 raise UserError(f"{error}\n{saved}") from error
             self.report.message(saved)
             raise

@@ -25,6 +25,7 @@ from omnisource.plan import Plan
 from omnisource.randomness import seed_microbatch
 from omnisource.recipe import Recipe
 from omnisource.resume import STOP_SIGNALS
+from omnisource.training.kept_batches import keep_batches
 from omnisource.training.optimizer import learning_rate
 from omnisource.training.report import StepRecord
 from omnisource.training.state import TrainState
@@ -42,7 +43,7 @@ class StepResult:
     """What a step did, the same on all processes but for the times.
 
     Attributes:
-        record: For the report; its times cover the step alone, not the wait for the data.
+        record: For the report; its `step_seconds` cover the step alone, not the wait for the data.
         stop_signal: The signal that asked any of the processes to stop, or 0: all of them stop at one step.
         is_saving_asked: Whether the first process asked for a checkpoint.
         skipped: Why the weights were not changed, or "".
@@ -89,11 +90,14 @@ class Stepper:
         self.work_dir = work_dir
         self._statistics = RunningStatistics(model)
 
-    def step(self, microbatches: Sequence[Sequence[Batch]], *, asks_saving: bool = False) -> StepResult:
+    def step(
+        self, microbatches: Sequence[Sequence[Batch]], data_seconds: float = 0.0, *, asks_saving: bool = False
+    ) -> StepResult:
         """Does one step and counts it.
 
         Args:
             microbatches: For each microbatch of this process one batch of every source.
+            data_seconds: Time that this process has waited for them.
             asks_saving: Whether this process wants a checkpoint now; the first process is heard.
 
         Raises:
@@ -114,11 +118,16 @@ class Stepper:
         # What processes tell one another travels with the losses: a collective of its own would cost every step a wait.
         asked = [float(number in self.stop) for number in STOP_SIGNALS]
         asked.append(float(asks_saving and distributed.rank() == 0))
-        told = torch.tensor([*asked, *self._digest_parts(microbatches)], dtype=torch.float64, device=self.device)
+        waits = [0.0] * distributed.world_size()
+        waits[distributed.rank()] = data_seconds
+        told = torch.tensor(
+            [*asked, *waits, *self._digest_parts(microbatches)], dtype=torch.float64, device=self.device
+        )
         averages = distributed.average(torch.cat([losses.mean(dim=0), told])).tolist()
         by_source = dict(zip(recipe.sources, averages, strict=False))
         told_by_all = averages[len(by_source) :]
         signals, saving = told_by_all[: len(STOP_SIGNALS)], told_by_all[len(STOP_SIGNALS)]
+        longest_wait = max(told_by_all[len(STOP_SIGNALS) + 1 : -DIGEST_PARTS]) * distributed.world_size()
         skipped = self._change_weights(microbatches, losses, by_source, float(gradient_norm))
         samples = self._count()
         record = StepRecord(
@@ -129,7 +138,7 @@ class Stepper:
             learning_rate=rate,
             gradient_norm=float(gradient_norm),
             step_seconds=time.perf_counter() - started,
-            data_seconds=0.0,  # the loop, which waits for the data, knows
+            data_seconds=longest_wait,
             samples=samples,
             total_steps=self.numbers.total_steps,
             samples_digest="".join(
@@ -202,14 +211,23 @@ class Stepper:
         if are_losses_finite and state.scaler.is_enabled() and state.scaler.get_scale() > LEAST_SCALE:
             # The scaled gradient overflows now and then, by design: the step is left out, and the loss scaled less.
             scale = state.scaler.get_scale() * state.scaler.get_backoff_factor()
-            state.scaler.update(scale)
+            self._set_scale(scale)
             return (
                 f"step {state.step + 1}: the float16 gradient overflowed; the loss is scaled by {scale:g} from now on"
             )
         skipped = self._fault(microbatches, losses, gradient_norm)
         state.skipped_steps.append(state.step + 1)
-        state.scaler.update(state.scaler.get_scale())  # or its next `unscale_` would refuse
+        self._set_scale(state.scaler.get_scale())
         return skipped
+
+    def _set_scale(self, scale: float) -> None:
+        """Ends a step that changed nothing: the loss is scaled so, and the steps in a row without one count anew.
+
+        torch's own update would go by single gradients; here it is their norm that is not finite, or a loss.
+        """
+        scaler = self.state.scaler
+        scaler.update(scale)
+        scaler.load_state_dict({**scaler.state_dict(), "_growth_tracker": 0})  # which `update` has left as it was
 
     def _count(self) -> dict[str, int]:
         """Counts the step as done; returns how many samples of each source it had, over all processes."""
@@ -243,19 +261,12 @@ class Stepper:
             + shortened(list(batch.keys), 10)
             for batch in chosen
         ]
-        kept = chosen or [batch for batches in mixed for batch in batches]
-        path = self.work_dir / "not_finite" / f"step_{step:09d}_process_{distributed.rank()}.pt"
-        parts = distributed.gather((lines, str(path)))
-        is_named = any(of_process for of_process, _ in parts)
-        if chosen or not is_named:
-            try:
-                _keep_batches(kept, path)
-            except OSError as error:  # what is wrong with the run is more important
-                lines = [*lines, f"{path}: the batch cannot be kept: {error.strerror}"]
-        words = [line for of_process, _ in parts for line in of_process]
+        told = distributed.gather(lines)
+        words = [line for of_process in told for line in of_process]
         words = words or [f"step {step}: the gradient is not finite (norm {gradient_norm})"]
-        places = [place for of_process, place in parts if of_process or not is_named]
-        words.append(f"kept for inspection: {', '.join(places)}")
+        chosen = chosen or [batch for batches in mixed for batch in batches]
+        ranks = [rank for rank, of_process in enumerate(told) if of_process]
+        words += keep_batches(self.work_dir, step, ranks or range(distributed.world_size()), chosen)
         if len(self.state.skipped_steps) >= permitted:
             raise UserError(
                 "\n".join(words)
@@ -265,15 +276,6 @@ class Stepper:
             )
         left = permitted - len(self.state.skipped_steps) - 1
         return "\n".join([*words, f"the step changed no weights; {left} more such steps are permitted"])
-
-
-def _keep_batches(batches: Sequence[Batch], path: Path) -> None:
-    content = [
-        {"source": batch.source, "keys": list(batch.keys), "labels": batch.labels.cpu(), "clips": batch.clips.cpu()}
-        for batch in batches
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, path)
 
 
 def _on_device(batch: Batch, device: torch.device) -> Batch:

@@ -251,6 +251,27 @@ def test_slurm_counts_of_an_unknown_form_are_refused(
     assert "SLURM_TASKS_PER_NODE=4(y2): not of the form of SLURM, such as 4(x2),3" in message
 
 
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({"SLURM_NODELIST": "node1", "SLURM_JOB_NODELIST": "node2", "SLURM_STEP_NODELIST": "node3"}, "node3"),
+        ({"SLURM_NODELIST": "node1", "SLURM_JOB_NODELIST": "node2"}, "node2"),
+        ({"SLURM_NODELIST": "node1", "SLURM_STEP_NODELIST": ""}, "node1"),
+        ({}, None),
+    ],
+)
+def test_job_step_of_slurm_meets_at_its_own_first_node(
+    variables: dict[str, str], address: str | None, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", **variables}.items():
+        monkeypatch.setenv(name, value)
+    message = refusal(train_main, CONFIG, "--launcher", "slurm", "--cfg-options", "no_such_key=1")
+    assert os.environ.get("MASTER_ADDR") == address
+    assert ("SLURM_STEP_NODELIST, SLURM_JOB_NODELIST, SLURM_NODELIST is set" in message) == (address is None)
+
+
 def test_slurm_launcher_keeps_an_address_that_is_set(
     refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -243,6 +243,13 @@ def test_status_of_a_newer_version_is_read_as_far_as_it_is_known(tmp_path: Path)
     assert (read_run(tmp_path).state, read_run(tmp_path).faults) == ("complete", ())
 
 
+def test_link_that_leads_to_itself_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "around").symlink_to("around")
+    text = listed(tmp_path, capsys)
+    assert f"{tmp_path}/around: cannot be looked into: Too many levels of symbolic links" in text and "complete" in text
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
 def test_folder_that_may_not_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "run")

@@ -35,7 +35,7 @@ class StepRecord:
         learning_rate: Learning rate of the step.
         gradient_norm: Norm of the gradient of all parameters together, before clipping.
         step_seconds: Duration of the step, with the time it waited for data.
-        data_seconds: Time it waited for data.
+        data_seconds: Time it waited for data; of several processes, that of the one that waited longest.
         samples: Samples of each source, over all processes.
         total_steps: Steps of the whole run.
         samples_digest: Hex digest of the keys of all samples and of the microbatches that they stood in; equal for

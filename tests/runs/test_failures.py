@@ -7,8 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +20,15 @@ from omnisource.train import train
 from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
 from tests.media import truncate
 from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
-from tests.runs.tiny_runs import difference, environment, roots, run_python, step_lines, tiny_recipe, torchrun
+from tests.runs.tiny_runs import (
+    difference,
+    roots,
+    run_python,
+    started_as_by_srun,
+    step_lines,
+    tiny_recipe,
+    torchrun,
+)
 
 FAILING = """
 import sys
@@ -120,7 +126,6 @@ from omnisource.failure_watch import FailureWatch
 
 seconds, limit, done, grace = float(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 store = HashStore()
-store.set("failed", "process 1: its own error")
 watch = FailureWatch(store, 0, 2, grace_seconds=grace, saving_seconds=limit)
 
 def save():
@@ -130,6 +135,9 @@ def save():
         (done / "whole").touch()
 
 threading.Thread(target=save).start()
+while not (done / "begun").exists():
+    time.sleep(0.001)
+store.set("failed", "process 1: its own error")
 if sys.argv[5:]:
     time.sleep(float(sys.argv[5]))
     watch.stop()
@@ -150,26 +158,6 @@ def test_process_that_fails_ends_all_with_its_error_and_no_other(tmp_path: Path)
     assert "Traceback" not in before and "gloo" not in before.lower()
 
 
-def started_as_by_srun(script: Path, *arguments: str, **variables: str) -> list[subprocess.Popen[str]]:
-    """Starts two processes of a run that nobody but they themselves looks after."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for rank in range(2):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, str(script), *arguments],
-                env={**environment(), **{name: str(value) for name, value in place.items()}, **variables},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    return processes
-
-
 def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
     script = tmp_path / "waiting.py"
     script.write_text(WAITING)
@@ -179,7 +167,7 @@ def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
             assert process.stdout is not None and process.stdout.readline().startswith("started")
         time.sleep(3)  # for signs of life of both
         os.kill(processes[1].pid, signal.SIGKILL)
-        _, errors = processes[0].communicate(timeout=80)
+        _, errors = processes[0].communicate(timeout=200)
     finally:
         for process in processes:
             process.kill()
@@ -194,7 +182,7 @@ def test_process_that_fails_before_all_have_met_is_not_waited_for(tmp_path: Path
     script.write_text(MISSING)
     processes = started_as_by_srun(script, FAILING=str(failing), OMNISOURCE_MEETING_SECONDS="6")
     try:
-        errors = [process.communicate(timeout=80)[1] for process in processes]
+        errors = [process.communicate(timeout=200)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -220,7 +208,7 @@ def test_process_that_fails_shows_its_error_where_leaving_the_others_would_block
     arguments = [command, str(PUBLISHED_CONFIG), *checkpoint, *tiny_overrides(more=roots(copied))]
     processes = started_as_by_srun(script, *arguments, "--work-dir", str(tmp_path / "run"))
     try:
-        errors = [process.communicate(timeout=80)[1] for process in processes]
+        errors = [process.communicate(timeout=200)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -235,7 +223,7 @@ def test_process_that_has_failed_is_gone_though_something_keeps_it(tmp_path: Pat
     script.write_text(LINGERING)
     processes = started_as_by_srun(script, kind)
     try:
-        errors = [process.communicate(timeout=80)[1] for process in processes]
+        errors = [process.communicate(timeout=200)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from omnisource.errors import UserError
 from omnisource.resume import Interrupted
@@ -271,3 +272,22 @@ def test_checkpoints_that_are_none_are_refused_and_run_nothing(uninterrupted: Pa
         train(recipe, tmp_path / "run", resume=str(tmp_path / "missing.pt"))
     assert not touched.exists()
     assert not (tmp_path / "run").exists()
+
+
+def test_validation_that_fails_at_its_end_is_done_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no letters can be drawn")
+
+    recipe = tiny_recipe(data, "num_epochs=2", "checkpoints.interval_epochs=2")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe, whole)
+    with monkeypatch.context() as without_letters:
+        without_letters.setattr(Axes, "text", fail)  # for the captions of the examples
+        with pytest.raises(ValueError, match="no letters"):
+            train(recipe, broken)
+    train(recipe, broken, resume="auto")
+    assert validation_lines(broken) == validation_lines(whole)
+    best = [read_checkpoint(best_path(work_dir)).state for work_dir in (whole, broken)]
+    assert best[0]["best_step"] == best[1]["best_step"] and best[0]["best_score"] == best[1]["best_score"]

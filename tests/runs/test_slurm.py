@@ -36,7 +36,7 @@ def test_processes_of_two_jobs_at_one_port_do_not_meet(tmp_path: Path, differing
         script, SLURM_JOB_ID="7", SLURM_STEP_ID="0", DIFFERING=differing, OMNISOURCE_MEETING_SECONDS="6"
     )
     try:
-        errors = [process.communicate(timeout=80)[1] for process in processes]
+        errors = [process.communicate(timeout=200)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()

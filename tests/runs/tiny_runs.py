@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -108,24 +109,47 @@ def run_python(arguments: Sequence[str], folder: Path, **options: Any) -> subpro
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=200,
         **options,
     )
 
 
 def torchrun(
-    script: Path, *arguments: str, processes: int = 2, more: Mapping[str, str] | None = None
+    script: Path, *arguments: str, processes: int = 2, restarts: int = 0, more: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script in several processes without a GPU, with more variables; returns what came out."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    flags = [f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
     return subprocess.run(
-        [*command, str(script), *arguments],
+        [*command, *flags, str(script), *arguments],
         env={**environment(), "CUDA_VISIBLE_DEVICES": "", **(more or {})},
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=200,
     )
+
+
+def started_as_by_srun(
+    script: Path, *arguments: str, processes: int = 2, **variables: str
+) -> list[subprocess.Popen[str]]:
+    """Starts the processes of a run that nobody but they themselves looks after."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"WORLD_SIZE": processes, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    return [
+        subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            env=environment()
+            | {name: str(value) for name, value in (place | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+            | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
 
 
 def environment() -> dict[str, str]:

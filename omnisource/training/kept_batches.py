@@ -1,0 +1,48 @@
+"""Batches that are kept for inspection, since their loss or gradient was not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnisource import distributed
+from omnisource.types import Batch
+from omnisource.whole_files import written_whole
+
+
+def keep_batches(work_dir: Path, step: int, ranks: Iterable[int], batches: Sequence[Batch]) -> list[str]:
+    """Has the first process write the batches of some processes, a file each; called by all processes together.
+
+    Args:
+        work_dir: The run; the files lie in `not_finite/`, and `torch.load` reads them.
+        step: Number of the step.
+        ranks: The processes.
+        batches: Of this process; taken if it is among `ranks`.
+
+    Returns:
+        What to say of it, in lines: where they lie, and what went wrong with that.
+    """
+    places: list[str] = []
+    faults: list[str] = []
+    for rank in ranks:  # one after the other: they may be large
+        content = distributed.broadcast(_plain(batches) if rank == distributed.rank() else None, source=rank)
+        path = work_dir / "not_finite" / f"step_{step:09d}_process_{rank}.pt"
+        places.append(str(path))
+        if distributed.rank() == 0:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with written_whole(path) as file:
+                    torch.save(content, file)
+            except OSError as error:  # what is wrong with the run is more important
+                faults.append(f"{path}: the batch cannot be kept: {error.strerror}")
+    return [*distributed.broadcast(faults), f"kept for inspection: {', '.join(places)}"]
+
+
+def _plain(batches: Sequence[Batch]) -> list[dict[str, Any]]:
+    return [
+        {"source": batch.source, "keys": list(batch.keys), "labels": batch.labels.cpu(), "clips": batch.clips.cpu()}
+        for batch in batches
+    ]

@@ -1,0 +1,130 @@
+"""What the processes of a run do when the one they have met through says nothing more, and when they start anew."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage] (documented, though not listed)
+
+from omnisource import failure_watch
+from omnisource.failure_watch import FailureWatch
+from tests.runs.tiny_runs import started_as_by_srun, torchrun
+
+SILENT = """
+import os
+import sys
+import time
+from pathlib import Path
+import torch
+from omnisource import distributed, failure_watch
+from omnisource.cli import run
+from omnisource.errors import UserError
+
+failure_watch.SILENCE_SECONDS, failure_watch.STORE_SECONDS = 4.0, 2.0
+
+def work():
+    distributed.start(torch.device("cpu"))
+    print("started", flush=True)
+    try:
+        while os.environ["RANK"] != "3" or not Path(sys.argv[1]).exists():
+            time.sleep(0.1)
+        raise UserError("data/bad.mp4: damaged")
+    except UserError as error:
+        if distributed.is_own_failure(error):
+            raise
+        return 1
+
+sys.exit(run(work))
+"""
+
+RESTARTED = """
+import os
+import sys
+import time
+import torch
+import torch.distributed as dist
+from omnisource import distributed
+
+attempt, rank = os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]
+joined = dist.init_process_group
+
+def join_late(*arguments, **options):
+    if attempt == "1" and rank == sys.argv[1]:
+        time.sleep(2)  # meanwhile the others look for its address
+    joined(*arguments, **options)
+
+dist.init_process_group = join_late
+distributed.start(torch.device("cpu"))
+total = distributed.add_up(torch.ones(1)).item()
+if attempt == "0":
+    if rank == "1":
+        os._exit(3)
+    time.sleep(60)  # until torchrun ends it
+sys.stdout.write(f"attempt {attempt} of {rank}: {total:g} processes\\n")
+sys.stdout.flush()
+distributed.stop()
+"""
+
+
+def test_process_that_stopped_while_all_meet_through_it_ends_the_others(tmp_path: Path) -> None:
+    script, failing = tmp_path / "silent.py", tmp_path / "failing"
+    script.write_text(SILENT)
+    processes = started_as_by_srun(script, str(failing), processes=4)
+    try:
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline() == "started\n"
+        assert processes[2].stderr is not None
+        processes[2].stderr.close()  # as by `2>&1 | head`, when that has ended
+        os.kill(processes[0].pid, signal.SIGSTOP)
+        time.sleep(1)  # the store answers nothing any more
+        failing.touch()
+        _, told = processes[1].communicate(timeout=100)
+        _, own = processes[3].communicate(timeout=100)
+        processes[2].wait(timeout=100)
+    finally:
+        for process in processes:
+            process.kill()
+    words = "the process that the others have met through has given no answer for 4 s, so the run is ended"
+    assert told == f"error: {words}\n"
+    assert own.startswith("error: data/bad.mp4: damaged\n")
+    assert [process.returncode for process in processes[1:]] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("late", ["0", "1"])
+def test_processes_that_torchrun_starts_again_find_each_other_and_not_those_that_are_gone(
+    tmp_path: Path, late: str
+) -> None:
+    script = tmp_path / "restarted.py"
+    script.write_text(RESTARTED)
+    result = torchrun(script, late, restarts=1)
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.splitlines()) == [f"attempt 1 of {rank}: 2 processes" for rank in range(2)]
+
+
+class _SlowStore(HashStore):
+    """A store that takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def compare_set(self, *arguments: str) -> bytes:
+        time.sleep(self.seconds)
+        return super().compare_set(*arguments)
+
+
+def test_first_to_fail_is_who_says_so_first_even_if_the_store_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failure_watch, "SIGN_INTERVAL_SECONDS", 0.2)
+    store = _SlowStore(1.0)
+    one, other = (FailureWatch(store, rank, 2, grace_seconds=1000) for rank in range(2))
+    try:
+        assert one.is_first("its own error") and not other.is_first("what follows from that")
+    finally:
+        one.stop()
+        other.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name == "omnisource-failure-watch"]
