@@ -12,7 +12,7 @@ from tests.media import moving_square, write_image, write_video
 FRAMES, HEIGHT, WIDTH = 36, 96, 128
 
 LONG_FRAMES = 620
-"""Frames of a video that is too long for our reader to decode all of it before it returns a frame."""
+"""Frames of a video of many groups of pictures."""
 
 B_FRAMES = {"bf": "2", "g": "12"}
 VPX = {"g": "12", "cpu-used": "5", "deadline": "good"}  # in "realtime" the file depends on how busy the machine is

@@ -10,6 +10,7 @@ FFmpeg does not survive a fork: a process that has decoded must start others by 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -23,7 +24,7 @@ from av.video.frame import VideoFrame
 from omnisource.data.collected_frames import CollectedFrames
 from omnisource.data.images import decode_frame_folder, decode_image
 from omnisource.data.known_files import KnownFiles, fingerprint, known_files
-from omnisource.data.seal import claimed_seal, seal_of, seems_sealed
+from omnisource.data.seal import RunningSeal, claimed_seal, seems_sealed
 from omnisource.data.selective import read_what_is_needed
 from omnisource.data.sequential import DecodedFrames, decode_file_in_order, decode_from_keyframe, decode_held
 from omnisource.data.signs_of_life import FRAMES_A_SIGN
@@ -88,15 +89,15 @@ class VideoFile:
         self.frames_per_second: Fraction | None = self._stream.average_rate
         declared_packets = self._stream.frames
         try:
-            claimed = claimed_seal(self._container)
-            self._index = read_index(self._container, self._stream)
+            claimed, seal = claimed_seal(self._container), RunningSeal(self._stream)
+            self._index = read_index(self._container, self._stream, None if claimed is None else seal.add)
             self._can_seek = self._index.timestamps is not None
             if not self._can_seek:
                 self.close()  # counting frames opens the file anew, which rewinds every container the same
             self.num_frames = self._index.num_frames
             num_hidden = len(self._index.packets) - self.num_frames  # by an edit list
             self.declared_frames = declared_packets - num_hidden if declared_packets else None
-            self._is_sealed = self._verify_seal(claimed)
+            self._is_sealed = self._verify_seal(claimed, seal)
             if not self._index.is_count_certain:
                 self._correct_length()
             self._require_frames()
@@ -136,9 +137,14 @@ class VideoFile:
         collected = CollectedFrames(self.path, wanted)
         if collected.positions[0] < 0 or collected.positions[-1] >= self.num_frames:
             raise IndexError(f"frames {list(indices)} of {self.path}, which has {self.num_frames}")
+        counted = self._known.num_frames(self._fingerprint)
+        if counted is not None and counted <= collected.positions[-1]:
+            self.num_frames = counted
+            self._require_frames()
+            raise FewerFrames(counted)
         if self._can_seek and self._num_whole() > collected.positions[-1]:
             self._is_decoder_fresh = False
-            if read_what_is_needed(self._container, self._stream, self._index, collected):
+            if read_what_is_needed(self._container, self._stream, self._index, collected.positions, collected):
                 return collected.pixels()
             # The index is wrong about this file, so nothing that was read with its help counts.
             collected = CollectedFrames(self.path, wanted)
@@ -159,6 +165,7 @@ class VideoFile:
             UnreadableMedia: The file is damaged somewhere, gives no frame, or its frames change their size.
         """
         size: tuple[int, int] | None = None
+        position = -1
         with closing(self._decode_in_order()) as frames:
             for position, (frame, damaged) in enumerate(frames):
                 if damaged is not None:
@@ -168,8 +175,11 @@ class VideoFile:
                     raise UnreadableMedia(self.path, f"{reason} before frame {position}")
                 size = (frame.width, frame.height)
                 self._can_seek = self._can_seek and self._is_where_indexed(position, frame)
-                self._note_whole(position + 1, is_last=position + 1 == self.num_frames)
+                self._note_whole(position + 1, is_last=False)
                 yield frame
+        self._note_whole(position + 1, is_last=True)
+        if position + 1 != self._index.num_frames:
+            self._known.remember_num_frames(self._fingerprint, position + 1)
         if size is None:  # the packets promised some, but all of them are taken for a last one that was cut off
             raise UnreadableMedia(self.path, NO_FRAMES)
 
@@ -185,33 +195,35 @@ class VideoFile:
         if self._can_seek and (is_last or not num_whole % FRAMES_A_SIGN):
             self._known.remember_num_whole(self._fingerprint, num_whole)
 
-    def _verify_seal(self, claimed: str | None) -> bool:
+    def _verify_seal(self, claimed: str | None, seal: RunningSeal) -> bool:
         """Returns whether all packets are as `omnisource prepare` wrote them; False where it did not.
 
         Raises:
             UnreadableMedia: It wrote them, and they were changed since.
         """
-        if claimed is None or (self._can_seek and self._index.held_packets is None):
-            return False  # a file too large to be held is checked as others are
+        if claimed is None:
+            return False
         # What was prepared can be sought in: if this cannot, its timestamps were changed.
-        if not self._can_seek or seal_of(self._stream, self._index.held_packets or ()) != claimed:
+        if not self._can_seek or seal.text() != claimed:
             raise UnreadableMedia(self.path, "damaged: it was changed since it was prepared; prepare it again")
         self._known.remember_num_whole(self._fingerprint, self.num_frames)
         return True
 
     def _read_on(self, collected: CollectedFrames) -> bool:
-        """Reads frames by decoding all from a keyframe up to which the file is known to be whole.
+        """Reads frames, of which not all are known to be whole, by decoding all that follow a keyframe that is.
 
         Returns:
             Whether all was as it should be. If not, the frames are to be decoded from the start.
         """
-        targets = deque(collected.positions)
-        keyframe = self._index.keyframe_before(min(self._num_whole(), targets[0]))
+        # The frame of the keyframe must have come in its place, too: decoders can leave out just that one.
+        keyframe = self._index.keyframe_before(max(0, self._num_whole() - 1))
         if not keyframe.position:
             return False
         self._is_decoder_fresh = False
-        frames = decode_from_keyframe(self.path, self._container, self._stream, self._index, keyframe)
+        first = bisect_left(collected.positions, keyframe.position)
+        earlier, targets = collected.positions[:first], deque(collected.positions[first:])
         try:
+            frames = decode_from_keyframe(self.path, self._container, self._stream, self._index, keyframe)
             with closing(frames):
                 for position, (frame, damaged) in enumerate(frames, keyframe.position):
                     if damaged is not None or not self._is_where_indexed(position, frame):
@@ -222,16 +234,18 @@ class VideoFile:
                         collected.take(targets.popleft(), frame)
                     self._note_whole(position + 1, is_last=not targets)
                     if not targets:
-                        return True
+                        break
+            if targets or not earlier:
+                return not targets
+            return read_what_is_needed(self._container, self._stream, self._index, earlier, collected)
         except (UnreadableMedia, FFmpegError):
             return False
-        return False
 
     def _read_by_counting(self, collected: CollectedFrames) -> None:
         """Reads frames by decoding all from the start."""
         targets = iter(collected.positions)
         target = next(targets)
-        position = -1
+        position, damaged = -1, None
         with closing(self._decode_in_order()) as frames:
             for position, (frame, damaged) in enumerate(frames):
                 if self._can_seek and not self._is_where_indexed(position, frame):
@@ -247,6 +261,8 @@ class VideoFile:
                     self._note_whole(position + 1, is_last=target is None)
                 if target is None:
                     return
+        if damaged is None:
+            self._note_whole(position + 1, is_last=True)
         self.num_frames = position + 1
         self._require_frames()
         self._known.remember_num_frames(self._fingerprint, self.num_frames)
@@ -270,14 +286,13 @@ class VideoFile:
             raise UnreadableMedia(self.path, NO_FRAMES)
 
     def _correct_length(self) -> bool:
-        """Counts the frames by decoding all of them; returns whether there are not as many as the index says."""
+        """Counts the frames by decoding all of them; returns whether `num_frames` had to be changed."""
         counted = self._known.num_frames(self._fingerprint)
         if counted is None:
             with closing(self._decode_in_order()) as frames:
                 counted = sum(1 for _ in frames)
             self._known.remember_num_frames(self._fingerprint, counted)
-        self.num_frames = counted
+        before, self.num_frames = self.num_frames, counted
         self._require_frames()
-        is_other = self.num_frames != self._index.num_frames
-        self._can_seek = self._can_seek and not is_other
-        return is_other
+        self._can_seek = self._can_seek and counted == self._index.num_frames
+        return counted != before

@@ -106,7 +106,7 @@ class _WordsInFile:
 def known_files() -> KnownFiles:
     """Returns the memory that all processes of a user share; one of its own where that cannot be kept."""
     try:
-        return KnownFiles(path=cache_folder() / "known_videos_3")
+        return KnownFiles(path=cache_folder() / "known_videos_4")
     except OSError:
         return KnownFiles()
 

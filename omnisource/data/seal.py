@@ -21,22 +21,42 @@ _BEGINNING = "prepared by omnisource, CRC-32 "
 _HEAD_BYTES = 2**16  # the table of a prepared video is its beginning; of 10 minutes it is smaller than this
 
 
+class RunningSeal:
+    """The seal of a video whose packets come one after the other.
+
+    Args:
+        stream: The video.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._checksum = zlib.crc32(stream.codec_context.extradata or b"")
+        self._timestamps: list[int] = []
+        self._keyframes = bytearray()
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        """Takes up the next packet."""
+        self._checksum = zlib.crc32(packet, self._checksum)
+        self._timestamps.append(-1 if packet.pts is None else packet.pts)  # a prepared video has none below 0
+        self._keyframes.append(packet.is_keyframe)
+
+    def text(self) -> str:
+        """Returns the seal: a function of the packets, their timestamps and the header of the codec."""
+        timestamps = np.array(self._timestamps, dtype="<i8").tobytes()
+        checksum = zlib.crc32(timestamps, zlib.crc32(self._keyframes, self._checksum))
+        return f"{_BEGINNING}{checksum:08x} of {len(self._timestamps)} packets"
+
+
 def seal_of(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> str:
-    """Returns the seal of a video: a function of its packets, their timestamps and the header of its codec.
+    """Returns the seal of a video.
 
     Args:
         stream: The video.
         packets: All its packets.
     """
-    checksum = zlib.crc32(stream.codec_context.extradata or b"")
-    timestamps: list[int] = []
-    keyframes = bytearray()
+    seal = RunningSeal(stream)
     for packet in packets:
-        checksum = zlib.crc32(packet, checksum)
-        timestamps.append(-1 if packet.pts is None else packet.pts)  # a prepared video has none below 0
-        keyframes.append(packet.is_keyframe)
-    checksum = zlib.crc32(np.array(timestamps, dtype="<i8").tobytes(), zlib.crc32(keyframes, checksum))
-    return f"{_BEGINNING}{checksum:08x} of {len(timestamps)} packets"
+        seal.add(packet)
+    return seal.text()
 
 
 def seems_sealed(path: str, content: bytes | None) -> bool:

@@ -27,8 +27,10 @@ FORMATS_THAT_OPEN_OTHERS = frozenset(
 # frame, and say nothing. They are told to raise the error instead.
 SILENT_DECODERS = ("hevc", "mjpeg", "vp8")
 
-# Containers that tell all about their streams, by the first of FFmpeg's names: mp4 and mov.
+# Containers that tell all about their streams, by the first of FFmpeg's names: mp4 and mov. And how their files are
+# named; one that only seems to be such a file is opened twice.
 TELLING_CONTAINERS = ("mov",)
+TELLING_ENDINGS = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")
 
 # FFmpeg asks Python for bytes in pieces of this size.
 READ_BYTES = 2**18
@@ -46,8 +48,9 @@ def open_video(path: str, content: bytes | None, is_known: bool = False) -> tupl
     Raises:
         UnreadableMedia: The file is missing, no video, or damaged.
     """
-    container = _open(path, content, {"codec_whitelist": "none"} if is_known else {})
-    if is_known and container.format.name.split(",")[0] not in TELLING_CONTAINERS:
+    believes = is_known and path.lower().endswith(TELLING_ENDINGS)
+    container = _open(path, content, {"codec_whitelist": "none"} if believes else {})
+    if believes and container.format.name.split(",")[0] not in TELLING_CONTAINERS:
         container.close()
         container = _open(path, content, {})
     stream = first_video_stream(container)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, dropwhile, groupby
@@ -178,10 +178,17 @@ def end_of(stream: VideoStream) -> Packet[VideoStream]:
     return end
 
 
-def read_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
+def read_index(
+    container: InputContainer, stream: VideoStream, on_packet: Callable[[Packet[VideoStream]], None] | None = None
+) -> VideoIndex:
     """Reads all packets of `stream`, without decoding them, and returns its index.
 
     Afterwards the container stands at its end.
+
+    Args:
+        container: The file, at its start.
+        stream: Its video.
+        on_packet: Called with each packet.
 
     Raises:
         FFmpegError: The container is damaged.
@@ -199,6 +206,8 @@ def read_index(container: InputContainer, stream: VideoStream) -> VideoIndex:
             )
         )
         held_bytes += size_bytes
+        if on_packet is not None:
+            on_packet(packet)
         if held is not None:
             held.append(packet)
             held = held if held_bytes <= MAX_HELD_BYTES else None

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from omnisource.data import video_index
+from omnisource.data import selective, video_index
 from omnisource.data.decode import FewerFrames, VideoFile
 from omnisource.data.known_files import KnownFiles, fingerprint, known_files
 from omnisource.data.spare_pictures import spare_packets
@@ -202,7 +202,9 @@ class TestWhatNobodyNeedsIsNotDecoded:
         with VideoFile(path, known=known) as video:
             for frame, index in zip(video.frames([75, 50, 50]), [75, 50, 50], strict=True):
                 assert np.array_equal(frame, before[index])
-        assert known.num_whole(identity) == 76
+            assert known.num_whole(identity) == 76
+            for index in (78, 83, 97):  # on and on, with a decoder that has been used
+                assert np.array_equal(video.frames([index])[0], before[index])
 
 
 SOUGHT = [name for name in (*WITH_SPARE_PICTURES, *WITHOUT_SPARE_PICTURES) if name[-3:] in ("mp4", "mov", "mkv", "ebm")]
@@ -225,6 +227,33 @@ def test_packets_that_are_not_in_memory_are_found_by_seeking(
             *found, end = video_index.read_packets_from(container, stream, index, keyframe)
             assert [(packet.pts, packet.size) for packet in found] == expected
             assert not end.size
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_early_and_late_frames_cost_no_more_than_each_alone(
+    is_held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_video(tmp_path / "groups.mp4", numbered_frames(100), options=GROUPS_OF_20)
+    before = every_frame(path)
+    overwrite_packets(path, [30, 55])  # in groups that nobody needs
+    if not is_held:
+        monkeypatch.setattr(video_index, "MAX_HELD_BYTES", 0)
+    known = as_if_whole(path, 70)
+    with VideoFile(path, known=known) as video:
+        for frame, index in zip(video.frames([85, 3, 45]), [85, 3, 45], strict=True):
+            assert np.array_equal(frame, before[index])
+    assert known.num_whole(fingerprint(str(path), None)) == 86
+
+
+def test_group_that_is_too_large_for_memory_is_decoded_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_video(tmp_path / "groups.mp4", numbered_frames(100), options=GROUPS_OF_20)
+    before = every_frame(path)
+    overwrite_packets(path, [30])
+    for module in (video_index, selective):
+        monkeypatch.setattr(module, "MAX_HELD_BYTES", 0)
+    with VideoFile(path, known=as_if_whole(path)) as video:
+        for frame, index in zip(video.frames([45, 99, 59]), [45, 99, 59], strict=True):
+            assert np.array_equal(frame, before[index])
 
 
 class TestDamageIsFound:
@@ -318,6 +347,29 @@ class TestFramesStayTheSame:
                     for index, frame in zip(wanted, video.frames(wanted), strict=True):
                         assert np.array_equal(frame, expected[index]), f"frame {index} of {wanted}"
 
+    @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+    def test_when_the_frame_of_the_keyframe_is_lost_from_which_reading_would_go_on(self, suffix: str, tmp_path: Path):
+        options = {"g": "10", "bf": "2"}
+        whole = write_video(tmp_path / "whole.mkv", moving_square(50, 64, 96), "mpeg4", options=options)
+        path = tmp_path / f"gap.{suffix}"
+        with av.open(str(whole)) as reader, av.open(str(path), "w") as writer:
+            stream = writer.add_stream_from_template(reader.streams.video[0])
+            packets = [packet for packet in reader.demux(video=0) if packet.size]
+            fourth = [number for number, packet in enumerate(packets) if packet.is_keyframe][3]
+            for number, packet in enumerate(packets):
+                if number > fourth:  # a second in which nothing is shown
+                    assert packet.pts is not None and packet.dts is not None
+                    packet.pts, packet.dts = packet.pts + 1000, packet.dts + 1000
+                packet.stream = stream
+                writer.mux(packet)
+        expected = every_frame(path)
+        with VideoFile(path, known=KnownFiles()) as video:
+            position = [keyframe.position for keyframe in video._index.keyframes][3]
+        known = KnownFiles()
+        for index in (position - 1, position, position + 5, position):
+            with VideoFile(path, known=known) as video:
+                assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
+
     def test_when_a_header_calls_a_needed_picture_spare(self, tmp_path: Path):
         whole = write_video(tmp_path / "whole.mp4", moving_square(60, 64, 96), "libx265", options={"g": "20"})
         changes: dict[int, Callable[[bytes], bytes]] = dict.fromkeys(range(1, 60, 4), _called_spare_in_h265)
@@ -329,9 +381,10 @@ class TestFramesStayTheSame:
             for index in range(60):
                 assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
 
+    @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # the second decodes from anywhere, and says nothing
     @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
-    def test_when_the_container_calls_other_packets_keyframes(self, suffix: str, tmp_path: Path):
-        whole = write_video(tmp_path / "whole.mp4", moving_square(60, 64, 96), options={"bf": "0", "g": "20"})
+    def test_when_the_container_calls_other_packets_keyframes(self, suffix: str, codec: str, tmp_path: Path):
+        whole = write_video(tmp_path / "whole.mp4", moving_square(60, 64, 96), codec, options={"bf": "0", "g": "20"})
         path = tmp_path / f"changed.{suffix}"
         with av.open(str(whole)) as reader, av.open(str(path), "w") as writer:
             stream = writer.add_stream_from_template(reader.streams.video[0])
@@ -356,6 +409,27 @@ class TestKnownFiles:
         known.remember_num_frames(identity, 7)  # what is known is believed, so nothing was decoded
         with VideoFile(path, known=known) as video:
             assert video.num_frames == 7
+
+    @pytest.mark.parametrize("reads_all", [True, False])
+    def test_a_length_that_was_found_out_is_used_at_the_next_visit(self, reads_all: bool, tmp_path: Path):
+        path = write_video(tmp_path / "cut.mp4", numbered_frames(60), options=GROUPS_OF_20)
+        overwrite_packets(path, [59])  # of the last one nothing can be decoded, as of a file that was cut off
+        known, identity = KnownFiles(), fingerprint(str(path), None)
+        with VideoFile(path, known=known) as video:
+            if reads_all:
+                with closing(video.all_frames()) as frames:
+                    assert sum(1 for _ in frames) == 59
+            else:
+                with pytest.raises(FewerFrames):
+                    video.frames([59])
+        assert (known.num_frames(identity), known.num_whole(identity)) == (59, 59)
+        overwrite_packets(path, [10])  # whoever decodes again from the start would meet this
+        known.remember_num_frames(fingerprint(str(path), None), 59)
+        with VideoFile(path, known=known) as video:
+            assert video.num_frames == 60
+            with pytest.raises(FewerFrames) as found:
+                video.frames([59])
+            assert found.value.actual == video.num_frames == 59
 
     @pytest.mark.parametrize("name", ["promises_more.avi", "promises_more.mp4"])
     def test_a_promise_is_corrected_at_every_visit_but_counted_only_once(self, name: str, tmp_path: Path):

@@ -246,7 +246,12 @@ class TestSeal:
             with VideoFile(sealed) as video:
                 assert np.array_equal(video.frames(indices), wanted[indices])
 
-    def test_every_flipped_bit_of_the_pictures_is_noticed(self, sealed: Path) -> None:
+    @pytest.mark.parametrize("is_held", [True, False])
+    def test_every_flipped_bit_of_the_pictures_is_noticed(
+        self, is_held: bool, sealed: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not is_held:  # as packets of more than 64 MiB are not
+            monkeypatch.setattr("omnisource.data.video_index.MAX_HELD_BYTES", 0)
         content = sealed.read_bytes()
         with av.open(str(sealed)) as container:
             packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]

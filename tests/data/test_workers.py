@@ -416,16 +416,21 @@ def test_a_file_may_take_longer_than_the_limits_as_long_as_it_gives_signs_that_i
 
 
 def test_every_long_stretch_of_decoded_frames_is_a_sign(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "long.mp4", np.zeros((2 * FRAMES_A_SIGN + 10, 16, 16, 3), np.uint8))
+    path = write_video(
+        tmp_path / "long.mp4", np.zeros((2 * FRAMES_A_SIGN + 10, 16, 16, 3), np.uint8), options={"g": "9999", "bf": "0"}
+    )
     signs: list[int] = []
     with heard_by(lambda: signs.append(len(signs))), VideoFile(path, known=KnownFiles()) as video:
         video.frames([FRAMES_A_SIGN - 2])
         assert not signs
         video.frames([2 * FRAMES_A_SIGN + 1])
         assert len(signs) == 2
+        # Known to be whole, and one group of pictures: no packet can be left out.
+        video.frames([2 * FRAMES_A_SIGN + 1])
+        assert len(signs) == 4
     with VideoFile(path, known=KnownFiles()) as video:
         video.frames([2 * FRAMES_A_SIGN + 1])  # nobody listens any more
-    assert len(signs) == 2
+    assert len(signs) == 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the processor time of another process is not told")
