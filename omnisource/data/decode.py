@@ -37,9 +37,6 @@ __all__ = ["FewerFrames", "VideoFile", "decode_frame_folder", "decode_image"]
 # What is wrong with a video that has packets and gives no frame.
 NO_FRAMES = "none of its frames can be decoded"
 
-# Codecs whose damaged keyframes can lean on earlier frames, without any error.
-LEANING_KEYFRAMES = ("vp8",)
-
 
 class FewerFrames(Exception):
     """A video gave another number of frames, in practice fewer, than its packets promised.
@@ -185,10 +182,7 @@ class VideoFile:
 
     def _num_whole(self) -> int:
         """Returns how many frames from the start on may be read without decoding those that precede them."""
-        if self._is_sealed:
-            return self.num_frames
-        is_independent = self._stream.codec_context.codec.canonical_name not in LEANING_KEYFRAMES
-        return self._known.num_whole(self._fingerprint) if is_independent else 0
+        return self.num_frames if self._is_sealed else self._known.num_whole(self._fingerprint)
 
     def _note_whole(self, num_whole: int, is_last: bool) -> None:
         """Remembers now and then, and where `is_last`, that so many frames came in order and whole."""
