@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 
@@ -89,10 +89,18 @@ class FailureWatch:
         self._rank = rank
         self._next = (rank + 1) % world_size
         self._asked = (f"sign of {self._next}", _FAILED)
+        self._questions: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]]] = queue.SimpleQueue()
         self._is_over = threading.Event()
-        self._lock = threading.Lock()  # a store answers one question at a time
-        self._thread = threading.Thread(target=self._run, name="omnisource-failure-watch", daemon=True)
-        self._thread.start()
+        self._is_to_leave = threading.Event()
+        # All are started now: while the interpreter leaves, no thread can be started any more.
+        self._thread = self._started(self._run, "")
+        self._started(self._answer_questions, "-answers")
+        self._started(self._see_it_leave, "-leaving")
+
+    def _started(self, run: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=run, name=f"omnisource-failure-watch{name}", daemon=True)
+        thread.start()
+        return thread
 
     def is_first(self, reason: str) -> bool:
         """Says that this process fails; returns whether it is the first, so that its error is the one to be shown.
@@ -162,23 +170,15 @@ class FailureWatch:
     def _answer(self, ask: Callable[[], T], limit_seconds: float) -> T:
         """Returns what `ask`, which asks the store, returns.
 
-        The store has no time limits of its own for all that it is asked, so a thread waits for it that may be left.
+        The store has no time limits of its own for all that it is asked, so another thread waits for it.
 
         Raises:
             NoAnswer: If none comes in time. What this process is stopped for (Ctrl-Z) does not count.
             RuntimeError: If the store is gone.
             ValueError: If the store is gone.
         """
-        answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
-
-        def fetch() -> None:
-            try:
-                with self._lock:
-                    answers.put((ask(), None))
-            except Exception as error:  # raised below
-                answers.put((None, error))
-
-        threading.Thread(target=fetch, name="omnisource-failure-watch-answer", daemon=True).start()
+        answers: queue.SimpleQueue[tuple[T, None] | tuple[None, Exception]] = queue.SimpleQueue()
+        self._questions.put((ask, answers))
         for _ in range(math.ceil(limit_seconds / SIGN_INTERVAL_SECONDS)):  # of which a stop uses up one at most
             with contextlib.suppress(queue.Empty):
                 answer, error = answers.get(timeout=SIGN_INTERVAL_SECONDS)
@@ -187,17 +187,29 @@ class FailureWatch:
                 return cast(T, answer)
         raise NoAnswer
 
+    def _answer_questions(self) -> None:
+        """Asks the store, for `_answer`: one question after the other, for as long as the process lives."""
+        while True:
+            ask, answers = self._questions.get()
+            try:
+                answers.put((ask(), None))
+            except Exception as error:  # `_answer` raises it
+                answers.put((None, error))
+
     def _end(self, words: str) -> None:
         """Waits for this process to end by itself, and then ends it."""
         if self._is_over.wait(self._grace_seconds):
-            # It is leaving, unless something keeps it.
-            timer = threading.Timer(self._grace_seconds, self._exit)
-            timer.daemon = True
-            timer.start()
+            self._is_to_leave.set()
             return
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
             if words:
                 print(words, file=sys.stderr, flush=True)
+        self._exit()
+
+    def _see_it_leave(self) -> None:
+        """Ends this process, which has stopped its watch after another's failure, if something keeps it."""
+        self._is_to_leave.wait()
+        time.sleep(self._grace_seconds)
         self._exit()
 
     def _exit(self) -> None:

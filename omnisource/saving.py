@@ -136,7 +136,8 @@ class Saver:
         Not if a step failed in the middle of its changes: then that state is gone.
 
         Raises:
-            UserError: That of the block, with what was saved; others pass as they are.
+            UserError: That of the block; with what was saved if this is the only process, for which the report has it
+                otherwise. Others pass as they are.
         """
         step, known = self.state.step, dict(self.unreadable.reasons)
         try:

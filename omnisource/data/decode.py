@@ -210,7 +210,8 @@ class VideoFile:
             Whether all was as it should be. If not, the frames are to be decoded from the start.
         """
         # The frame of the keyframe must have come in its place, too: decoders can leave out just that one.
-        keyframe = self._index.keyframe_before(max(0, self._num_whole() - 1))
+        last_whole = min(max(0, self._num_whole() - 1), collected.positions[-1])  # others may have noted more meanwhile
+        keyframe = self._index.keyframe_before(last_whole)
         if not keyframe.position:
             return False
         self._is_decoder_fresh = False

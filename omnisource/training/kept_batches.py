@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,24 @@ def keep_batches(work_dir: Path, step: int, ranks: Iterable[int], batches: Seque
     faults: list[str] = []
     for rank in ranks:  # one after the other: they may be large
         content = distributed.broadcast(_plain(batches) if rank == distributed.rank() else None, source=rank)
+        if distributed.rank() != 0:
+            continue
         path = work_dir / "not_finite" / f"step_{step:09d}_process_{rank}.pt"
-        places.append(str(path))
-        if distributed.rank() == 0:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with written_whole(path) as file:
-                    torch.save(content, file)
-            except OSError as error:  # what is wrong with the run is more important
-                faults.append(f"{path}: the batch cannot be kept: {error.strerror}")
-    return [*distributed.broadcast(faults), f"kept for inspection: {', '.join(places)}"]
+        try:
+            _write(content, path)
+            places.append(str(path))
+        except OSError as error:  # what is wrong with the run is more important
+            faults.append(f"{path}: the batch cannot be kept: {error.strerror}")
+    kept = [f"kept for inspection: {', '.join(places)}"] if places else []
+    return distributed.broadcast([*faults, *kept])
+
+
+def _write(content: list[dict[str, Any]] | None, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)  # into a file, it would make other errors of those of the disk
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def _plain(batches: Sequence[Batch]) -> list[dict[str, Any]]:

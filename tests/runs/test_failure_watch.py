@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
-import pytest
-from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUsage] (documented, though not listed)
-
-from omnisource import failure_watch
-from omnisource.failure_watch import FailureWatch
-from tests.runs.tiny_runs import started_as_by_srun, torchrun
+from tests.runs.tiny_runs import run_python, started_as_by_srun, torchrun
 
 SILENT = """
 import os
@@ -54,7 +48,7 @@ attempt, rank = os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]
 joined = dist.init_process_group
 
 def join_late(*arguments, **options):
-    if attempt == "1" and rank == sys.argv[1]:
+    if attempt == "1" and rank == "0":
         time.sleep(2)  # meanwhile the others look for its address
     joined(*arguments, **options)
 
@@ -95,36 +89,63 @@ def test_process_that_stopped_while_all_meet_through_it_ends_the_others(tmp_path
     assert [process.returncode for process in processes[1:]] == [1, 1, 2]
 
 
-@pytest.mark.parametrize("late", ["0", "1"])
-def test_processes_that_torchrun_starts_again_find_each_other_and_not_those_that_are_gone(
-    tmp_path: Path, late: str
-) -> None:
+def test_processes_that_torchrun_starts_again_find_each_other_and_not_those_that_are_gone(tmp_path: Path) -> None:
     script = tmp_path / "restarted.py"
     script.write_text(RESTARTED)
-    result = torchrun(script, late, restarts=1)
+    result = torchrun(script, restarts=1)
     assert result.returncode == 0, result.stderr
     assert sorted(result.stdout.splitlines()) == [f"attempt 1 of {rank}: 2 processes" for rank in range(2)]
 
 
-class _SlowStore(HashStore):
-    """A store that takes its time."""
+SLOW = """
+import time
+from torch.distributed import HashStore
+from omnisource import failure_watch
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
+failure_watch.SIGN_INTERVAL_SECONDS = 0.2
 
-    def compare_set(self, *arguments: str) -> bytes:
-        time.sleep(self.seconds)
+class SlowStore(HashStore):
+    def compare_set(self, *arguments):
+        time.sleep(1)
         return super().compare_set(*arguments)
 
+store = SlowStore()
+one, other = (failure_watch.FailureWatch(store, rank, 2) for rank in range(2))
+print(one.is_first("its own error"), other.is_first("what follows from that"))
+one.stop()
+other.stop()
+"""
 
-def test_first_to_fail_is_who_says_so_first_even_if_the_store_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failure_watch, "SIGN_INTERVAL_SECONDS", 0.2)
-    store = _SlowStore(1.0)
-    one, other = (FailureWatch(store, rank, 2, grace_seconds=1000) for rank in range(2))
-    try:
-        assert one.is_first("its own error") and not other.is_first("what follows from that")
-    finally:
-        one.stop()
-        other.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name == "omnisource-failure-watch"]
+LEAVING = """
+import sys
+import threading
+import time
+from pathlib import Path
+from torch.distributed import HashStore
+from omnisource import failure_watch
+
+failure_watch.SIGN_INTERVAL_SECONDS = 0.1
+store = HashStore()
+watch = failure_watch.FailureWatch(store, 0, 2, grace_seconds=0.5)
+
+def write():
+    time.sleep(3)
+    Path(sys.argv[1]).write_text(store.get("sign of 0").decode())
+
+threading.Thread(target=write).start()  # the interpreter waits for it, and can start no thread meanwhile
+"""
+
+
+def test_first_to_fail_is_who_says_so_first_even_if_the_store_is_slow(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    result = run_python([str(script)], tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "True False\n", "")
+
+
+def test_process_gives_signs_of_life_while_its_interpreter_waits_for_a_thread(tmp_path: Path) -> None:
+    script, told = tmp_path / "leaving.py", tmp_path / "signs"
+    script.write_text(LEAVING)
+    result = run_python([str(script), str(told)], tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert int(told.read_text()) > 10
