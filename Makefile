@@ -14,10 +14,11 @@ RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 demo: env
 	$(BIN)/omnisource demo
 
-# One thread a test process: the tests start workers and process groups of their own.
+# One thread a test process: the tests start workers and process groups of their own. Files are done in their order: the
+# last ones are short, so that neither process waits long for the other.
 test: export OMP_NUM_THREADS := $(or $(OMP_NUM_THREADS),1)
 test: env
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: env
 	$(BIN)/ruff check .
