@@ -29,14 +29,14 @@ T = TypeVar("T")
 SIGN_INTERVAL_SECONDS = 2.0
 """Time from one sign of life to the next, and from one look at the others to the next."""
 
-SILENCE_SECONDS = 30.0
+SILENCE_SECONDS = 20.0
 """A process without a sign of life for this long counts as gone."""
 
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 10.0
 """Time in which a process may end by itself, and save, once another has failed."""
 
-SAVING_SECONDS = 30.0
-"""Further time for a process that is in the middle of saving when it would be ended."""
+SAVING_SECONDS = 20.0
+"""Further time for a process that is in the middle of saving when it would be ended; all together is below a minute."""
 
 STORE_SECONDS = 15.0
 """Time that the store is given for an answer to a process that fails."""

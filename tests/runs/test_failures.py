@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from omnisource import distributed
+from omnisource import distributed, failure_watch
 from omnisource.errors import UserError
 from omnisource.train import train
 from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
@@ -159,6 +159,9 @@ def test_process_that_fails_ends_all_with_its_error_and_no_other(tmp_path: Path)
 
 
 def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
+    looks = 2 * failure_watch.SIGN_INTERVAL_SECONDS  # until it is noticed, and until all have heard of it
+    limits = failure_watch.SILENCE_SECONDS, failure_watch.GRACE_SECONDS, failure_watch.SAVING_SECONDS
+    assert looks + sum(limits) < 60
     script = tmp_path / "waiting.py"
     script.write_text(WAITING)
     processes = started_as_by_srun(script)
@@ -172,7 +175,7 @@ def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
     assert processes[0].returncode == 1
-    assert "error: process 1 gave no sign of life for 30 s, so the run is ended" in errors
+    assert "error: process 1 gave no sign of life for 20 s, so the run is ended" in errors
 
 
 @pytest.mark.parametrize("failing", [0, 1])  # the first serves as the meeting point
