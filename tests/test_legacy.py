@@ -26,15 +26,16 @@ CONFIG = str(PUBLISHED_CONFIG)
 # two frames with a temporal kernel of three.
 OVERRIDES = tiny_overrides(more=["sources.kinetics400.sampling.clip_length=4"])
 LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NODELIST")
+SLURM = {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "node7"}
 
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Starts without launcher variables, and takes away those that a command sets."""
     before = dict(os.environ)
-    for name in (*LAUNCH_VARIABLES, *SLURM_VARIABLES):
-        monkeypatch.delenv(name, raising=False)
+    for name in before:
+        if name in LAUNCH_VARIABLES or name.startswith("SLURM_"):
+            monkeypatch.delenv(name)
     yield
     for name in LAUNCH_VARIABLES:
         os.environ.pop(name, None)
@@ -180,13 +181,20 @@ def test_all_old_keys_are_told_at_once(refusal: Callable[..., str]) -> None:
 # Launchers.
 
 
-def test_slurm_launcher_describes_the_process_as_torchrun_would(
-    refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_NODELIST": "node7"}
-    for name, value in slurm.items():
-        monkeypatch.setenv(name, value)
-    refusal(train_main, CONFIG, "--launcher", "slurm", "--cfg-options", "no_such_key=1")  # ends before it connects
+@pytest.fixture
+def refusal_under_slurm(refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Starts a training with variables of SLURM, which ends before it connects, and returns its message."""
+
+    def run(**variables: str) -> str:
+        for name, value in {**SLURM, **variables}.items():
+            monkeypatch.setenv(name, value)
+        return refusal(train_main, CONFIG, "--launcher", "slurm", "--cfg-options", "no_such_key=1")
+
+    return run
+
+
+def test_slurm_launcher_describes_the_process_as_torchrun_would(refusal_under_slurm: Callable[..., str]) -> None:
+    refusal_under_slurm(SLURM_PROCID="3", SLURM_NTASKS="8", SLURM_LOCALID="1")
     assert (os.environ["RANK"], os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"]) == ("3", "8", "1")
     assert os.environ["MASTER_ADDR"] == "node7"
     assert int(os.environ["MASTER_PORT"]) > 1024
@@ -204,14 +212,9 @@ def test_slurm_launcher_describes_the_process_as_torchrun_would(
     ],
 )
 def test_jobs_and_steps_of_slurm_meet_at_ports_of_their_own(
-    variables: dict[str, str], port: str, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], port: str, refusal_under_slurm: Callable[..., str]
 ) -> None:
-    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_NODELIST": "node7"}
-    for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {**slurm, **variables}.items():
-        monkeypatch.setenv(name, value)
-    refusal(train_main, CONFIG, "--launcher", "slurm", "--cfg-options", "no_such_key=1")  # ends before it connects
+    refusal_under_slurm(**variables)
     assert os.environ["MASTER_PORT"] == port
 
 
@@ -230,24 +233,14 @@ def test_jobs_and_steps_of_slurm_meet_at_ports_of_their_own(
     ],
 )
 def test_slurm_launcher_counts_the_processes_of_the_machine(
-    refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], tasks_here: str | None
+    refusal_under_slurm: Callable[..., str], variables: dict[str, str], tasks_here: str | None
 ) -> None:
-    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "11", "SLURM_LOCALID": "0", "SLURM_NODELIST": "node7"}
-    for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {**slurm, **variables}.items():
-        monkeypatch.setenv(name, value)
-    refusal(train_main, CONFIG, "--launcher", "slurm", "--cfg-options", "no_such_key=1")  # ends before it connects
+    refusal_under_slurm(SLURM_NTASKS="11", **variables)
     assert os.environ.get("LOCAL_WORLD_SIZE") == tasks_here
 
 
-def test_slurm_counts_of_an_unknown_form_are_refused(
-    refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0", "SLURM_TASKS_PER_NODE": "4(y2)"}
-    for name, value in slurm.items():
-        monkeypatch.setenv(name, value)
-    message = refusal(train_main, CONFIG, "--launcher", "slurm")
+def test_slurm_counts_of_an_unknown_form_are_refused(refusal_under_slurm: Callable[..., str]) -> None:
+    message = refusal_under_slurm(SLURM_NTASKS="2", SLURM_TASKS_PER_NODE="4(y2)")
     assert "SLURM_TASKS_PER_NODE=4(y2): not of the form of SLURM, such as 4(x2),3" in message
 
 
@@ -261,13 +254,9 @@ def test_slurm_counts_of_an_unknown_form_are_refused(
     ],
 )
 def test_job_step_of_slurm_meets_at_its_own_first_node(
-    variables: dict[str, str], address: str | None, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], address: str | None, refusal_under_slurm: Callable[..., str]
 ) -> None:
-    for name in ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", **variables}.items():
-        monkeypatch.setenv(name, value)
-    message = refusal(train_main, CONFIG, "--launcher", "slurm", "--cfg-options", "no_such_key=1")
+    message = refusal_under_slurm(**{"SLURM_NODELIST": "", **variables})
     assert os.environ.get("MASTER_ADDR") == address
     assert ("SLURM_STEP_NODELIST, SLURM_JOB_NODELIST, SLURM_NODELIST is set" in message) == (address is None)
 

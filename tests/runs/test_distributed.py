@@ -20,7 +20,15 @@ from omnisource.train import train
 from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
 from tests.media import truncate
 from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
-from tests.runs.tiny_runs import PROJECT, roots, step_lines, tiny_recipe, torchrun, validation_lines
+from tests.runs.tiny_runs import (
+    PROJECT,
+    copy_with_damaged_video,
+    roots,
+    step_lines,
+    tiny_recipe,
+    torchrun,
+    validation_lines,
+)
 
 if not torch.distributed.is_available():
     pytest.skip("this torch has no distributed package", allow_module_level=True)
@@ -163,10 +171,7 @@ def test_too_many_unreadable_files_of_all_processes_together_lose_no_step(data: 
 
 def test_what_another_process_than_the_first_meets_is_told_with_its_number(data: Path, tmp_path: Path) -> None:
     copied = tmp_path / "data"
-    shutil.copytree(data, copied)
-    listed = (copied / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
-    video = copied / "kinetics400/videos_val" / listed[1].rsplit(" ", 1)[0]  # in the share of the second process
-    truncate(video, 0.1)
+    video = copy_with_damaged_video(data, copied)
     script = tmp_path / "run.py"
     script.write_text(KILLING)
     settings = ["max_unreadable=1", "num_workers=1", "num_epochs=4", "validation.interval_epochs=4"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import time
@@ -18,10 +17,11 @@ from omnisource import distributed, failure_watch
 from omnisource.errors import UserError
 from omnisource.train import train
 from omnisource.training.checkpoint import checkpoint_path, read_checkpoint, saved_checkpoints
-from tests.media import truncate
 from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
 from tests.runs.tiny_runs import (
+    copy_with_damaged_video,
     difference,
+    errors_of,
     roots,
     run_python,
     started_as_by_srun,
@@ -184,11 +184,7 @@ def test_process_that_fails_before_all_have_met_is_not_waited_for(tmp_path: Path
     script = tmp_path / "missing.py"
     script.write_text(MISSING)
     processes = started_as_by_srun(script, FAILING=str(failing), OMNISOURCE_MEETING_SECONDS="6")
-    try:
-        errors = [process.communicate(timeout=200)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    errors = errors_of(processes)
     assert [process.returncode for process in processes] == [2, 2]
     assert errors[failing] == "error: config.py: no such file\n"
     told = errors[1 - failing].splitlines()[-1]
@@ -201,20 +197,13 @@ def test_process_that_fails_shows_its_error_where_leaving_the_others_would_block
     started: Path, data: Path, tmp_path: Path, command: str
 ) -> None:
     copied = tmp_path / "data"
-    shutil.copytree(data, copied)
-    listed = (copied / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
-    video = copied / "kinetics400/videos_val" / listed[1].rsplit(" ", 1)[0]  # in the share of the second process
-    truncate(video, 0.1)
+    video = copy_with_damaged_video(data, copied)
     script = tmp_path / "blocking.py"
     script.write_text(BLOCKING)
     checkpoint = [str(checkpoint_path(started, 6))] if command == "test" else []
     arguments = [command, str(PUBLISHED_CONFIG), *checkpoint, *tiny_overrides(more=roots(copied))]
     processes = started_as_by_srun(script, *arguments, "--work-dir", str(tmp_path / "run"))
-    try:
-        errors = [process.communicate(timeout=200)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    errors = errors_of(processes)
     assert errors[1].startswith(f"error: {video}: ")
     assert "Traceback" not in "".join(errors) and "error: " not in errors[0]
     assert [process.returncode for process in processes] == [2, 2]
@@ -225,11 +214,7 @@ def test_process_that_has_failed_is_gone_though_something_keeps_it(tmp_path: Pat
     script = tmp_path / "lingering.py"
     script.write_text(LINGERING)
     processes = started_as_by_srun(script, kind)
-    try:
-        errors = [process.communicate(timeout=200)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    errors = errors_of(processes)
     assert all(shown in error for error in errors)
     assert [process.returncode for process in processes] == [-signal.SIGALRM] * 2
 

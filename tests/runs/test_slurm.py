@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs.test_failures import started_as_by_srun
-from tests.runs.tiny_runs import PROJECT
+from tests.runs.tiny_runs import PROJECT, errors_of
 
 TWO_JOBS = """
 import os
@@ -35,11 +35,7 @@ def test_processes_of_two_jobs_at_one_port_do_not_meet(tmp_path: Path, differing
     processes = started_as_by_srun(
         script, SLURM_JOB_ID="7", SLURM_STEP_ID="0", DIFFERING=differing, OMNISOURCE_MEETING_SECONDS="6"
     )
-    try:
-        errors = [process.communicate(timeout=200)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    errors = errors_of(processes)
     assert [process.returncode for process in processes] == [2, 2]
     for rank, error in enumerate(errors):
         assert f"error: process {rank} has waited 6 s for process {1 - rank} of 2 (" in error

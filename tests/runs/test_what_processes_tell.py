@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
 
 from tests.conftest import PROJECT
-from tests.media import truncate
 from tests.miniature import PUBLISHED_CONFIG, tiny_overrides
-from tests.runs.tiny_runs import roots, started_as_by_srun, torchrun
+from tests.runs.tiny_runs import copy_with_damaged_video, roots, started_as_by_srun, torchrun
 
 SLOW = """
 import os
@@ -68,9 +66,7 @@ def test_checkpoint_of_a_run_that_failed_is_told_whichever_process_shows_the_err
 
 def test_process_goes_on_though_nobody_reads_what_it_has_met(data: Path, tmp_path: Path) -> None:
     copied = tmp_path / "data"
-    shutil.copytree(data, copied)
-    listed = (copied / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
-    truncate(copied / "kinetics400/videos_val" / listed[1].rsplit(" ", 1)[0], 0.1)  # in the share of the second process
+    copy_with_damaged_video(data, copied)
     script = tmp_path / "running.py"
     script.write_text(RUNNING)
     overrides = tiny_overrides(num_epochs=1, more=[*roots(copied), "max_unreadable=1"])

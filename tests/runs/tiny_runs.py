@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 
 from omnisource import Recipe, Source, Split
 from omnisource.commands.arguments import load_recipe
-from tests.media import moving_square, write_frames
+from tests.media import moving_square, truncate, write_frames
 from tests.miniature import PUBLISHED_CONFIG, VIDEO_CLASSES, make_published_layout, tiny_overrides
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -150,6 +151,22 @@ def started_as_by_srun(
         )
         for rank in range(processes)
     ]
+
+
+def errors_of(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """Waits until all processes have ended, and returns what each wrote to standard error; leaves none behind."""
+    try:
+        return [process.communicate(timeout=200)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def copy_with_damaged_video(data: Path, target: Path) -> Path:
+    """Copies the miniature data; returns the validation video of the copy that is cut off, which process 1 reads."""
+    shutil.copytree(data, target)
+    listed = (target / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
+    return truncate(target / "kinetics400/videos_val" / listed[1].rsplit(" ", 1)[0], 0.1)
 
 
 def environment() -> dict[str, str]:
