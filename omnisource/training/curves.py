@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,13 +85,17 @@ def _draw_accuracies(axes: Axes, validations: Sequence[ValidationRecord], colors
 def _points(
     records: Sequence[StepRecord], values: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns step, mean, least and greatest value of at most `_POINTS` groups of consecutive steps."""
-    groups = min(_POINTS, len(records))
-    x = np.array_split(np.array([record.step for record in records], dtype=np.float64), groups)
-    y = np.array_split(np.array(values, dtype=np.float64), groups)
+    """Returns step, mean, least and greatest value of groups of consecutive steps: [G] float64 each, G at most 250.
+
+    All groups are of one size, but for the last: in larger ones a curve looks calmer.
+    """
+    starts = np.arange(0, len(records), math.ceil(len(records) / _POINTS))
+    sizes = np.diff(starts, append=len(records))
+    x = np.array([record.step for record in records], dtype=np.float64)
+    y = np.array(values, dtype=np.float64)
     return (
-        np.array([part.mean() for part in x]),
-        np.array([part.mean() for part in y]),
-        np.array([part.min() for part in y]),
-        np.array([part.max() for part in y]),
+        np.add.reduceat(x, starts) / sizes,
+        np.add.reduceat(y, starts) / sizes,
+        np.minimum.reduceat(y, starts),
+        np.maximum.reduceat(y, starts),
     )
