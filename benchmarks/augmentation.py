@@ -19,8 +19,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from omnisource.data import pixel_operations as pixel
-from omnisource.data.augment import (
+from omnisource.data.transforms import pixel_operations as pixel
+from omnisource.data.transforms.augment import (
     ColorJitter,
     RandAugment,
     RandomErasing,
@@ -28,9 +28,9 @@ from omnisource.data.augment import (
     erase_randomly,
     jitter_colors,
 )
-from omnisource.data.mixing import Mixing, mix_batches
-from omnisource.data.pixel_operations import MEAN_COLOR
-from omnisource.data.transforms import TrainingView, training_view
+from omnisource.data.transforms.mixing import Mixing, mix_batches
+from omnisource.data.transforms.pixel_operations import MEAN_COLOR
+from omnisource.data.transforms.views import TrainingView, training_view
 from omnisource.types import Batch
 
 LENGTH, SIDE, BATCH = 8, 224, 8

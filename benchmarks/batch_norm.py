@@ -14,8 +14,8 @@ import time
 
 import torch
 
+from omnisource.models.backbones.slow_only import slow_only
 from omnisource.models.batch_norm import RunningStatistics
-from omnisource.models.resnet import slow_only
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 from omnisource import LabelSpace, Model, Optimizer, Recognizer
-from omnisource.training.checkpoint import Checkpoint, checkpoint_path, save_checkpoint
-from omnisource.training.checkpoint_writer import CheckpointWriter
+from omnisource.checkpoints.file import Checkpoint, checkpoint_path, save_checkpoint
+from omnisource.checkpoints.writer import CheckpointWriter
 from omnisource.training.optimizer import build_optimizer
 from omnisource.training.state import TrainState
 from omnisource.types import Batch

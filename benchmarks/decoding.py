@@ -31,11 +31,11 @@ import torch
 from made_clip import make_clip
 from published_pipeline import TEN_BY_THREE, their_clip, their_views, their_views_in_order
 
-from omnisource.data.decode import VideoFile
-from omnisource.data.frames import ClipSampling
-from omnisource.data.known_files import known_files
-from omnisource.data.pipeline import SampleRequest, load_clip
-from omnisource.data.transforms import EvaluationViews, TrainingView
+from omnisource.data.decoding.verified_files import known_files
+from omnisource.data.decoding.video import VideoFile
+from omnisource.data.loading.clip_sampling import ClipSampling
+from omnisource.data.loading.sample import SampleRequest, load_clip
+from omnisource.data.transforms.views import EvaluationViews, TrainingView
 from omnisource.randomness import sample_generator
 
 SAMPLING = ClipSampling(clip_length=8, frame_interval=8)

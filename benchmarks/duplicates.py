@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from omnisource.checking.duplicates import SAME_CHANGE_BITS, SAME_FRAME_BITS, SAME_PICTURE_BITS
-from omnisource.data.decode import VideoFile, decode_image
-from omnisource.data.examine import VIDEO_PICTURES, frame_positions
-from omnisource.data.picture_hash import PictureHash, image_hash, video_hashes
+from omnisource.check.duplicates import SAME_CHANGE_BITS, SAME_FRAME_BITS, SAME_PICTURE_BITS
+from omnisource.check.examine import VIDEO_PICTURES, frame_positions
+from omnisource.data.decoding.images import decode_image
+from omnisource.data.decoding.video import VideoFile
+from omnisource.data.hashing.picture_hash import PictureHash, image_hash, video_hashes
 
 IMAGES, VIDEOS = 1000, 30
 

@@ -25,7 +25,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from tests.media import numbered_frames, write_video
+from tests.support.media import numbered_frames, write_video
 
 NUM_INDICES = 30
 TIMEOUT_SECONDS = 600
@@ -173,7 +173,7 @@ def first_stream(container: av.container.InputContainer) -> av.VideoStream:
 
 
 def open_ours(path: Path) -> GetFrame:
-    video = importlib.import_module("omnisource.data.decode").VideoFile(path)
+    video = importlib.import_module("omnisource.data.decoding.video").VideoFile(path)
     return lambda index: video.frames([index])[0]
 
 

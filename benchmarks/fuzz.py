@@ -4,7 +4,8 @@
     python benchmarks/fuzz.py --only h264.mkv:8      this one again, with all that was found
 
 Exits with code 1 where a variant broke a rule, could not be judged, or cost us a worker, having named it. The files
-are made on the spot; those of ../shared/data/media are added where they are there. What is checked: tests/fuzzing.py.
+are made on the spot; those of ../shared/data/media are added where they are there.
+What is checked: tests/support/fuzzing.py.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import av
 import PIL
 
-from omnisource.progress import progress_bar
-from omnisource.tables import print_table
-from tests.damage import KINDS, Variant, variant
-from tests.fuzz_media import write_media
-from tests.fuzzing import Verdict, originals_of, verdicts
+from omnisource.reporting.progress import progress_bar
+from omnisource.reporting.tables import print_table
+from tests.support.damage import KINDS, Variant, variant
+from tests.support.fuzz_media import write_media
+from tests.support.fuzzing import Verdict, originals_of, verdicts
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared/data/media"
 

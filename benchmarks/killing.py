@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from omnisource.progress import progress_bar
-from tests.runs.killing import (
+from omnisource.reporting.progress import progress_bar
+from tests.support.killing import (
     EPOCH_STEPS,
     LONGEST_LIFE_STEPS,
     RUNS,
@@ -29,7 +29,7 @@ from tests.runs.killing import (
     killed_run,
     uninterrupted_run,
 )
-from tests.runs.tiny_runs import make_data
+from tests.support.tiny_runs import make_data
 
 SETTINGS = ("checkpoints.interval_steps=2", "checkpoints.keep_last=2")
 

@@ -81,10 +81,11 @@ def run_apart(root: Path, cache: Path, arguments: argparse.Namespace) -> dict[st
 
 def measured(root: Path, num_workers: int, with_tree: bool) -> dict[str, float]:
     """Returns bytes and seconds of one process that opens a list and starts workers."""
-    from omnisource.data.annotations import Split, read_items
-    from omnisource.data.source import Source, request_of
-    from omnisource.data.stream import Stream
-    from omnisource.data.workers import WorkerPool
+    from omnisource.data.datasets import read_items
+    from omnisource.data.loading.source import Source, request_of
+    from omnisource.data.loading.stream import Stream
+    from omnisource.data.loading.workers import WorkerPool
+    from omnisource.recipe.splits import Split
 
     split = Split(list="train.txt")
     source = Source("image", "classes", str(root), train=split)

@@ -15,7 +15,7 @@ import tracemalloc
 import numpy as np
 import torch
 
-from omnisource.data.order import class_table, drawn_at, items_at
+from omnisource.data.loading.order import class_table, drawn_at, items_at
 
 BATCH = 128
 

@@ -26,14 +26,14 @@ import torch
 from made_clip import make_clip
 from published_pipeline import their_clip
 
-from omnisource.data.decode import VideoFile
-from omnisource.data.encode import prepare_video, rate_of, video_options, write_video
-from omnisource.data.frames import ClipSampling, training_indices
-from omnisource.data.known_files import KnownFiles
-from omnisource.data.quantizer import fitting_quantizer, luma_psnr, sample_positions
-from omnisource.data.shrink import prepared_frames
-from omnisource.data.transforms import TrainingView, training_view
-from omnisource.prepare import Settings
+from omnisource.data.decoding.verified_files import KnownFiles
+from omnisource.data.decoding.video import VideoFile
+from omnisource.data.loading.clip_sampling import ClipSampling, training_indices
+from omnisource.data.transforms.views import TrainingView, training_view
+from omnisource.prepare.encode import prepare_video, rate_of, video_options, write_video
+from omnisource.prepare.qp import fitting_quantizer, luma_psnr, sample_positions
+from omnisource.prepare.run import Settings
+from omnisource.prepare.shrink import prepared_frames
 
 SHORT_SIDE = 256
 DEFAULT = "the default: every 5th, 38 dB"

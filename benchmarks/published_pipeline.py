@@ -8,8 +8,8 @@ import cv2
 import decord
 import numpy as np
 
-from omnisource.data.frames import ClipSampling, evaluation_indices, training_indices
-from omnisource.data.transforms import (
+from omnisource.data.loading.clip_sampling import ClipSampling, evaluation_indices, training_indices
+from omnisource.data.transforms.views import (
     EvaluationViews,
     TrainingView,
     crop_corners,

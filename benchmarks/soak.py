@@ -30,18 +30,18 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from omnisource.data.frames import ClipSampling
-from omnisource.data.loader import results_in_order
-from omnisource.data.order import items_at
-from omnisource.data.pipeline import SampleRequest
-from omnisource.data.transforms import TrainingView
-from omnisource.data.worker_process import Load
-from omnisource.data.workers import WorkerPool
+from omnisource.data.loading.clip_sampling import ClipSampling
+from omnisource.data.loading.loader import results_in_order
+from omnisource.data.loading.order import items_at
+from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.worker_process import Load
+from omnisource.data.loading.workers import WorkerPool
+from omnisource.data.transforms.views import TrainingView
 from omnisource.errors import UnreadableMedia
-from omnisource.progress import progress_bar
-from omnisource.tables import print_table
+from omnisource.reporting.progress import progress_bar
+from omnisource.reporting.tables import print_table
 from omnisource.types import Clip, Media
-from tests.media import moving_square, truncate, write_image, write_video
+from tests.support.media import moving_square, truncate, write_image, write_video
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 SHARED_FILES: dict[str, Media] = {

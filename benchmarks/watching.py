@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from omnisource.examples import Example, draw_examples
-from omnisource.runs import read_run
-from omnisource.training.metrics_file import METRICS, StepRecord, metrics_line
-from omnisource.training.report import Report
-from omnisource.training.starvation import Starvation
-from omnisource.training.status_file import StatusFile, starting_status
+from omnisource.evaluation.examples import Example, draw_examples
+from omnisource.reporting.metrics_file import METRICS, StepRecord, metrics_line
+from omnisource.reporting.report import Report
+from omnisource.reporting.starvation import Starvation
+from omnisource.reporting.status_file import StatusFile, starting_status
+from omnisource.runs.read import read_run
 
 LONG_RUN_STEPS = 500_000
 MANY_RUNS = 200

@@ -9,17 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omnisource.data.annotations import Split
-    from omnisource.data.augment import ColorJitter, RandAugment, RandomErasing
-    from omnisource.data.frames import ClipSampling
-    from omnisource.data.mixing import Mixing
-    from omnisource.data.shards import TarShards
-    from omnisource.data.source import Source
-    from omnisource.data.transforms import EvaluationViews, TrainingView
+    from omnisource.data.loading.clip_sampling import ClipSampling
+    from omnisource.data.loading.source import Source
+    from omnisource.data.shards.read import TarShards
+    from omnisource.data.transforms.augment import ColorJitter, RandAugment, RandomErasing
+    from omnisource.data.transforms.mixing import Mixing
+    from omnisource.data.transforms.views import EvaluationViews, TrainingView
     from omnisource.errors import UnreadableMedia, UserError
+    from omnisource.evaluation.predict import load_recognizer
     from omnisource.models.recognizer import LabelSpace, Model, Recognizer
-    from omnisource.predict import load_recognizer
-    from omnisource.recipe import Checkpoints, Recipe, Validation
+    from omnisource.recipe.recipe import Checkpoints, Recipe, Validation
+    from omnisource.recipe.splits import Split
     from omnisource.training.optimizer import Optimizer, Schedule
     from omnisource.types import Batch, Clip
 
@@ -54,28 +54,28 @@ __all__ = [
 
 _HOMES = {
     "Batch": "omnisource.types",
-    "Checkpoints": "omnisource.recipe",
+    "Checkpoints": "omnisource.recipe.recipe",
     "Clip": "omnisource.types",
-    "ClipSampling": "omnisource.data.frames",
-    "ColorJitter": "omnisource.data.augment",
-    "EvaluationViews": "omnisource.data.transforms",
+    "ClipSampling": "omnisource.data.loading.clip_sampling",
+    "ColorJitter": "omnisource.data.transforms.augment",
+    "EvaluationViews": "omnisource.data.transforms.views",
     "LabelSpace": "omnisource.models.recognizer",
-    "Mixing": "omnisource.data.mixing",
+    "Mixing": "omnisource.data.transforms.mixing",
     "Model": "omnisource.models.recognizer",
     "Optimizer": "omnisource.training.optimizer",
-    "RandAugment": "omnisource.data.augment",
-    "RandomErasing": "omnisource.data.augment",
-    "Recipe": "omnisource.recipe",
+    "RandAugment": "omnisource.data.transforms.augment",
+    "RandomErasing": "omnisource.data.transforms.augment",
+    "Recipe": "omnisource.recipe.recipe",
     "Recognizer": "omnisource.models.recognizer",
     "Schedule": "omnisource.training.optimizer",
-    "Source": "omnisource.data.source",
-    "Split": "omnisource.data.annotations",
-    "TarShards": "omnisource.data.shards",
-    "TrainingView": "omnisource.data.transforms",
+    "Source": "omnisource.data.loading.source",
+    "Split": "omnisource.data.datasets",
+    "TarShards": "omnisource.data.shards.read",
+    "TrainingView": "omnisource.data.transforms.views",
     "UnreadableMedia": "omnisource.errors",
     "UserError": "omnisource.errors",
-    "Validation": "omnisource.recipe",
-    "load_recognizer": "omnisource.predict",
+    "Validation": "omnisource.recipe.recipe",
+    "load_recognizer": "omnisource.evaluation.predict",
 }
 
 

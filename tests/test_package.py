@@ -67,7 +67,7 @@ def test_help_prints_usage_and_imports_no_torch(command: str | None) -> None:
 
 def test_console_command_calls_the_command_line() -> None:
     scripts = importlib.metadata.entry_points(group="console_scripts", name="omnisource")
-    assert [script.value for script in scripts] == ["omnisource.cli:main"]
+    assert [script.value for script in scripts] == ["omnisource.cli.main:main"]
 
 
 def dependency_lines(project: Path) -> list[str]:

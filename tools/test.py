@@ -6,7 +6,7 @@ Example:
 
 import sys
 
-from omnisource.legacy import test_main
+from omnisource.cli.mmaction2 import test_main
 
 if __name__ == "__main__":
     sys.exit(test_main())

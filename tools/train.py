@@ -7,7 +7,7 @@ Example:
 
 import sys
 
-from omnisource.legacy import train_main
+from omnisource.cli.mmaction2 import train_main
 
 if __name__ == "__main__":
     sys.exit(train_main())

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from omnisource import Recipe
-from omnisource.config import load_config
+from omnisource.recipe.config import load_config
 
 joint = load_config(str(Path(__file__).with_name("ut_interaction_sports.py")), Recipe)
 

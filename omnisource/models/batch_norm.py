@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from omnisource import distributed
+from omnisource.distributed import processes
 
 
 @dataclass
@@ -61,7 +61,7 @@ class BatchNorm(_BatchNorm):
             x: [N, C, ...], floating point.
             is_counted: Whether, in training, its statistics are counted into the running ones.
         """
-        is_synchronized = self.is_synchronized and distributed.world_size() > 1  # then there is never a single value
+        is_synchronized = self.is_synchronized and processes.world_size() > 1  # then there is never a single value
         if not self.training or (x.numel() == self.num_features and not is_synchronized):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         moving_mean, moving_variance = self._count_batch() if is_counted else (None, None)
@@ -135,7 +135,7 @@ class RunningStatistics:
         values = [value for recorded in self._recorded for value in (recorded.mean, recorded.variance)]
         batches = running.new_tensor([recorded.batches for recorded in self._recorded])
         self._recorded = []
-        parts = distributed.gather_tensors(torch.cat([*values, batches]))
+        parts = processes.gather_tensors(torch.cat([*values, batches]))
         if any(norm.is_synchronized for norm in self._norms):
             parts = parts[:1]  # all processes have recorded the same
         counted = torch.zeros_like(batches)
@@ -186,7 +186,7 @@ class _SynchronizedNormalization(torch.autograd.Function):
         # In float64 the counts are exact, and the joined statistics as good as those of the parts.
         mean, variance = mean.double(), variance.double()
         own = torch.cat([mean, variance * count, mean.new_tensor([count])])
-        parts = torch.stack(distributed.gather_tensors(own))  # [processes, 2 * C + 1]
+        parts = torch.stack(processes.gather_tensors(own))  # [processes, 2 * C + 1]
         means, squares, counts = parts.split([x.shape[1], x.shape[1], 1], dim=1)
         total = counts.sum()
         joined = (counts * means).sum(dim=0) / total
@@ -207,7 +207,7 @@ class _SynchronizedNormalization(torch.autograd.Function):
         normalized = (x.to(weight.dtype) - mean.view(by_channel)) * scale.view(by_channel)
         of_bias = gradient.sum(dim=_all_but_channels(x))
         of_weight = (gradient * normalized).sum(dim=_all_but_channels(x))
-        sums = distributed.add_up(torch.cat([of_bias, of_weight]))
+        sums = processes.add_up(torch.cat([of_bias, of_weight]))
         by_mean, by_variance = (part.view(by_channel) for part in (sums / total).to(weight.dtype).chunk(2))
         of_x = (gradient - by_mean - normalized * by_variance) * (weight * scale).view(by_channel)
         return of_x.to(x.dtype), of_weight, of_bias, None

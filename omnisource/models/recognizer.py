@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnisource.errors import UserError
+from omnisource.models.backbones.slow_only import SlowOnly, slow_only
 from omnisource.models.heads import ImageHead, VideoHead
-from omnisource.models.resnet import SlowOnly, slow_only
 from omnisource.types import Batch, Media
 
 MEAN = (123.675, 116.28, 103.53)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from omnisource.errors import UserError
-from omnisource.training.status_file import is_alive, read_status
+from omnisource.reporting.status_file import is_alive, read_status
 
 LOCK = "run.lock"
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from omnisource.models.backbones.slow_only import Bottleneck, SlowOnly
 from omnisource.models.recognizer import LabelSpace, Model, Recognizer
-from omnisource.models.resnet import Bottleneck, SlowOnly
-from omnisource.models.weights import from_published, load_into, to_published
+from omnisource.models.weights.formats import from_published, to_published
+from omnisource.models.weights.load import load_into
 
 
 def _by_rule(name: str, shape: torch.Size) -> torch.Tensor:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from omnisource.models.backbones.slow_only import MediaBatchNorm
 from omnisource.models.batch_norm import RunningStatistics, synchronize_batch_norm
 from omnisource.models.heads import HeadBatchNorm
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.resnet import MediaBatchNorm
 from omnisource.types import Batch
-from tests.runs.tiny_runs import torchrun
+from tests.support.tiny_runs import torchrun
 
 MakeRecognizer = Callable[..., Recognizer]
 
@@ -157,7 +157,7 @@ import torch
 from omnisource import distributed
 from omnisource.models.batch_norm import RunningStatistics
 from omnisource.models.heads import HeadBatchNorm
-from omnisource.models.resnet import MediaBatchNorm
+from omnisource.models.backbones.slow_only import MediaBatchNorm
 
 distributed.start(torch.device("cpu"))
 me = distributed.rank()
@@ -208,7 +208,7 @@ from omnisource import distributed
 from omnisource.models.batch_norm import RunningStatistics, synchronize_batch_norm
 from omnisource.models.heads import HeadBatchNorm
 from omnisource.models.recognizer import LabelSpace, Model, Recognizer
-from omnisource.models.resnet import MediaBatchNorm
+from omnisource.models.backbones.slow_only import MediaBatchNorm
 from omnisource.types import Batch
 
 distributed.start(torch.device("cpu"))

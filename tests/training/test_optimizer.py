@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from omnisource.models.backbones.slow_only import MediaBatchNorm
 from omnisource.models.heads import HeadBatchNorm, VideoHead
-from omnisource.models.resnet import MediaBatchNorm
 from omnisource.training.optimizer import Optimizer, Schedule, build_optimizer, learning_rate
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from omnisource.errors import UserError
+from omnisource.reporting.status_file import StatusFile, starting_status
 from omnisource.training import run_lock
 from omnisource.training.run_lock import DYING_SECONDS, LOCK, RunLock
-from omnisource.training.status_file import StatusFile, starting_status
 
 
 @pytest.fixture

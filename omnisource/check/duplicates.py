@@ -1,0 +1,187 @@
+"""Finding files that show the same: by their bytes, and by the hashes of their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omnisource.check.examine import VIDEO_PICTURES
+from omnisource.check.files import FileTable
+from omnisource.data.hashing.picture_hash import HASH_BITS
+
+SAME_PICTURE_BITS = 40
+"""Most bits in which the hashes of the same picture differ, and of the pictures of videos in which nothing moves."""
+
+SAME_FRAME_BITS, SAME_CHANGE_BITS = 60, 80
+"""The same for frames of a video in which something moves, and for the changes from one frame to the next. Where the
+frames are more alike than the changes, it is one camera that saw different things."""
+
+MOST_COMPARED_PAIRS = 30_000_000_000
+"""Pairs of training files that are compared by their pictures; where there are more, training files are compared with
+one another by bytes only. That is at 245,000 files. What is trained on is always compared with what is held out."""
+
+_ROWS, _COLUMNS = 512, 4096  # of one matrix product: what it takes stays small even if all are similar
+
+Progress = Callable[[int, int], None]
+"""Is called with the number of matrix products that were done and the number of all."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A held-out file that is trained on too, under this or another name.
+
+    Attributes:
+        held_out: Number of the file.
+        trained: Number of the training file that is most like it, the first of several; the same number where both
+            lists name it.
+        differing_bits: Bits in which the hashes of their pictures differ, the most of any picture; None where the
+            bytes are the same.
+    """
+
+    held_out: int
+    trained: int
+    differing_bits: int | None
+
+
+def find_twins(files: FileTable, is_trained: np.ndarray, is_held_out: np.ndarray, progress: Progress) -> list[Twin]:
+    """Returns the held-out files that show the same as a training file, in the order of the lists.
+
+    Args:
+        files: What is known of the files.
+        is_trained: [F] bool, whether some item names the file to be trained on.
+        is_held_out: [F] bool, whether some item names it for validation or testing.
+        progress: See `Progress`.
+    """
+    trained = np.flatnonzero(is_trained & files.is_readable())
+    trained = trained[np.argsort(files.first_places[trained])]  # of several twins the first in the lists is named
+    held_out = np.flatnonzero(is_held_out & files.is_readable())
+    nearest: dict[int, tuple[int, int, int]] = {}  # differing bits, place and number of the twin, by held-out file
+    for first, second, bits in _similar(files, held_out, trained, progress):
+        places = files.first_places[second]
+        order = np.lexsort((places, bits, first))
+        numbers, starts = np.unique(first[order], return_index=True)
+        for number, pair in zip(numbers.tolist(), order[starts].tolist(), strict=True):
+            found = (int(bits[pair]), int(places[pair]), int(second[pair]))
+            nearest[number] = min(found, nearest.get(number, found))
+    twins = {number: Twin(number, other, bits) for number, (bits, _, other) in nearest.items()}
+    for number, other in _same_bytes(files, held_out, trained):
+        twins[number] = Twin(number, other, None)
+    for number in held_out[is_trained[held_out]].tolist():
+        twins[number] = Twin(number, number, None)
+    return [twins[number] for number in sorted(twins, key=lambda number: files.first_places[number])]
+
+
+def find_groups(files: FileTable, is_trained: np.ndarray, progress: Progress) -> list[list[int]]:
+    """Returns the training files that show the same as one another, in groups of at least two.
+
+    The groups, and the files in each, are in the order of the lists.
+
+    Args:
+        files: What is known of the files.
+        is_trained: [F] bool, whether some item names the file to be trained on.
+        progress: See `Progress`.
+    """
+    trained = np.flatnonzero(is_trained & files.is_readable())
+    _, firsts, places = np.unique(files.digests[trained], return_index=True, return_inverse=True)
+    groups = np.arange(len(files))  # [F], the number of the first file of each one's group
+    groups[trained] = trained[firsts][places]
+    if compares_pictures(len(trained)):
+        distinct = np.sort(trained[firsts])
+        for first, second, _ in _similar(files, distinct, distinct, progress):
+            groups = _united(groups, first, second)
+    ordered = trained[np.lexsort((files.first_places[trained], groups[trained]))]
+    _, starts, sizes = np.unique(groups[ordered], return_index=True, return_counts=True)
+    found = [ordered[start : start + size].tolist() for start, size in zip(starts, sizes, strict=True) if size > 1]
+    return sorted(found, key=lambda group: files.first_places[group[0]])
+
+
+def compares_pictures(num_trained: int) -> bool:
+    """Returns whether so many training files are compared with one another by their pictures."""
+    return num_trained * (num_trained - 1) // 2 <= MOST_COMPARED_PAIRS
+
+
+def _same_bytes(files: FileTable, held_out: np.ndarray, trained: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yields (held-out file, first training file with the same bytes)."""
+    digests, firsts = np.unique(files.digests[trained], return_index=True)
+    is_shared = np.isin(files.digests[held_out], digests)
+    places = np.searchsorted(digests, files.digests[held_out[is_shared]])
+    yield from zip(held_out[is_shared].tolist(), trained[firsts[places]].tolist(), strict=True)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Files that are compared in one matrix product: numbers of some, numbers of others, and which pictures."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    pictures: tuple[int, ...]
+
+
+def _similar(
+    files: FileTable, rows: np.ndarray, columns: np.ndarray, progress: Progress
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields (numbers from `rows`, numbers from `columns`, differing bits) of pairs that show the same.
+
+    All pictures of two files must be the same or both plain, and all changes of videos; two pictures of a video must
+    not be plain. If `rows` and `columns` are the same array, which ascends, every pair comes once.
+    """
+    bit_counts = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
+    blocks = _blocks(files, rows, columns)
+    for done, block in enumerate(blocks, start=1):
+        first, second = _candidates(files, block)
+        differing = bit_counts[files.hashes[first] ^ files.hashes[second]].sum(axis=-1, dtype=np.int64)
+        bits = differing[:, list(block.pictures)].max(axis=1, initial=0)
+        changes = slice(VIDEO_PICTURES, None)
+        is_clear = files.is_clear[first, changes] | files.is_clear[second, changes]
+        is_same_change = (differing[:, changes] <= SAME_CHANGE_BITS) | ~is_clear
+        most_bits = np.where(is_clear.any(axis=1), SAME_FRAME_BITS, SAME_PICTURE_BITS)
+        is_same = (bits <= most_bits) & is_same_change.all(axis=1) & ((first < second) | (rows is not columns))
+        if is_same.any():
+            yield first[is_same], second[is_same], bits[is_same]
+        progress(done, len(blocks))
+
+
+def _blocks(files: FileTable, rows: np.ndarray, columns: np.ndarray) -> list[_Block]:
+    """Returns what has to be compared: only files with clear pictures at the same places can show the same."""
+    blocks = []
+    is_comparable, is_clear = files.is_comparable(), files.is_clear[:, :VIDEO_PICTURES]
+    for places in np.unique(is_clear, axis=0):
+        is_like = is_comparable & (is_clear == places).all(axis=1)
+        sides = [side[is_like[side]] for side in (rows, columns)]
+        for top in range(0, len(sides[0]), _ROWS):
+            # Each pair once: the numbers ascend, so what lies left of the diagonal was compared above it.
+            left = top // _COLUMNS * _COLUMNS if rows is columns else 0
+            for start in range(left, len(sides[1]), _COLUMNS):
+                pictures = tuple(np.flatnonzero(places).tolist())
+                blocks.append(_Block(sides[0][top : top + _ROWS], sides[1][start : start + _COLUMNS], pictures))
+    return blocks
+
+
+def _candidates(files: FileTable, block: _Block) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the numbers of the pairs whose first clear pictures may be the same."""
+    place = block.pictures[0]
+    # Of hashes written as +1 and -1, the product is the bits that agree less the bits that differ.
+    agreement = _signs(files.hashes[block.rows, place]) @ _signs(files.hashes[block.columns, place]).T
+    first, second = (agreement >= HASH_BITS - 2 * SAME_FRAME_BITS).nonzero(as_tuple=True)
+    return block.rows[first.numpy()], block.columns[second.numpy()]
+
+
+def _signs(hashes: np.ndarray) -> Tensor:
+    """Returns hashes [N, 32] uint8 as [N, 256] float32 of +1 and -1."""
+    return torch.from_numpy(np.unpackbits(hashes, axis=1)).float().mul_(2).sub_(1)
+
+
+def _united(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns groups [F], each file's first of its group, after the groups of each pair became one."""
+    while True:
+        low, high = np.minimum(groups[first], groups[second]), np.maximum(groups[first], groups[second])
+        if (low == high).all():
+            return groups
+        groups = groups.copy()
+        np.minimum.at(groups, high, low)
+        while (groups[groups] != groups).any():
+            groups = groups[groups]

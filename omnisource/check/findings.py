@@ -1,0 +1,116 @@
+"""What is wrong, or worth knowing, about the lists and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from omnisource.check.duplicates import Twin
+from omnisource.check.files import FileTable
+from omnisource.check.splits import CheckedSplit
+from omnisource.data.hashing.picture_hash import HASH_BITS
+
+DECLARED_OFF_FRAMES, DECLARED_OFF_SHARE = 3, 0.02
+"""A container may declare frames too many or too few up to the larger of these: many do, and hold all they should."""
+
+Kind = Literal["data", "list", "unreadable", "duplicate", "missing_frames", "wrong_count", "too_short"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: "data": the recipe names what is not there. "list": a mistake in a list. "unreadable". "duplicate": a
+            held-out item is trained on too. "missing_frames": a folder has fewer frames than its list says.
+            "wrong_count": another count than the real one, which the loader does not use. "too_short": fewer frames
+            than a clip has, so that some are taken twice.
+        is_error: Whether training stops at it or results cannot be trusted; otherwise it is a warning.
+        source: Name of the source.
+        split: "train", "validation" or "test".
+        path: The file; "" where `what` begins with it.
+        what: What is wrong, in one line.
+    """
+
+    kind: Kind
+    is_error: bool
+    source: str
+    split: str
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}" if self.path else self.what
+
+
+def list_findings(split: CheckedSplit) -> list[Finding]:
+    """Returns what is wrong with the list of a split."""
+    return [Finding("list", True, split.source_name, split.name, "", line) for line in split.problems]
+
+
+def unreadable_findings(files: FileTable) -> Iterator[Finding]:
+    """Yields the files that cannot be read, each once, in the order of the lists."""
+    for number in sorted(files.faults, key=lambda number: files.first_places[number]):
+        split, index = files.item(files.first_places[number])
+        yield _finding("unreadable", split, index, files.faults[number], is_error=True)
+
+
+def twin_findings(files: FileTable, twins: Sequence[Twin]) -> Iterator[Finding]:
+    """Yields the held-out files that are trained on too."""
+    places_held_out, places_trained = files.places_where(False), files.places_where(True)
+    for twin in twins:
+        other, other_index = files.item(places_trained[twin.trained])
+        where = f"an item of {other.source_name}, {other.name}"
+        path = other.items[other_index].path
+        if twin.trained == twin.held_out:
+            what = f"is {where}, too"
+        elif twin.differing_bits is None:
+            what = f"has the same bytes as {where}: {path}"
+        else:
+            bits = f"{twin.differing_bits} of {HASH_BITS} bits differ"
+            what = f"shows the same as {where} ({bits}): {path}"
+        yield _finding("duplicate", *files.item(places_held_out[twin.held_out]), what, is_error=True)
+
+
+def frame_findings(files: FileTable, split: CheckedSplit, numbers: np.ndarray) -> Iterator[Finding]:
+    """Yields what is wrong with the numbers of frames of a split's videos.
+
+    Args:
+        files: What is known of the files.
+        split: The split.
+        numbers: The number of each item's file, [N] int64.
+    """
+    if split.source.media == "image":
+        return
+    frames, is_readable = files.num_frames[numbers], files.is_readable()[numbers]
+    promised = split.items.num_frames
+    if promised is not None:
+        for index in np.flatnonzero(is_readable & (frames < promised)).tolist():
+            missing = split.request(index).frame_template.format(frames[index] + 1)
+            what = f"the list says {promised[index]} frames, but there is no {missing}"
+            yield _finding("missing_frames", split, index, what, is_error=True)
+        for index in np.flatnonzero(is_readable & (frames > promised)).tolist():
+            what = f"the list says {promised[index]} frames, the folder has {frames[index]}: the last are never used"
+            yield _finding("wrong_count", split, index, what)
+        frames = np.minimum(frames, promised)
+    listed = split.listed_frames
+    if listed is not None:
+        for index in np.flatnonzero(is_readable & (listed >= 0) & (listed != frames)).tolist():
+            what = f"the list says {listed[index]} frames, it has {frames[index]}"
+            yield _finding("wrong_count", split, index, what)
+    declared = files.declared_frames[numbers]
+    is_off = np.abs(declared - frames) > np.maximum(DECLARED_OFF_FRAMES, DECLARED_OFF_SHARE * frames)
+    for index in np.flatnonzero(is_readable & (declared >= 0) & is_off).tolist():
+        what = f"its container declares {declared[index]} frames, {frames[index]} decode"
+        yield _finding("wrong_count", split, index, what)
+    clip_length = split.source.sampling.clip_length
+    for index in np.flatnonzero(is_readable & (frames < clip_length)).tolist():
+        what = f"its {frames[index]} frames are fewer than the {clip_length} of a clip, which has some of them twice"
+        yield _finding("too_short", split, index, what)
+
+
+def _finding(kind: Kind, split: CheckedSplit, index: int, what: str, *, is_error: bool = False) -> Finding:
+    return Finding(kind, is_error, split.source_name, split.name, split.items[index].path, what)

@@ -1,0 +1,263 @@
+"""Reads every list and every file of a recipe, and reports all that is wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from omnisource.check.duplicates import Twin, compares_pictures, find_groups, find_twins
+from omnisource.check.examine import Examination, examine, shown_pictures
+from omnisource.check.files import FileTable, StateReader
+from omnisource.check.findings import (
+    Finding,
+    frame_findings,
+    list_findings,
+    twin_findings,
+    unreadable_findings,
+)
+from omnisource.check.journal import JOURNAL, Journal
+from omnisource.check.report import (
+    REPORT_JSON,
+    REPORT_TEXT,
+    Report,
+    is_report,
+    print_report,
+    write_report,
+)
+from omnisource.check.splits import SPLITS, CheckedSplit, count_lists, read_lists
+from omnisource.check.summary import SplitSummary, summarize, summarize_groups
+from omnisource.data.loading.loader import results_as_finished, results_in_order
+from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.workers import WorkerPool
+from omnisource.errors import UnreadableMedia, UserError
+from omnisource.recipe.recipe import Recipe
+from omnisource.reporting.pictures import contact_sheet, draw_class_histogram
+from omnisource.reporting.progress import counted_progress, progress_bar
+from omnisource.training.plan import require_data, resolve_classes
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end a check at once, with what it has read kept."""
+
+TWINS_PICTURE, CLASSES_PICTURE = "duplicates.png", "class_histogram_{}.png"
+
+TWINS_SHOWN = 24
+"""Held-out items that a sheet shows beside what is trained on."""
+
+
+class CheckInterrupted(KeyboardInterrupt):
+    """A check that was asked to stop; what was read until then is in the journal.
+
+    No `Exception`, because loading in this process takes any of those for a fault of the loader.
+
+    Attributes:
+        signal_number: The signal that asked.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[str] = ()) -> Report:
+    """Returns what is wrong with the lists and the files of a recipe, having written and printed the report.
+
+    Every frame of every file is decoded, in `num_workers` processes. What is known of each file is kept in a journal,
+    so that a check that was ended goes on where it was, and a later one reads only what has changed.
+
+    Args:
+        recipe: The recipe.
+        config_path: How errors and the report name it.
+        folder: Gets the journal, the report and its pictures.
+        overrides: How the report names what was changed in the config.
+
+    Raises:
+        UserError: If no folder of any source is there, a class map is missing or wrong, so that no list can be
+            understood, or the folder cannot be written to or holds a journal that is none.
+        CheckInterrupted: If SIGINT or SIGTERM asked the check to stop.
+    """
+    with _stopped_by_signals():
+        findings = _missing_data(recipe, config_path)
+        recipe, class_names = resolve_classes(recipe)
+        with progress_bar("reading lists", count_lists(recipe)) as advance:
+            splits = read_lists(recipe, class_names, advance)
+        _print_lists(splits)
+        _require_own(folder)
+        with Journal(folder) as journal:
+            with progress_bar("looking at files", sum(len(split.items) for split in splits)) as advance:
+                files = FileTable(splits, advance)
+            _take_over(files, journal)
+            _read_rest(recipe, files, journal)
+            report, twins = _evaluate(files, findings, config_path, overrides)
+            write_report(report, folder)
+            pictures = [*_draw_classes(report.splits, folder), *_draw_twins(recipe, files, twins, folder)]
+    print_report(report, folder)
+    print(f"pictures: {', '.join(map(str, pictures))}")
+    print(report.verdict())
+    return report
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Makes `STOP_SIGNALS` end the block, by a `CheckInterrupted`."""
+
+    def stop(signal_number: int, _: FrameType | None) -> None:
+        raise CheckInterrupted(signal_number)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
+        for number in STOP_SIGNALS:
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _missing_data(recipe: Recipe, config_path: str) -> list[Finding]:
+    """Returns what the recipe names that is not there, as long as there is anything to read."""
+    try:
+        require_data(recipe, SPLITS, config_path)
+    except UserError as error:
+        if not any(os.path.isdir(os.path.expanduser(source.root)) for source in recipe.sources.values()):
+            raise
+        return [Finding("data", True, "", "", "", str(error))]
+    return []
+
+
+def _print_lists(splits: Sequence[CheckedSplit]) -> None:
+    for split in splits:
+        counts = split.items.class_counts(len(split.class_names))
+        print(
+            f"source {split.source_name}, {split.name}: {len(split.items)} items of {(counts > 0).sum()} of "
+            f"{len(counts)} classes, {len(split.problems)} problems in the list"
+        )
+
+
+def _require_own(folder: Path) -> None:
+    """Makes the folder of the report; refuses one in which files of somebody else have the names of ours.
+
+    Raises:
+        UserError: If there are such files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / JOURNAL).exists() or is_report(folder / REPORT_JSON):
+        return
+    wanted = (REPORT_JSON, REPORT_TEXT, TWINS_PICTURE, CLASSES_PICTURE.format("*"))
+    foreign = [str(path) for name in wanted for path in sorted(folder.glob(name))]
+    if foreign:
+        raise UserError(f"{', '.join(foreign)}: not of a check, and would be replaced; give a folder with --report")
+
+
+def _take_over(files: FileTable, journal: Journal) -> None:
+    """Takes what an earlier check found about files that have not changed since."""
+    if journal.is_of_others:
+        print(f"{journal.path} was written with other versions of the decoders: all files are read again")
+    for state, found in journal.entries():
+        number = files.find(state)
+        if number is not None:
+            files.take(number, found, is_taken_over=True)
+    if journal.num_damaged:
+        print(f"{journal.path}: {journal.num_damaged} damaged lines are left out; their files are read again")
+
+
+def _read_rest(recipe: Recipe, files: FileTable, journal: Journal) -> None:
+    """Reads the files of which nothing is known, and notes each as soon as it is read, whatever others still take."""
+    numbers, reader = files.unread(), StateReader()
+    under_way: dict[SampleRequest, int] = {}
+
+    def requests() -> Iterator[SampleRequest]:
+        for number in numbers.tolist():
+            request = files.request(number)
+            under_way[request] = number
+            yield request
+
+    # Without the limit in processor time: that is for one clip, and here a video is decoded as a whole.
+    with (
+        WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, load=examine) as workers,
+        progress_bar("reading files", len(numbers)) as advance,
+    ):
+        for request, result in results_as_finished(requests(), workers, ahead=4 * recipe.num_workers):
+            number = under_way.pop(request)
+            if isinstance(result, UnreadableMedia):
+                # The system's fault and not the file's, perhaps: the next check reads it again.
+                files.take(number, Examination(fault=result.reason))
+            else:
+                files.take(number, result)
+                state = reader.state(request)
+                if files.find(state) == number:  # it did not change meanwhile
+                    journal.append(state, result)
+            advance()
+
+
+def _evaluate(
+    files: FileTable, findings: Sequence[Finding], config_path: str, overrides: Sequence[str]
+) -> tuple[Report, list[Twin]]:
+    """Returns the report, and the held-out files that are trained on too."""
+    is_trained, is_held_out = files.places_where(True) >= 0, files.places_where(False) >= 0
+    with counted_progress("comparing what is held out") as progress:
+        twins = find_twins(files, is_trained, is_held_out, progress)
+    with counted_progress("comparing what is trained on") as progress:
+        groups = find_groups(files, is_trained, progress)
+    found = [*findings, *(finding for split in files.splits for finding in list_findings(split))]
+    found += [*unreadable_findings(files), *twin_findings(files, twins)]
+    for split, numbers in zip(files.splits, files.of_items, strict=True):
+        found += frame_findings(files, split, numbers)
+    has_twin, has_company = np.zeros((2, len(files)), dtype=bool)
+    has_twin[[twin.held_out for twin in twins]] = True
+    has_company[[number for group in groups for number in group]] = True
+    summaries = [
+        summarize(files, split, numbers, has_company if split.is_training else has_twin, found)
+        for split, numbers in zip(files.splits, files.of_items, strict=True)
+    ]
+    report = Report(
+        config=config_path,
+        overrides=tuple(overrides),
+        files=len(files),
+        taken_over=int(files.is_taken_over.sum()),
+        splits=tuple(summaries),
+        training_duplicates=summarize_groups(files, groups, compares_pictures(int(is_trained.sum()))),
+        findings=tuple(sorted(found, key=lambda finding: not finding.is_error)),
+    )
+    return report, twins
+
+
+def _draw_classes(splits: Sequence[SplitSummary], folder: Path) -> list[Path]:
+    """Draws the class histograms of each source; returns the pictures."""
+    by_source: dict[str, list[SplitSummary]] = {}
+    for split in splits:
+        by_source.setdefault(split.source, []).append(split)
+    return [
+        draw_class_histogram(
+            {split.split: split.class_counts for split in of_source},
+            of_source[0].class_names,
+            folder / CLASSES_PICTURE.format(source),
+        )
+        for source, of_source in by_source.items()
+    ]
+
+
+def _draw_twins(recipe: Recipe, files: FileTable, twins: Sequence[Twin], folder: Path) -> list[Path]:
+    """Draws the first held-out items beside what is trained on and shows the same; returns the sheets, one or none."""
+    path = folder / TWINS_PICTURE
+    pairs = [(twin.held_out, twin.trained) for twin in twins if twin.held_out != twin.trained][:TWINS_SHOWN]
+    if not pairs:
+        path.unlink(missing_ok=True)  # of an earlier check
+        return []
+    requests = [files.request(number) for pair in pairs for number in pair]
+    with WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, load=shown_pictures) as workers:
+        loaded = [found for _, found in results_in_order(requests, workers, ahead=4 * recipe.num_workers)]
+    pictures, captions = [], []
+    for place, (request, found) in enumerate(zip(requests, loaded, strict=True)):
+        caption = f"{'trained on' if place % 2 else 'held out'}: {request.key}"
+        if isinstance(found, UnreadableMedia):  # though it could be read a moment ago
+            caption, found = f"{caption}: {found.reason}", np.zeros((1, 1, 3), dtype=np.uint8)
+        pictures.append(found)
+        captions.append(caption)
+    return [contact_sheet(pictures, captions, path, columns=4)]

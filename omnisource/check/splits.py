@@ -1,0 +1,121 @@
+"""The lists of a recipe, each read once, with what is wrong in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from omnisource.data.datasets import find_problems
+from omnisource.data.lists.items import Items
+from omnisource.data.lists.labels import LabelReader
+from omnisource.data.lists.text import is_number, text_rows
+from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.source import Source, SplitName, request_of, split_of
+from omnisource.recipe.recipe import Recipe
+from omnisource.recipe.splits import Split
+
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedSplit:
+    """One list of a source that is checked.
+
+    Attributes:
+        source_name: Name of the source.
+        source: Its description.
+        name: "train", "validation" or "test"; the first where several name the same items.
+        class_names: Names of the classes, in the order of their indices.
+        items: The items that are there.
+        listed_frames: [N] int32, the frames that the list says each video has, -1 where it gives no number; None where
+            it says nothing, or where the loader goes by it (`items.num_frames`).
+        problems: What is wrong with the list, a line each.
+    """
+
+    source_name: str
+    source: Source
+    name: SplitName
+    class_names: tuple[str, ...]
+    items: Items
+    listed_frames: np.ndarray | None
+    problems: tuple[str, ...]
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it is trained on; all others are held out."""
+        return self.name == "train"
+
+    @property
+    def clip_span(self) -> int:
+        """Frames from the first to the last of a clip, both counted."""
+        return (self.source.sampling.clip_length - 1) * self.source.sampling.frame_interval + 1
+
+    def request(self, index: int) -> SampleRequest:
+        """Returns the request of one of its items."""
+        return request_of(self.source_name, self.source, self.name, self.items, index)
+
+
+def read_lists(
+    recipe: Recipe, class_names: Mapping[str, tuple[str, ...]], advance: Callable[[], None]
+) -> list[CheckedSplit]:
+    """Returns the splits of all sources; one that another name of its source stands for as well is there once.
+
+    Args:
+        recipe: A recipe with its classes resolved.
+        class_names: Names of the classes by label space.
+        advance: Called once for each list read; there are `count_lists(recipe)`.
+    """
+    return [
+        _read_list(name, source, split_name, class_names[source.label_space], advance)
+        for name, source in recipe.sources.items()
+        for split_name in _distinct(source)
+    ]
+
+
+def count_lists(recipe: Recipe) -> int:
+    """Returns how many splits `read_lists` gives."""
+    return sum(len(_distinct(source)) for source in recipe.sources.values())
+
+
+def _distinct(source: Source) -> list[SplitName]:
+    """Returns the splits of a source, without those that have the same items as one before them."""
+    found = []
+    seen = []
+    for name in SPLITS:
+        split = split_of(source, name)
+        if split is not None and split not in seen:
+            found.append(name)
+            seen.append(split)
+    return found
+
+
+def _read_list(
+    source_name: str, source: Source, name: SplitName, class_names: tuple[str, ...], advance: Callable[[], None]
+) -> CheckedSplit:
+    split = split_of(source, name)
+    assert split is not None
+    items, problems = find_problems(source.root, split, source.media, class_names, len(class_names), source_name)
+    listed_frames = None
+    if isinstance(split, Split) and split.format == "video_frames_label" and len(items):
+        path = os.path.join(os.path.expanduser(source.root), split.list)
+        listed_frames = _listed_frames(path, items, LabelReader(class_names, len(class_names)))
+    advance()
+    lines = tuple(dict.fromkeys(map(str, problems)))
+    return CheckedSplit(source_name, source, name, class_names, items, listed_frames, lines)
+
+
+def _listed_frames(path: str, items: Items, labels: LabelReader) -> np.ndarray:
+    """Returns the counts of a `video_id num_frames label` list, which the loader drops: [N] int32, -1 for no number.
+
+    The items are those of the list in its order, without the ones whose files are missing.
+    """
+    counts = np.full(len(items), -1, dtype=np.int32)
+    place = 0
+    for _, (key, count, _) in text_rows(path, "video_id num_frames label", labels.is_label, problems=[]):
+        if place < len(items) and items.keys[place] == key:
+            counts[place] = int(count) if is_number(count) and len(count) < 10 else -1
+            place += 1
+    return counts

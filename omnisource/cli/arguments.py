@@ -1,0 +1,60 @@
+"""The arguments that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omnisource.recipe.recipe import Recipe
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds CONFIG, the first argument of the commands that work on a recipe."""
+    parser.add_argument("config", metavar="CONFIG", help="Python file that builds `recipe`")
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds the overrides, which go after the other arguments that are no flags."""
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="override a key of the recipe")
+
+
+def load_recipe(config_path: str, overrides: Sequence[str]) -> Recipe:
+    """Returns the recipe of a config file with the overrides applied.
+
+    Raises:
+        UserError: If the config cannot be loaded, or an override is none of this recipe.
+    """
+    from omnisource.recipe.config import load_config
+    from omnisource.recipe.overrides import apply_overrides
+    from omnisource.recipe.recipe import Recipe
+
+    return apply_overrides(load_config(config_path, Recipe), overrides)
+
+
+def default_work_dir(config_path: str) -> Path:
+    """Returns where a run goes that is told nothing else."""
+    return Path("work_dirs") / Path(config_path).stem
+
+
+def positive(text: str) -> int:
+    """Returns the whole number above 0 that an argument gives."""
+    return whole_number(text, least=1)
+
+
+def non_negative(text: str) -> int:
+    """Returns the whole number, 0 or above, that an argument gives."""
+    return whole_number(text, least=0)
+
+
+def whole_number(text: str, least: int) -> int:
+    """Returns the whole number that an argument gives.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none, or below `least`.
+    """
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text}: wants a whole number of at least {least}")
+    return int(text)

@@ -1,0 +1,79 @@
+"""The command line: the commands in one parser, and exit codes. Everything heavy is imported when a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from omnisource import __version__
+from omnisource.cli import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
+from omnisource.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code.
+
+    0: done. 2: a mistake in what was given. 128 + n: stopped by signal n, after saving.
+    """
+    return run(lambda: _dispatch(arguments))
+
+
+def run(command: Callable[[], int]) -> int:
+    """Runs `command` and returns its exit code; a user's mistake becomes a message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names are bytes: one that is no text here is shown escaped, and must not end the command.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
+        sys.stderr.close()
+        return 141
+    except OSError as error:  # a full disk, no permission, a folder where a file should be
+        if error.filename is None:
+            raise
+        print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(arguments: Sequence[str] | None) -> int:
+    parser = _parser()
+    # argparse takes the last positional arguments only in one row; those that stand after a flag come back as unknown.
+    parsed, unknown = parser.parse_known_args(arguments)
+    if any(text.startswith("-") for text in unknown):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if hasattr(parsed, "overrides"):
+        parsed.overrides = [*parsed.overrides, *unknown]
+    elif hasattr(parsed, "files"):
+        parsed.files = [*parsed.files, *unknown]
+    elif unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return parsed.command(parsed)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes flags in full only: an abbreviation would change its meaning when a flag is added."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="omnisource", description="Trains one recognizer on image and video datasets together, and uses it."
+    )
+    parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (train, test, predict, show, check, prepare, lists, checkpoint, runs, watch, demo):
+        command.add_parser(commands)
+    return parser

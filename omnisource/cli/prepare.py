@@ -1,0 +1,105 @@
+"""`omnisource prepare`: re-encodes videos and shrinks images, so that training reads them quickly."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from omnisource.cli.arguments import add_overrides, load_recipe, positive, whole_number
+from omnisource.errors import UserError
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds `omnisource prepare`."""
+    prepare = commands.add_parser(
+        "prepare",
+        help="re-encode videos and shrink images, so that training reads them quickly",
+        epilog="The same command again goes on where it was ended. The originals are never touched.",
+    )
+    prepare.add_argument("source", metavar="SOURCE", help="folder, list (`path label`), or CONFIG:NAME of a source")
+    prepare.add_argument("out", metavar="OUT", type=Path, help="new folder for the prepared files and their lists")
+    add_overrides(prepare)
+    prepare.add_argument(
+        "--short-side", type=_even, default=256, metavar="256|320", help="short side in pixels (%(default)s)"
+    )
+    prepare.add_argument(
+        "--keyframe-interval", type=positive, default=5, metavar="N", help="frames to the next keyframe (%(default)s)"
+    )
+    prepare.add_argument("--workers", type=positive, metavar="N", help="processes (one for each core)")
+    prepare.add_argument("--folder", type=Path, help="where the paths of a list start (the folder of the list)")
+    prepare.add_argument("--shard-size", type=_bytes, metavar="SIZE", help="pack tar shards of about this size, as 1GB")
+    prepare.set_defaults(command=_prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    return run_prepare(
+        arguments.source,
+        arguments.out,
+        arguments.overrides,
+        arguments.short_side,
+        arguments.keyframe_interval,
+        arguments.workers,
+        arguments.folder,
+        arguments.shard_size,
+    )
+
+
+def run_prepare(
+    source: str,
+    out: Path,
+    overrides: Sequence[str],
+    short_side: int,
+    keyframe_interval: int,
+    num_workers: int | None,
+    folder: Path | None,
+    shard_bytes: int | None,
+) -> int:
+    """Prepares a folder, a list or a source of a config; returns 0, or 2 if some files could not be prepared.
+
+    Args:
+        source: A folder, a list, or CONFIG:NAME.
+        out: Where the prepared files go.
+        overrides: Changes of the config.
+        short_side: Short side in pixels.
+        keyframe_interval: Frames from one keyframe of a video to the next.
+        num_workers: Processes; None: one for each core that this process may use.
+        folder: Where the paths of a list start; None: the folder of the list.
+        shard_bytes: Bytes of a tar shard; None: no shards.
+    """
+    from omnisource.prepare.jobs import plan_folder, plan_list, plan_source
+    from omnisource.prepare.run import Settings, prepare, usable_cores
+
+    config, colon, name = source.rpartition(":")
+    is_config = bool(colon) and config.endswith(".py")
+    if overrides and not is_config:
+        raise UserError(f"{overrides[0]}: only a source of a config, CONFIG:NAME, has keys that can be overridden")
+    if folder is not None and not Path(source).is_file():
+        raise UserError(f"--folder {folder}: is for lists; {source} is none")
+    if is_config:
+        plan = plan_source(load_recipe(config, overrides), name, config)
+    elif Path(source).is_dir():
+        plan = plan_folder(source)
+    elif source.endswith(".py"):
+        raise UserError(f"{source}: name a source of this config, as {source}:NAME")
+    else:
+        plan = plan_list(source, None if folder is None else str(folder))
+    settings = Settings(short_side, keyframe_interval)
+    preparation = prepare(plan, out, settings, num_workers or usable_cores(), shard_bytes)
+    print(preparation)
+    return 2 if preparation.failures else 0
+
+
+def _even(text: str) -> int:
+    number = whole_number(text, least=2)
+    if number % 2:
+        raise argparse.ArgumentTypeError(f"{text}: wants an even number, since videos store colour for 2 x 2 pixels")
+    return number
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,5})(MB|GB)", text.upper())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text}: wants a number of MB or GB, such as 1GB")
+    return int(found[1]) * (10**6 if found[2] == "MB" else 10**9)

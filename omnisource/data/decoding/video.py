@@ -1,0 +1,293 @@
+"""Videos, images and folders of raw frames as uint8 RGB pixels.
+
+What is returned for frame i of a video is the frame that decoding the whole file in order (`sequential.py`) returns as
+the i-th, in every container and codec, and its length is the number of frames that such decoding returns. Where it is
+safe, only what is needed is decoded (`selective.py`).
+
+FFmpeg does not survive a fork: a process that has decoded must start others by forkserver or spawn.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from fractions import Fraction
+from types import TracebackType
+
+import numpy as np
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+
+from omnisource.data.decoding.checksum import RunningSeal, claimed_seal, seems_sealed
+from omnisource.data.decoding.container import open_video, reason_of
+from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN
+from omnisource.data.decoding.images import decode_frame_folder, decode_image
+from omnisource.data.decoding.packet_index import read_index
+from omnisource.data.decoding.rgb import CollectedFrames
+from omnisource.data.decoding.selective import read_what_is_needed
+from omnisource.data.decoding.sequential import DecodedFrames, decode_file_in_order, decode_from_keyframe, decode_held
+from omnisource.data.decoding.verified_files import KnownFiles, fingerprint, known_files
+from omnisource.errors import UnreadableMedia
+
+__all__ = ["FewerFrames", "VideoFile", "decode_frame_folder", "decode_image"]
+
+# What is wrong with a video that has packets and gives no frame.
+NO_FRAMES = "none of its frames can be decoded"
+
+
+class FewerFrames(Exception):
+    """A video gave another number of frames, in practice fewer, than its packets promised.
+
+    Not for users: whoever asked for frames chooses them again, with the corrected `VideoFile.num_frames`.
+
+    Attributes:
+        actual: Frames that the video has.
+    """
+
+    def __init__(self, actual: int) -> None:
+        super().__init__(actual)
+        self.actual = actual
+
+
+class VideoFile:
+    """An opened video: its length and any of its frames. A context manager, because open containers leak.
+
+    Attributes:
+        path: The file, as it was given.
+        num_frames: Frames that decoding the whole file returns.
+        frames_per_second: Their mean rate as the container tells it; None where it does not.
+        declared_frames: Their number as the container tells it, which may be wrong; None where it does not.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], content: bytes | None = None, known: KnownFiles | None = None
+    ) -> None:
+        """Opens a video and finds its frames.
+
+        Args:
+            path: The file.
+            content: Its bytes, where they do not lie at `path`, which then only names them. They are not copied.
+            known: What is known of files that were decoded before, and takes up what is found out about this one. By
+                default the memory of the process. It saves time and changes no frame.
+
+        Raises:
+            UnreadableMedia: The file is missing, no video, or damaged.
+        """
+        self.path = os.fspath(path)
+        self._content = content
+        self._known = known_files() if known is None else known
+        self._fingerprint = fingerprint(self.path, content)
+        is_known = self._known.num_whole(self._fingerprint) > 0 or seems_sealed(self.path, content)
+        self._container, self._stream = open_video(self.path, content, is_known)
+        self._is_decoder_fresh = not is_known  # it would decode as a plain decode does
+        self.frames_per_second: Fraction | None = self._stream.average_rate
+        declared_packets = self._stream.frames
+        try:
+            claimed, seal = claimed_seal(self._container), RunningSeal(self._stream)
+            self._index = read_index(self._container, self._stream, None if claimed is None else seal.add)
+            self._can_seek = self._index.timestamps is not None
+            if not self._can_seek:
+                self.close()  # counting frames opens the file anew, which rewinds every container the same
+            self.num_frames = self._index.num_frames
+            num_hidden = len(self._index.packets) - self.num_frames  # by an edit list
+            self.declared_frames = declared_packets - num_hidden if declared_packets else None
+            self._is_sealed = self._verify_seal(claimed, seal)
+            if not self._index.is_count_certain:
+                self._correct_length()
+            self._require_frames()
+        except FFmpegError as error:
+            self.close()
+            raise UnreadableMedia(self.path, f"damaged: its packets cannot be read ({reason_of(error)})") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; may be called again."""
+        self._container.close()
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Returns the frames at `indices`: [len(indices), H, W, 3] uint8, RGB, turned as the file says.
+
+        The indices come in any order and may repeat: each frame is decoded and converted once. No more than the
+        returned frames are held in memory.
+
+        Args:
+            indices: 0-based, below `num_frames`; at least one.
+
+        Raises:
+            UnreadableMedia: The file is damaged before or at one of the frames.
+            FewerFrames: The file has another length than was known; `num_frames` is right from now on.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        collected = CollectedFrames(self.path, wanted)
+        if collected.positions[0] < 0 or collected.positions[-1] >= self.num_frames:
+            raise IndexError(f"frames {list(indices)} of {self.path}, which has {self.num_frames}")
+        counted = self._known.num_frames(self._fingerprint)
+        if counted is not None and counted <= collected.positions[-1]:
+            self.num_frames = counted
+            self._require_frames()
+            raise FewerFrames(counted)
+        if self._can_seek and self._num_whole() > collected.positions[-1]:
+            self._is_decoder_fresh = False
+            if read_what_is_needed(self._container, self._stream, self._index, collected.positions, collected):
+                return collected.pixels()
+            # The index is wrong about this file, so nothing that was read with its help counts.
+            collected = CollectedFrames(self.path, wanted)
+            self._can_seek = False
+            if self._correct_length():
+                raise FewerFrames(self.num_frames)
+        elif self._can_seek and self._read_on(collected):
+            return collected.pixels()
+        else:
+            collected = CollectedFrames(self.path, wanted)
+        self._read_by_counting(collected)
+        return collected.pixels()
+
+    def all_frames(self) -> Generator[VideoFrame, None, None]:
+        """Yields every frame in order, as its decoder returns it: in its pixel format, and not `turned`.
+
+        Raises:
+            UnreadableMedia: The file is damaged somewhere, gives no frame, or its frames change their size.
+        """
+        size: tuple[int, int] | None = None
+        position = -1
+        with closing(self._decode_in_order()) as frames:
+            for position, (frame, damaged) in enumerate(frames):
+                if damaged is not None:
+                    raise UnreadableMedia(self.path, f"damaged: frame {damaged} is not whole")
+                if size is not None and (frame.width, frame.height) != size:
+                    reason = f"the size of its frames changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
+                    raise UnreadableMedia(self.path, f"{reason} before frame {position}")
+                size = (frame.width, frame.height)
+                self._can_seek = self._can_seek and self._is_where_indexed(position, frame)
+                self._note_whole(position + 1, is_last=False)
+                yield frame
+        self._note_whole(position + 1, is_last=True)
+        if position + 1 != self._index.num_frames:
+            self._known.remember_num_frames(self._fingerprint, position + 1)
+        if size is None:  # the packets promised some, but all of them are taken for a last one that was cut off
+            raise UnreadableMedia(self.path, NO_FRAMES)
+
+    def _num_whole(self) -> int:
+        """Returns how many frames from the start on may be read without decoding those that precede them."""
+        return self.num_frames if self._is_sealed else self._known.num_whole(self._fingerprint)
+
+    def _note_whole(self, num_whole: int, is_last: bool) -> None:
+        """Remembers now and then, and where `is_last`, that so many frames came in order and whole."""
+        if self._can_seek and (is_last or not num_whole % FRAMES_A_SIGN):
+            self._known.remember_num_whole(self._fingerprint, num_whole)
+
+    def _verify_seal(self, claimed: str | None, seal: RunningSeal) -> bool:
+        """Returns whether all packets are as `omnisource prepare` wrote them; False where it did not.
+
+        Raises:
+            UnreadableMedia: It wrote them, and they were changed since.
+        """
+        if claimed is None:
+            return False
+        # What was prepared can be sought in: if this cannot, its timestamps were changed.
+        if not self._can_seek or seal.text() != claimed:
+            raise UnreadableMedia(self.path, "damaged: it was changed since it was prepared; prepare it again")
+        self._known.remember_num_whole(self._fingerprint, self.num_frames)
+        return True
+
+    def _read_on(self, collected: CollectedFrames) -> bool:
+        """Reads frames, of which not all are known to be whole, by decoding all that follow a keyframe that is.
+
+        Returns:
+            Whether all was as it should be. If not, the frames are to be decoded from the start.
+        """
+        # The frame of the keyframe must have come in its place, too: decoders can leave out just that one.
+        last_whole = min(max(0, self._num_whole() - 1), collected.positions[-1])  # others may have noted more meanwhile
+        keyframe = self._index.keyframe_before(last_whole)
+        if not keyframe.position:
+            return False
+        self._is_decoder_fresh = False
+        first = bisect_left(collected.positions, keyframe.position)
+        earlier, targets = collected.positions[:first], deque(collected.positions[first:])
+        try:
+            frames = decode_from_keyframe(self.path, self._container, self._stream, self._index, keyframe)
+            with closing(frames):
+                for position, (frame, damaged) in enumerate(frames, keyframe.position):
+                    if damaged is not None or not self._is_where_indexed(position, frame):
+                        return False
+                    if position == keyframe.position and not frame.key_frame:
+                        return False  # the container calls something a keyframe that is none
+                    if position == targets[0]:
+                        collected.take(targets.popleft(), frame)
+                    self._note_whole(position + 1, is_last=not targets)
+                    if not targets:
+                        break
+            if targets or not earlier:
+                return not targets
+            return read_what_is_needed(self._container, self._stream, self._index, earlier, collected)
+        except (UnreadableMedia, FFmpegError):
+            return False
+
+    def _read_by_counting(self, collected: CollectedFrames) -> None:
+        """Reads frames by decoding all from the start."""
+        targets = iter(collected.positions)
+        target = next(targets)
+        position, damaged = -1, None
+        with closing(self._decode_in_order()) as frames:
+            for position, (frame, damaged) in enumerate(frames):
+                if self._can_seek and not self._is_where_indexed(position, frame):
+                    self._can_seek = False
+                    if self._correct_length():
+                        raise FewerFrames(self.num_frames)
+                if damaged is not None and position >= target:
+                    raise UnreadableMedia(self.path, f"damaged: frame {damaged} is not whole")
+                if position == target:
+                    collected.take(target, frame)
+                    target = next(targets, None)
+                if damaged is None:
+                    self._note_whole(position + 1, is_last=target is None)
+                if target is None:
+                    return
+        if damaged is None:
+            self._note_whole(position + 1, is_last=True)
+        self.num_frames = position + 1
+        self._require_frames()
+        self._known.remember_num_frames(self._fingerprint, self.num_frames)
+        raise FewerFrames(self.num_frames)
+
+    def _decode_in_order(self) -> DecodedFrames:
+        """Yields all frames from the first on, of the packets that are in memory, or else of the file opened anew."""
+        held = self._index.held_packets
+        if held is None or not self._is_decoder_fresh:
+            return decode_file_in_order(self.path, self._content)
+        self._is_decoder_fresh = False
+        return decode_held(self.path, self._stream, held)
+
+    def _is_where_indexed(self, position: int, frame: VideoFrame) -> bool:
+        timestamps = self._index.timestamps
+        assert timestamps is not None
+        return position < len(timestamps) and frame.pts == timestamps[position]
+
+    def _require_frames(self) -> None:
+        if self.num_frames == 0:
+            raise UnreadableMedia(self.path, NO_FRAMES)
+
+    def _correct_length(self) -> bool:
+        """Counts the frames by decoding all of them; returns whether `num_frames` had to be changed."""
+        counted = self._known.num_frames(self._fingerprint)
+        if counted is None:
+            with closing(self._decode_in_order()) as frames:
+                counted = sum(1 for _ in frames)
+            self._known.remember_num_frames(self._fingerprint, counted)
+        before, self.num_frames = self.num_frames, counted
+        self._require_frames()
+        self._can_seek = self._can_seek and counted == self._index.num_frames
+        return counted != before

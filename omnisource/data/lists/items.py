@@ -1,0 +1,187 @@
+"""What was read from a list: items packed into few large arrays, which may be mapped from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from omnisource.files.byte_ranges import FilePart, Stamp
+from omnisource.files.mapped_table import Columns, RowWriter, offsets_name
+
+_CHUNK = 65536  # entries of an array that are looked at together: what is mapped need not be in memory as a whole
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a list.
+
+    Attributes:
+        path: Absolute path of the file, or of the folder of raw frames; in a shard `SHARD::MEMBER`.
+        key: The path as the list gives it; in a shard the key that the sample has there.
+        label: Class index.
+        num_frames: Frames of a folder of raw frames, as its list counts them; None for files.
+        part: Where the bytes of the file lie in a shard; None for files of their own.
+    """
+
+    path: str
+    key: str
+    label: int
+    num_frames: int | None
+    part: FilePart | None = None
+
+
+class Texts(Sequence[str]):
+    """Many texts in one array of bytes: ten million paths cost their characters and 8 bytes each.
+
+    Attributes:
+        blob: [bytes] uint8, the UTF-8 bytes of all texts.
+        offsets: [N + 1] int64, where each text starts in them.
+    """
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        parts = [text.encode("utf-8", "surrogateescape") for text in texts]  # names of files need not be UTF-8
+        self.blob = np.frombuffer(b"".join(parts), dtype=np.uint8)
+        self.offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+
+    @classmethod
+    def of(cls, columns: Columns, name: str) -> Texts:
+        """Returns a column of text without copying it."""
+        texts = cls.__new__(cls)
+        texts.blob, texts.offsets = columns[name], columns[offsets_name(name)]
+        return texts
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), _CHUNK):
+            offsets = self.offsets[first : first + _CHUNK + 1].tolist()
+            blob, base = self.blob[offsets[0] : offsets[-1]].tobytes(), offsets[0]
+            for start, end in itertools.pairwise(offsets):
+                yield blob[start - base : end - base].decode("utf-8", "surrogateescape")
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"text {index} of {len(self)}")
+        start, end = self.offsets[index % len(self)], self.offsets[index % len(self) + 1]
+        return self.blob[start:end].tobytes().decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Where in shards the files of items lie.
+
+    Attributes:
+        urls: Paths or URLs of the shards.
+        stamps: Of each shard, when its index was read.
+        shards: [N] int32, which of them holds the file.
+        offsets: [N] int64, first byte of the file in it.
+        sizes: [N] int64, bytes of the file.
+    """
+
+    urls: tuple[str, ...]
+    stamps: tuple[Stamp, ...]
+    shards: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+
+    def __getitem__(self, index: int) -> FilePart:
+        shard = self.shards[index]
+        return FilePart(self.urls[shard], int(self.offsets[index]), int(self.sizes[index]), self.stamps[shard])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Items:
+    """The items of one list: immutable and compact. Its arrays may be mapped from a file that many processes share.
+
+    Attributes:
+        folder: Absolute path of the folder that the paths start from.
+        keys: The paths as the list gives them.
+        labels: [N] int32 class indices.
+        num_frames: [N] int32 frames of each folder of raw frames, or None for files.
+        paths: Paths below `folder` where they differ from the keys (ids without suffix), or None. Where there are
+            `parts`, the names of the members of their shards.
+        num_ignored: Files in the class folders that are no media of the source's kind.
+        parts: Where the files lie in shards, or None for files of their own.
+    """
+
+    folder: str
+    keys: Texts
+    labels: np.ndarray
+    num_frames: np.ndarray | None = None
+    paths: Texts | None = None
+    num_ignored: int = 0
+    parts: Parts | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Item:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        path = (self.keys if self.paths is None else self.paths)[index]
+        part = None if self.parts is None else self.parts[index]
+        path = os.path.join(self.folder, path) if part is None else member_path(part.url, path)
+        num_frames = None if self.num_frames is None else int(self.num_frames[index])
+        return Item(path, self.keys[index], int(self.labels[index]), num_frames, part)
+
+    def __repr__(self) -> str:
+        return f"Items({len(self)} in {self.folder!r})"
+
+    def without(self, indices: set[int]) -> Items:
+        """Returns the other items, in their order; not for items in shards."""
+        if not indices:
+            return self
+        assert self.parts is None, "what is wrong in a shard is left out while it is read"
+        writer = RowWriter(["keys", "paths"], {"labels": np.int32, "num_frames": np.int32})
+        for index, key in enumerate(self.keys):
+            if index not in indices:
+                path = "" if self.paths is None else self.paths[index]
+                writer.add(key, path, self.labels[index], 0 if self.num_frames is None else self.num_frames[index])
+        columns = writer.finish()
+        return Items(
+            self.folder,
+            Texts.of(columns, "keys"),
+            columns["labels"],
+            None if self.num_frames is None else columns["num_frames"],
+            None if self.paths is None else Texts.of(columns, "paths"),
+            self.num_ignored,
+        )
+
+    def digest(self) -> str:
+        """Returns a hex digest of the keys and the labels in their order, the same on every machine."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array, kind in ((self.keys.offsets, "<i8"), (self.keys.blob, "u1"), (self.labels, "<i4")):
+            for first in range(0, len(array), _CHUNK):
+                digest.update(array[first : first + _CHUNK].astype(kind).data)
+        return digest.hexdigest()
+
+    def class_counts(self, num_classes: int) -> np.ndarray:
+        """Returns how many items each class has, [num_classes] int64."""
+        counts = np.zeros(num_classes, dtype=np.int64)
+        for first in range(0, len(self), _CHUNK):
+            found = np.bincount(self.labels[first : first + _CHUNK], minlength=num_classes)
+            counts = np.pad(counts, (0, len(found) - len(counts))) + found
+        return counts
+
+
+def no_items(folder: str) -> Items:
+    """Returns the items of an empty list."""
+    return Items(os.path.abspath(folder), Texts(), np.zeros(0, np.int32))
+
+
+def member_path(shard: str, member: str) -> str:
+    """Returns how a file in a shard is called in messages."""
+    return f"{shard}::{member}"

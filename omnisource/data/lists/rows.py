@@ -1,0 +1,141 @@
+"""Items of list files: each line an item, wherever it may be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from omnisource.data.lists.items import Items, Texts, no_items
+from omnisource.data.lists.labels import LARGEST, LabelReader
+from omnisource.data.lists.media_files import FileFinder
+from omnisource.data.lists.text import MOST_PROBLEMS, Problem, csv_rows, is_number, text_rows
+from omnisource.files.mapped_table import Columns, RowWriter, open_columns
+from omnisource.recipe.splits import Split
+
+_COLUMNS = {
+    "path_label": "path label",
+    "video_frames_label": "video_id num_frames label",
+    "frames_folder": "folder num_frames label",
+}
+
+
+def read_list(
+    path: str, folder: str, split: Split, labels: LabelReader, check_files: bool, problems: list[Problem]
+) -> Items:
+    """Returns the items of a list file; notes what is wrong with it.
+
+    Args:
+        path: The list.
+        folder: Folder that its paths start from.
+        split: Its form.
+        labels: Reads labels.
+        check_files: Whether it is a problem if a file of the list does not exist; such items are then left out.
+        problems: Takes what is wrong. An item with a wrong label is among the items, with the label 0.
+    """
+    columns = _columns(path, split, labels, problems)
+    keys, lines = Texts.of(columns, "keys"), columns["lines"]
+    finder = FileFinder(folder)
+    paths = None
+    if split.format == "video_frames_label":
+        paths = finder.find_videos(keys)
+        problems += _duplicates(path, paths, lines)
+    elif check_files and os.path.isdir(folder):
+        (finder.find_folders if split.format == "frames_folder" else finder.find_files)(keys)
+    num_frames = columns["num_frames"] if split.format == "frames_folder" else None
+    items = Items(os.path.abspath(folder), keys, columns["labels"], num_frames, paths)
+    if not check_files:
+        return items
+    if not os.path.isdir(folder):
+        return no_items(folder)  # noted already: one problem, not one a line
+    problems += finder.problems
+    problems += [Problem(path, int(lines[index]), what) for index, what in finder.missing]
+    return items.without({index for index, _ in finder.missing})
+
+
+def _columns(path: str, split: Split, labels: LabelReader, problems: list[Problem]) -> Columns:
+    """Returns what a list says, a row an item: `keys`, `labels`, `num_frames` and `lines`.
+
+    A large list that was read before, and had no mistakes then, is not read again, but for its digest.
+    """
+    key = _digest(path, split, labels)
+    found = open_columns(key) if key else None
+    if found is not None:
+        return found
+    if split.format == "csv":
+        rows = csv_rows(path, (split.path_column, split.label_column), problems)
+    else:
+        rows = text_rows(path, _COLUMNS[split.format], labels.is_label, problems)
+    num_problems = len(problems)
+    writer = RowWriter(["keys"], {"labels": np.int32, "num_frames": np.int32, "lines": np.int32})
+    hashes = array("q")
+    for row in _checked(rows, path, split, labels, problems):
+        hashes.append(hash(row[0]))
+        writer.add(*row)
+    has_ids = split.format == "video_frames_label"  # two ids may lead to one video: that is seen by the paths
+    is_doubtful = len(problems) > num_problems or (not has_ids and _has_repeated(hashes))
+    if not is_doubtful and key != _digest(path, split, labels):
+        problems.append(Problem(path, None, "was changed while it was read"))
+        is_doubtful = True
+    columns = writer.finish("" if is_doubtful else key)
+    if is_doubtful and not has_ids:
+        problems += _duplicates(path, Texts.of(columns, "keys"), columns["lines"])
+    return columns
+
+
+def _digest(path: str, split: Split, labels: LabelReader) -> str:
+    """Returns a digest of a list and all that decides what it is read as; "" where it cannot be read."""
+    options = ("list 1", split.format, split.path_column, split.label_column, labels.options())
+    digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def _checked(
+    rows: Iterable[tuple[int, list[str]]], path: str, split: Split, labels: LabelReader, problems: list[Problem]
+) -> Iterator[tuple[str, int, int, int]]:
+    """Yields (key, label, frames, line) of rows."""
+    for line, row in rows:
+        key, label, num_frames = row[0], labels.read(row[-1].strip()), 0
+        if isinstance(label, str):
+            problems.append(Problem(path, line, label))
+            label = 0  # the item is kept, so that its file is looked for as well
+        if split.format == "frames_folder":
+            key = key.rstrip("/") or key
+            if is_number(row[1]) and len(row[1]) <= 10 and 0 < int(row[1]) <= LARGEST:
+                num_frames = int(row[1])
+            else:
+                problems.append(Problem(path, line, f"num_frames {row[1]!r} is not a whole number of at least 1"))
+        yield key, label, num_frames, line
+
+
+def _has_repeated(hashes: array[int]) -> bool:
+    """Returns whether two hashes are equal; puts them into another order."""
+    ordered = np.frombuffer(hashes, dtype=np.int64)
+    ordered.sort()
+    return bool(np.any(ordered[1:] == ordered[:-1]))
+
+
+def _duplicates(path: str, keys: Texts, lines: np.ndarray) -> list[Problem]:
+    # By hashes: a dictionary of ten million paths would need more memory than everything else here.
+    hashes = np.fromiter((hash(key) for key in keys), dtype=np.int64, count=len(keys))
+    order = np.argsort(hashes, kind="stable")  # of equal ones the earliest is first
+    is_repeated = np.append(False, hashes[order[1:]] == hashes[order[:-1]]) if len(keys) else np.zeros(0, bool)
+    first_places = np.maximum.accumulate(np.where(is_repeated, 0, np.arange(len(order))))
+    pairs = sorted(zip(order[is_repeated], order[first_places[is_repeated]], strict=True))
+    problems = []
+    for later, first in pairs[:MOST_PROBLEMS]:
+        if keys[later] == keys[first]:
+            what = f"the same item as in line {lines[first]}: {keys[later]}"
+            problems.append(Problem(path, int(lines[later]), what))
+    if len(pairs) > MOST_PROBLEMS:
+        problems.append(Problem(path, None, f"{len(pairs) - MOST_PROBLEMS} more items are in the list twice"))
+    return problems

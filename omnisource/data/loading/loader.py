@@ -1,0 +1,215 @@
+"""From the streams of the sources to the batches of every step; and evaluation's items in their order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from omnisource.data.lists.items import Items
+from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.source import Source, SplitName, request_of
+from omnisource.data.loading.stream import Stream
+from omnisource.data.loading.unreadable import UnreadableLog
+from omnisource.data.loading.worker_process import Request
+from omnisource.data.loading.workers import WorkerPool
+from omnisource.errors import UnreadableMedia, UserError
+from omnisource.types import Batch, Clip
+
+_Request = TypeVar("_Request", bound=Request)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A sample that is under way.
+
+    Attributes:
+        request: What the stream asks for.
+        submitted: What the workers were given: the same, or its first neighbour that is not known to be unreadable.
+        ticket: Under which they return it.
+    """
+
+    request: SampleRequest
+    submitted: SampleRequest
+    ticket: int
+
+
+class Loader:
+    """Iterates over the steps of a run: for each, its microbatches, each one batch of every source.
+
+    Args:
+        streams: One a source, in the order in which the recognizer takes their batches.
+        workers: Loads the samples.
+        microbatches: Microbatches in a step, over all processes.
+        mine: Those of them that this process loads, 0-based.
+        unreadable: Takes note of files that cannot be read.
+        prefetch_steps: Steps that are requested ahead of the one returned.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        workers: WorkerPool,
+        microbatches: int,
+        mine: Sequence[int],
+        unreadable: UnreadableLog,
+        prefetch_steps: int = 2,
+    ) -> None:
+        self.streams = list(streams)
+        self.workers = workers
+        self.microbatches = microbatches
+        self.mine = list(mine)
+        self.unreadable = unreadable
+        self.prefetch_steps = prefetch_steps
+        self._step = 0
+        self._requested: deque[list[list[list[_Wanted]]]] = deque()
+
+    def seek(self, step: int) -> None:
+        """Makes `step` (0-based) the next step to be returned."""
+        for microbatches in self._requested:
+            for wanted in (wanted for batches in microbatches for batch in batches for wanted in batch):
+                self.workers.discard(wanted.ticket)
+        self._requested.clear()
+        self._step = step
+
+    def __iter__(self) -> Iterator[list[tuple[Batch, ...]]]:
+        return self
+
+    def __next__(self) -> list[tuple[Batch, ...]]:
+        """Returns the next step: for each microbatch of this process the batches, in the order of the streams.
+
+        Raises:
+            UserError: If more files are unreadable than permitted, or a source has none that can be read.
+            RuntimeError: If loading failed for a reason that is not the file's: a fault of the program.
+        """
+        while len(self._requested) <= self.prefetch_steps:
+            self._requested.append(self._request_step(self._step + len(self._requested)))
+        step = [
+            tuple(self._collect(stream, batch) for stream, batch in zip(self.streams, batches, strict=True))
+            for batches in self._requested[0]
+        ]
+        self._requested.popleft()  # only now, so that after an interrupt `seek` gives up what was not fetched
+        self._step += 1
+        return step
+
+    def _request_step(self, step: int) -> list[list[list[_Wanted]]]:
+        numbers = [step * self.microbatches + place for place in self.mine]
+        return [
+            [[self._submit(stream, request) for request in stream.requests(number)] for stream in self.streams]
+            for number in numbers
+        ]
+
+    def _submit(self, stream: Stream, request: SampleRequest) -> _Wanted:
+        submitted = request
+        for _ in range(len(stream.items)):
+            if submitted.path not in self.unreadable.reasons:
+                break
+            submitted = stream.neighbour(submitted)
+        return _Wanted(request, submitted, self.workers.submit(submitted))
+
+    def _collect(self, stream: Stream, batch: list[_Wanted]) -> Batch:
+        return collate(stream.name, stream.source, [self._readable(stream, wanted) for wanted in batch])
+
+    def _readable(self, stream: Stream, wanted: _Wanted) -> Clip:
+        """Returns the clip of a sample or, where its file cannot be read, of the nearest neighbour that can.
+
+        What is known when the sample is due decides, not what was known when it was requested: so the sample does not
+        depend on how far ahead was requested.
+        """
+        request = wanted.request
+        for _ in range(len(stream.items)):
+            is_submitted = request == wanted.submitted
+            if request.path not in self.unreadable.reasons:
+                ticket = wanted.ticket if is_submitted else self.workers.submit(request)
+                result: Clip | UnreadableMedia = self.workers.result(ticket)
+                if isinstance(result, Clip):
+                    if request != wanted.request:
+                        self.unreadable.replace(self._step + 1, wanted.request, request)
+                    return result
+                self.unreadable.add(result, "replaced by the next item of its list")
+            elif is_submitted:
+                self.workers.discard(wanted.ticket)
+            request = stream.neighbour(request)
+        first, reason = request.path, self.unreadable.reasons[request.path]  # the wanted one again
+        raise UserError(
+            f"source {stream.name}: none of its {len(stream.items)} items can be read, such as {first}: {reason}\n"
+            "omnisource check CONFIG says why each of them cannot; mend them, or take the source out."
+        )
+
+
+def collate(name: str, source: Source, clips: Sequence[Clip]) -> Batch:
+    """Returns clips of one source as a batch."""
+    return Batch(
+        source=name,
+        media=source.media,
+        head=source.label_space,
+        clips=torch.stack([clip.frames for clip in clips]),
+        labels=torch.tensor([clip.label for clip in clips], dtype=torch.int64),
+        keys=tuple(clip.key for clip in clips),
+    )
+
+
+def evaluation_clips(
+    name: str,
+    source: Source,
+    split: SplitName,
+    items: Items,
+    indices: Sequence[int],
+    workers: WorkerPool,
+    ahead: int,
+) -> Iterator[tuple[int, Clip | UnreadableMedia]]:
+    """Yields (index, clip with all its views, or why there is none) for `indices`, in that order.
+
+    Args:
+        name: Name of the source.
+        source: Its description; `split` chooses between its validation and its test views.
+        split: "validation" or "test".
+        items: Items of that split.
+        indices: Which of them.
+        workers: Loads them.
+        ahead: Items that are requested ahead, which bounds the memory.
+    """
+    requests = (request_of(name, source, split, items, index) for index in indices)
+    for request, result in results_in_order(requests, workers, ahead):
+        yield request.index, result
+
+
+def results_in_order(
+    requests: Iterable[SampleRequest], workers: WorkerPool, ahead: int
+) -> Iterator[tuple[SampleRequest, Any]]:
+    """Yields (request, what the workers made of it) in the order of the requests, `ahead` of which are under way."""
+    under_way: deque[tuple[SampleRequest, int]] = deque()
+    coming = iter(requests)
+    try:
+        while True:
+            while len(under_way) <= ahead and (request := next(coming, None)) is not None:
+                under_way.append((request, workers.submit(request)))
+            if not under_way:
+                return
+            request, ticket = under_way.popleft()
+            yield request, workers.result(ticket)
+    finally:
+        for _, ticket in under_way:  # of a caller that does not want the rest
+            workers.discard(ticket)
+
+
+def results_as_finished(
+    requests: Iterable[_Request], workers: WorkerPool, ahead: int
+) -> Iterator[tuple[_Request, Any]]:
+    """Yields (request, what the workers made of it) as soon as each is there, with `ahead` more under way."""
+    under_way: dict[int, _Request] = {}
+    coming = iter(requests)
+    try:
+        while True:
+            while len(under_way) <= ahead and (request := next(coming, None)) is not None:
+                under_way[workers.submit(request)] = request
+            if not under_way:
+                return
+            ticket, result = workers.any_result()
+            yield under_way.pop(ticket), result
+    finally:
+        for ticket in under_way:  # of a caller that does not want the rest
+            workers.discard(ticket)

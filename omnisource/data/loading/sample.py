@@ -1,0 +1,153 @@
+"""From one line of a list to one `Clip`: pick the frames, decode them, transform them.
+
+A `SampleRequest` says everything about one sample, so that any process can load it and none needs the list.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from omnisource.data.decoding.images import decode_frame_folder, decode_image
+from omnisource.data.decoding.video import FewerFrames, VideoFile
+from omnisource.data.loading import clip_sampling
+from omnisource.data.loading.clip_sampling import ClipSampling
+from omnisource.data.transforms.views import EvaluationViews, TrainingView, evaluation_views, training_view
+from omnisource.errors import UnreadableMedia
+from omnisource.files.byte_ranges import FilePart, read_part
+from omnisource.randomness import sample_generator
+from omnisource.types import Clip, Media
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """All that decides one sample, a pure function of its fields.
+
+    Attributes:
+        source: Name of the source.
+        media: "image" or "video".
+        path: File, or folder of raw frames, to read.
+        key: The path as the list gives it.
+        label: Class index.
+        num_frames: Frames in a folder of raw frames; None for files.
+        frame_template: File name of a raw frame, given its number.
+        sampling: How clips are taken from videos.
+        view: The random view of training, or the fixed views of evaluation.
+        seed: Seed of the run; only training is random.
+        epoch: Epoch of the source.
+        index: Index of the item in the source's list.
+        part: Where the bytes of the file lie in a shard; None for files of their own.
+    """
+
+    source: str
+    media: Media
+    path: str
+    key: str
+    label: int
+    num_frames: int | None
+    frame_template: str
+    sampling: ClipSampling
+    view: TrainingView | EvaluationViews
+    seed: int = 0
+    epoch: int = 0
+    index: int = 0
+    part: FilePart | None = None
+
+
+def load_clip(request: SampleRequest) -> Clip:
+    """Returns the clip that a request describes; equal requests give equal clips.
+
+    Raises:
+        UnreadableMedia: If the file cannot be decoded.
+    """
+    pixels, rng = picked_frames(request)
+    return viewed(request, pixels, rng)
+
+
+def viewed(request: SampleRequest, pixels: np.ndarray, rng: np.random.Generator) -> Clip:
+    """Returns the clip of a request, given what `picked_frames` returned for it; the pixels stay as they are."""
+    if isinstance(request.view, TrainingView):
+        views = training_view(pixels, request.view, rng)[None]  # [3, T, H, W] -> [1, 3, T, H, W]
+    else:
+        views = evaluation_views(pixels, request.view)
+    return Clip(frames=views.contiguous(), label=request.label, key=request.key, media=request.media)
+
+
+def picked_frames(request: SampleRequest) -> tuple[np.ndarray, np.random.Generator]:
+    """Returns the frames that a request picks, before its view, and the generator that draws the view.
+
+    Returns:
+        [T, H, W, 3] uint8 in training, [num_clips, T, H, W, 3] in evaluation, T = 1 for images; and the generator of
+        the sample, with the draws of the frames behind it.
+
+    Raises:
+        UnreadableMedia: If the file cannot be decoded.
+    """
+    if request.media == "image":
+        return _frames_of_image(request), _generator(request)
+    if request.num_frames is not None:
+        return _frames_of_folder(request, request.num_frames)
+    return _frames_of_video(request)
+
+
+def content_of(request: SampleRequest) -> bytes | None:
+    """Returns the bytes of a request's file where it lies in a shard, and None where it is a file of its own.
+
+    Raises:
+        UnreadableMedia: If they cannot be read.
+    """
+    if request.part is None:
+        return None
+    try:
+        return read_part(request.part)
+    except UnreadableMedia as error:
+        raise UnreadableMedia(request.path, error.reason) from error  # the shard is fine; this member is meant
+
+
+def _frames_of_image(request: SampleRequest) -> np.ndarray:
+    if isinstance(request.view, TrainingView):
+        # A crop of the smallest area still has as many pixels a side as the view: nothing is enlarged for speed.
+        wanted = round(request.view.crop_size / request.view.min_area**0.5)
+        image = decode_image(request.path, min_short_side=wanted, content=content_of(request))
+        return image[None]
+    # Testing resamples without antialiasing, so draft mode, which averages, would change what the protocol sees.
+    image = decode_image(request.path, min_short_side=None, content=content_of(request))
+    return image[None, None]
+
+
+def _frames_of_video(request: SampleRequest) -> tuple[np.ndarray, np.random.Generator]:
+    with VideoFile(request.path, content_of(request)) as video:
+        num_frames = video.num_frames
+        while True:
+            rng = _generator(request)
+            wanted = _frame_indices(request, num_frames, rng)
+            try:
+                pixels = video.frames(wanted.ravel())
+                break
+            except FewerFrames as found:
+                # The container promised more frames than decode; pick again among those there are.
+                num_frames = found.actual
+    return pixels.reshape(*wanted.shape, *pixels.shape[1:]), rng
+
+
+def _frames_of_folder(request: SampleRequest, num_frames: int) -> tuple[np.ndarray, np.random.Generator]:
+    rng = _generator(request)
+    wanted = _frame_indices(request, num_frames, rng)
+    try:
+        pixels = decode_frame_folder(request.path, request.frame_template, wanted.ravel())
+    except UnreadableMedia as error:  # the item is the folder; the frame is what is wrong with it
+        reason = f"frame {os.path.relpath(error.path, request.path)}: {error.reason}"
+        raise UnreadableMedia(request.path, reason) from error
+    return pixels.reshape(*wanted.shape, *pixels.shape[1:]), rng
+
+
+def _frame_indices(request: SampleRequest, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    if isinstance(request.view, TrainingView):
+        return clip_sampling.training_indices(num_frames, request.sampling, rng)
+    return clip_sampling.evaluation_indices(num_frames, request.sampling, request.view.num_clips)
+
+
+def _generator(request: SampleRequest) -> np.random.Generator:
+    return sample_generator(request.seed, request.source, request.epoch, request.index)

@@ -1,0 +1,175 @@
+"""Finds the index of a shard: beside it, in the cache folder, or by reading the headers of the shard once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omnisource.data.shards.index import (
+    INDEX_SUFFIX,
+    ShardIndex,
+    parse_index,
+    save_index,
+    scan_file,
+    scan_shard,
+)
+from omnisource.errors import UserError
+from omnisource.files.byte_ranges import (
+    Stamp,
+    is_missing,
+    is_url,
+    local_stamp,
+    reason_of,
+    remote_filesystem,
+    retried,
+    version_of,
+)
+from omnisource.files.cache import cache_folder, mark_used, remove_old
+
+KEPT_INDEXES = 4096
+"""Indexes that are kept in the cache folder; older ones go when a new one comes, unless they are in use."""
+
+_BLOCK_BYTES = 65536  # fetched at a time while the headers of a remote shard are read
+
+
+class UnreadableShard(Exception):
+    """A shard that cannot be used, with the reason."""
+
+
+def stamp_of(url: str) -> Stamp:
+    """Returns the stamp of a shard.
+
+    Raises:
+        UnreadableShard: If it is not there, or a server does not say how large it is.
+        UserError: If the package that reads such URLs is not installed.
+    """
+    if not is_url(url):
+        try:
+            return local_stamp(os.stat(url))
+        except OSError as error:
+            raise UnreadableShard("missing shard" if isinstance(error, FileNotFoundError) else error.strerror) from None
+    filesystem, path = remote_filesystem(url)
+    information = _fetched(lambda: filesystem.info(path))
+    if information.get("size") is None:
+        raise UnreadableShard("the server does not say how large it is, so that no parts of it can be read")
+    if information.get("partial") is False:
+        raise UnreadableShard("the server does not support requests of ranges, so that no parts of it can be read")
+    return Stamp(information["size"], version_of(information))
+
+
+def index_of(url: str, stamp: Stamp) -> ShardIndex:
+    """Returns the index of a shard, and keeps it where there was none that fits.
+
+    An index beside a local shard, or in the cache folder, must be of the same size and version. An index beside a
+    remote shard was made elsewhere and knows no version of the server's: the size must do.
+
+    Raises:
+        UnreadableShard: If the shard cannot be read, is none, or is not that of the stamp any more.
+    """
+    in_cache = _path_in_cache(url)
+    for place in (url + INDEX_SUFFIX, str(in_cache)):
+        index = _kept_index(place)
+        if index is None:
+            continue
+        if index.size == stamp.size and (is_url(place) or index.version == stamp.version):
+            mark_used(in_cache)
+            return index
+        _say(f"{place}: is of another version of the shard; the headers of the shard are read instead")
+    index = _scanned(url, stamp)
+    if Stamp(index.size, index.version) != stamp:
+        raise UnreadableShard("was replaced while it was read; start again")
+    _keep(index, url, in_cache)
+    return index
+
+
+def _kept_index(place: str) -> ShardIndex | None:
+    """Returns an index from where it may be kept, or None where there is none; one that cannot be used is named."""
+    try:
+        content = _remote_content(place) if is_url(place) else Path(place).read_bytes()
+        return parse_index(content)
+    except FileNotFoundError:
+        return None
+    except UnreadableShard as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    except ValueError as error:
+        reason = str(error)
+    _say(f"{place}: {reason}; the headers of the shard are read instead")
+    return None
+
+
+def _remote_content(url: str) -> bytes:
+    """Returns the content of a URL.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        UnreadableShard: If it cannot be read for another reason.
+    """
+    filesystem, path = remote_filesystem(url)
+    try:
+        return retried(lambda: filesystem.cat_file(path))
+    except Exception as error:  # each kind of file system has errors of its own
+        if is_missing(error):
+            raise FileNotFoundError(url) from error
+        raise UnreadableShard(reason_of(error)) from error
+
+
+def _scanned(url: str, stamp: Stamp) -> ShardIndex:
+    try:
+        if is_url(url):
+            return _scanned_remote(url, stamp)
+        return scan_file(Path(url))
+    except ValueError as error:
+        raise UnreadableShard(str(error)) from error
+    except OSError as error:
+        raise UnreadableShard(f"cannot be read: {error.strerror or error}") from error
+
+
+def _scanned_remote(url: str, stamp: Stamp) -> ShardIndex:
+    _say(f"{url}: has no index; its headers are read, once")
+    filesystem, path = remote_filesystem(url)
+
+    def scan() -> ShardIndex:
+        with filesystem.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead") as file:
+            return scan_shard(file, stamp.size, stamp.version)
+
+    return _fetched(scan)
+
+
+def _fetched(read: Callable[[], Any]) -> Any:
+    try:
+        return retried(read)
+    except (UserError, ValueError):
+        raise
+    except Exception as error:  # each kind of file system has errors of its own
+        raise UnreadableShard(reason_of(error)) from error
+
+
+def _keep(index: ShardIndex, url: str, in_cache: Path) -> None:
+    """Writes an index beside its shard or, where that cannot be, into the cache folder."""
+    try:
+        if not is_url(url):
+            save_index(index, Path(url + INDEX_SUFFIX))
+            return
+    except OSError:
+        pass  # a folder that can only be read, or a file of somebody else's
+    try:
+        in_cache.parent.mkdir(parents=True, exist_ok=True)
+        save_index(index, in_cache)
+        remove_old(in_cache.parent, INDEX_SUFFIX, KEPT_INDEXES)
+    except OSError as error:
+        _say(f"{url}: its index cannot be kept, and is made anew each time: {error}")
+
+
+def _path_in_cache(url: str) -> Path:
+    name = hashlib.blake2b(url.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return cache_folder() / "shards" / f"{name}{INDEX_SUFFIX}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,256 @@
+"""The processes of one run: who we are, and the few collectives that the run needs."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import inspect
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage] (documented, though not listed)
+from torch.nn.parallel import DistributedDataParallel
+
+from omnisource.distributed.failure_watch import FailureWatch, MissingProcesses, meet, watch_run
+from omnisource.errors import UserError
+
+T = TypeVar("T")
+
+TIMEOUT = datetime.timedelta(minutes=30)
+"""Longest wait for another process in a collective; validation of one process may be that far behind."""
+
+MEETING_VARIABLE, MEETING_SECONDS = "OMNISOURCE_MEETING_SECONDS", 60.0
+"""Longest wait for the other processes to start: an environment variable, since nothing else is read before."""
+
+LEAVING_SECONDS = 30
+"""Longest time from the end of a process that has failed until it is gone."""
+
+_watches: list[FailureWatch] = []  # of the process group, if it was joined
+
+
+def choose_device() -> torch.device:
+    """Returns the GPU of this process, made the current one, or the CPU where there is none.
+
+    Raises:
+        UserError: If there are more processes on this machine than GPUs.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if torch.cuda.device_count() == 1 and "SLURM_PROCID" in os.environ:
+        return torch.device("cuda", 0)  # SLURM can show each of its tasks the one GPU that is its own
+    if local_rank() >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank()} of this machine has no GPU of its own: there are "
+            f"{torch.cuda.device_count()}. Start at most one process a GPU."
+        )
+    device = torch.device("cuda", local_rank())
+    torch.cuda.set_device(device)
+    return device
+
+
+def start(device: torch.device) -> None:
+    """Joins the process group that `torchrun` describes in the environment, if there is one.
+
+    Raises:
+        UserError: If the environment does not describe it in full, or not all processes come in time.
+    """
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE is set but {', '.join(missing)} is not; start many processes with torchrun.")
+    me, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _met(me, count)
+    _watches.append(watch_run(me, count))  # before the group: joining it waits for all processes, too
+    atexit.register(_leave_failed)
+    store.set_timeout(TIMEOUT)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=me, world_size=count, timeout=TIMEOUT)
+
+
+def _met(me: int, count: int) -> Store:
+    """Returns the store of a run once all its processes have come."""
+    limit = _meeting_seconds()
+    try:
+        return meet(me, count, limit)
+    except MissingProcesses as error:
+        if not error.ranks:
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            raise UserError(
+                f"MASTER_ADDR:MASTER_PORT={place}: process 0 cannot serve there ({error.reason}). The address must be "
+                "of its machine, and the port free: another run may have it."
+            ) from error
+        raise UserError(
+            f"process {me} has waited {limit:g} s for process {', '.join(map(str, error.ranks[:20]))} of {count} "
+            f"({error.reason}). If one failed, its own output says why; if they only start slowly, set "
+            f"{MEETING_VARIABLE}."
+        ) from error
+
+
+def _meeting_seconds() -> float:
+    text = os.environ.get(MEETING_VARIABLE, str(MEETING_SECONDS))
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", text) or not float(text):
+        raise UserError(f"{MEETING_VARIABLE}={text}: wants a number of seconds above 0")
+    return float(text)
+
+
+def stop() -> None:
+    """Leaves the process group, together with the others; not for a process that has failed.
+
+    With NCCL this may wait for the other processes, so the watch over them ends last.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    while _watches:
+        _watches.pop().stop()
+
+
+def _leave_failed() -> None:
+    """Ends the watch of a process that leaves without `stop`: the interpreter has shown its error by now.
+
+    The process group is not destroyed, since that can wait for processes that wait for this one. Should torch wait for
+    them all the same while the interpreter goes, the alarm ends the process.
+    """
+    if _watches:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(LEAVING_SECONDS)
+    while _watches:
+        _watches.pop().stop()
+
+
+def is_own_failure(error: BaseException) -> bool:
+    """Returns whether an error of this process is to be shown: not if it only follows from another process's."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return all(watch.is_first(reason) for watch in _watches)
+
+
+def say(text: str) -> None:
+    """Prints what this process has met: the first on standard output, others on standard error with their number.
+
+    Where nobody reads that any more, the others go on without it; what becomes of the first is its caller's to decide.
+    """
+    if rank() == 0:
+        return print(text, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        for line in text.splitlines():
+            print(f"process {rank()}: {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+    """Keeps this process from being ended after another's failure while the block saves, within a limit."""
+    with contextlib.ExitStack() as stack:
+        for watch in _watches:
+            stack.enter_context(watch.saving())
+        yield
+
+
+def rank() -> int:
+    """Returns the number of this process, 0-based."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Returns the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    """Returns the number of this process on its machine, 0-based."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def gather(value: Any) -> list[Any]:
+    """Returns the value that each process gave, in the order of their ranks, on every process."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast(value: Any, source: int = 0) -> Any:
+    """Returns on every process the value that process number `source` gave."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=source)
+    return values[0]
+
+
+def average(values: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of a tensor over the processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
+
+
+def gather_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Returns the tensor that each process gave, in the order of their ranks; all must have the same shape."""
+    if not dist.is_initialized():
+        return [tensor]
+    tensors = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(tensors, tensor)
+    return tensors
+
+
+def add_up(values: torch.Tensor) -> torch.Tensor:
+    """Returns the sum of a tensor over the processes; what was given is written over."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def in_parallel(module: nn.Module) -> nn.Module:
+    """Returns a module whose gradients are averaged over the processes; the module itself where there is one process.
+
+    Its buffers are left alone: `RunningStatistics` keeps running statistics alike.
+    """
+    if world_size() == 1:
+        return module
+    # torch 2.13 gave the argument a new name, and warns of the old one.
+    names = inspect.signature(DistributedDataParallel).parameters
+    options: dict[str, Any] = {}
+    options["forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"] = False
+    return DistributedDataParallel(module, **options)
+
+
+def from_first(function: Callable[[], T]) -> T:
+    """Returns what `function` returns on process 0, the only one that calls it.
+
+    Raises:
+        Exception: On process 0, if the function did.
+        SystemExit: On the others then, without a word.
+    """
+    value: T | None = None
+    error: Exception | None = None
+    if rank() == 0:
+        try:
+            value = function()
+        except Exception as raised:  # raised again below, once the others know
+            error = raised
+    fail_together(error)
+    return broadcast(value)
+
+
+def fail_together(error: Exception | None) -> None:
+    """Raises if any process comes with an error, so that none waits for one that is gone.
+
+    Raises:
+        Exception: The error, where it happened.
+        SystemExit: On the others, without a word: one message is enough.
+    """
+    failed = any(gather(error is not None))
+    if error is not None:
+        raise error
+    if failed:
+        raise SystemExit(2)

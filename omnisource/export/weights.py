@@ -1,0 +1,121 @@
+"""A checkpoint for people and for other programs: what it holds, and its weights alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from omnisource.checkpoints.file import Checkpoint, read_checkpoint
+from omnisource.errors import UserError
+from omnisource.models.weights.load import required_average, save_published
+from omnisource.recipe import config
+from omnisource.recipe.recipe import Recipe
+from omnisource.reporting.tables import print_table
+
+SUFFIXES = (".safetensors", ".pth")
+
+
+def describe_checkpoint(path: Path) -> dict[str, Any]:
+    """Returns what a checkpoint of ours holds, as plain data; its digest is verified.
+
+    Raises:
+        UserError: If it is missing, damaged, or of another format.
+    """
+    checkpoint = read_checkpoint(path)
+    state = checkpoint.state
+    tensors: Mapping[str, Tensor] = state["model"]
+    return {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "step": state["step"],
+        "best_score": state["best_score"],
+        "best_step": state["best_step"],
+        "validated_step": state["validated_step"],
+        "samples_seen": state["samples_seen"],
+        "unreadable": state["unreadable"],
+        "skipped_steps": state.get("skipped_steps", []),
+        "tensors": len(tensors),
+        "parameters": sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point()),
+        "has_ema": state.get("ema") is not None,
+        "label_spaces": {space: len(names) for space, names in checkpoint.class_names.items()},
+        "facts": checkpoint.facts,
+        "recipe": checkpoint.recipe,
+    }
+
+
+def print_checkpoint(path: Path) -> None:
+    """Prints what a checkpoint of ours holds; its recipe in full is `describe_checkpoint`'s.
+
+    Raises:
+        UserError: If it is missing, damaged, or of another format.
+    """
+    found = describe_checkpoint(path)
+    recipe, facts = found["recipe"], found["facts"]
+    best = "none yet" if found["best_score"] is None else f"{found['best_score']:.4f} at step {found['best_step']}"
+    rows = [
+        ["file", f"{path}, {found['bytes'] / 2**20:.1f} MiB, verified"],
+        ["step", f"{found['step']}, seed {recipe['seed']}, {facts['microbatches']} microbatches a step"],
+        ["best validation top-1", best],
+        ["model", f"ResNet-{recipe['model']['depth']}, width {recipe['model']['width']:g}, {found['tensors']} tensors"],
+        ["numbers in them", f"{found['parameters'] / 1e6:.2f} M" + (", and their average" if found["has_ema"] else "")],
+        *(["classes of " + space, str(count)] for space, count in found["label_spaces"].items()),
+        *(["samples seen of " + name, f"{count:,}"] for name, count in found["samples_seen"].items()),
+        ["unreadable files", str(len(found["unreadable"]))],
+        ["steps left out", str(len(found["skipped_steps"]))],
+        ["made with", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())],
+        ["on", f"{facts.get('processor', 'a processor not noted')}, {facts['threads']} threads"],
+        ["decoder", facts.get("decoder", "not noted")],
+        ["resampling", facts["resampling"]],
+    ]
+    print_table("Checkpoint", ["what", "value"], rows)
+
+
+def export_checkpoint(path: Path, target: Path, *, average: bool = False) -> None:
+    """Writes the weights of a checkpoint alone: `.safetensors` with our names, `.pth` in the published format.
+
+    The .safetensors file carries the recipe and the class names as JSON in its metadata.
+
+    Args:
+        path: The checkpoint.
+        target: File to write; must not exist.
+        average: Whether to take the moving average of the weights in place of the weights.
+
+    Raises:
+        UserError: If the checkpoint cannot be read, has no average, or has heads that the published format has no
+            place for; if the target exists or has another suffix.
+    """
+    if target.suffix not in SUFFIXES:
+        raise UserError(f"{target}: the file must end in {' (our names) or '.join(SUFFIXES)} (the published format)")
+    if target.exists():
+        raise UserError(f"{target}: exists already; choose another name")
+    checkpoint = read_checkpoint(path)
+    state = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
+    if target.suffix == ".pth":
+        recipe = config.from_plain(Recipe, checkpoint.recipe, str(path))
+        save_published(target, state, recipe.only_head("image"), recipe.only_head("video"))
+    else:
+        _save_safetensors(state, checkpoint, target)
+
+
+def _save_safetensors(state: Mapping[str, Tensor], checkpoint: Checkpoint, target: Path) -> None:
+    metadata = {
+        "format": "pt",
+        "recipe": json.dumps(checkpoint.recipe),
+        "class_names": json.dumps(checkpoint.class_names, ensure_ascii=False),
+    }
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    tensors = {name: tensor.contiguous() for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+        temporary.rename(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from error

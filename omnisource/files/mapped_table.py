@@ -1,0 +1,235 @@
+"""Large tables as columns that are memory-mapped from a file: the pages belong to no process, and many share them.
+
+Rows are written one by one and never collected. What is small stays in memory. What is large goes to a file in the
+cache folder, under a name that says what it was made of, so that it is made once and every process of a machine maps
+the same file; or, where that folder cannot be written to, to a file without a name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+
+from omnisource.errors import UserError
+from omnisource.files.atomic import written_whole
+from omnisource.files.cache import cache_folder, mark_used, remove_old
+
+MEMORY_BYTES = 2**23
+"""Tables of up to this many bytes stay in memory: some hundred thousand items, which are read in a moment."""
+
+KEPT_TABLES = 32
+"""Tables that are kept in the cache folder; older ones go when a new one comes, unless they are in use."""
+
+_FORMAT = "omnisource columns 1"
+_SUFFIX = ".columns"
+_ALIGNMENT = 64
+_BATCH_ROWS = 16384
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The columns of a table.
+
+    Attributes:
+        arrays: [N] each, or bytes of all texts of a column one after the other; not to be written to.
+        path: The file that they are mapped from; "" where it has no name, or they lie in memory.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    path: str = ""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+
+class RowWriter:
+    """Takes the rows of a table, one by one.
+
+    Args:
+        texts: Names of the columns of text, which come first in a row. Column `name` becomes the array `name`, the
+            UTF-8 bytes of all texts one after the other, and `name.offsets`, [N + 1] int64, where each begins.
+        numbers: Types of the columns of numbers, by name.
+    """
+
+    def __init__(self, texts: Sequence[str], numbers: Mapping[str, type[np.generic]]) -> None:
+        self._texts = tuple(texts)
+        self._types: dict[str, np.dtype[Any]] = {}
+        for name in texts:
+            self._types |= {name: np.dtype(np.uint8), offsets_name(name): np.dtype(np.int64)}
+        self._numbers = tuple(numbers)
+        self._types |= {name: np.dtype(kind) for name, kind in numbers.items()}
+        folder = _writable_folder()
+        where = None if folder is None else str(folder)
+        self._spools: dict[str, IO[bytes]] = {name: _spool(where) for name in self._types}
+        self._ends = dict.fromkeys(texts, 0)
+        for name in texts:
+            self._write(offsets_name(name), [0])
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add(self, *row: str | int) -> None:
+        """Takes one row: its texts, then its numbers.
+
+        Raises:
+            UserError: If there is no room for it.
+        """
+        self._rows.append(row)
+        if len(self._rows) == _BATCH_ROWS:
+            self._flush()
+
+    def finish(self, key: str = "") -> Columns:
+        """Returns the table.
+
+        Args:
+            key: A digest of all that the table follows from: a large one is found again by `open_columns`, and is not
+                written where it is there already. "": it is not kept.
+
+        Raises:
+            UserError: If there is no room for it.
+        """
+        self._flush()
+        try:
+            sizes = {name: spool.tell() for name, spool in self._spools.items()}
+            if sum(sizes.values()) <= MEMORY_BYTES:
+                return Columns({name: self._array(name) for name in self._types})
+            return self._store(key, sizes)
+        except OSError as error:
+            raise _no_room(error) from error
+        finally:
+            for spool in self._spools.values():
+                spool.close()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        for name, values in zip((*self._texts, *self._numbers), zip(*self._rows, strict=True), strict=True):
+            if name in self._texts:
+                self._write_texts(name, values)
+            else:
+                self._write(name, values)
+        self._rows.clear()
+
+    def _write_texts(self, name: str, texts: Sequence[str]) -> None:
+        parts = [text.encode("utf-8", "surrogateescape") for text in texts]  # names of files need not be UTF-8
+        ends = self._ends[name] + np.cumsum([len(part) for part in parts])
+        self._ends[name] = int(ends[-1])
+        self._write(name, np.frombuffer(b"".join(parts), np.uint8))
+        self._write(offsets_name(name), ends)
+
+    def _write(self, name: str, values: Any) -> None:
+        try:
+            self._spools[name].write(np.asarray(values, dtype=self._types[name]).tobytes())
+        except OSError as error:
+            raise _no_room(error) from error
+
+    def _array(self, name: str) -> np.ndarray:
+        self._spools[name].seek(0)
+        return np.frombuffer(self._spools[name].read(), dtype=self._types[name])
+
+    def digest(self) -> str:
+        """Returns a hex digest of the rows so far."""
+        self._flush()
+        digest = hashlib.blake2b(repr(self._types).encode(), digest_size=16)
+        for spool in self._spools.values():
+            spool.seek(0)
+            while chunk := spool.read(2**20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def _store(self, key: str, sizes: Mapping[str, int]) -> Columns:
+        """Writes the table to the cache folder, unless another process has, or to a file without a name."""
+        found = open_columns(key) if key else None
+        if found is not None:
+            return found
+        folder = _writable_folder()
+        if folder is None or not key:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                self._write_file(file, sizes)
+                file.flush()
+                columns = _mapped(file)
+        else:
+            with written_whole(folder / f"{key}{_SUFFIX}") as file:
+                self._write_file(file, sizes)
+            columns = open_columns(key)
+            remove_old(folder, _SUFFIX, KEPT_TABLES)
+        assert columns is not None, "it was just written"
+        return columns
+
+    def _write_file(self, file: BinaryIO, sizes: Mapping[str, int]) -> None:
+        head = {"format": _FORMAT, "columns": [[name, self._types[name].str, sizes[name]] for name in self._types]}
+        file.write(json.dumps(head).encode() + b"\n")
+        for spool in self._spools.values():
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            spool.seek(0)
+            shutil.copyfileobj(spool, file, 2**20)
+
+
+def _spool(folder: str | None) -> IO[bytes]:
+    return tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=folder)
+
+
+def offsets_name(name: str) -> str:
+    """Returns the name of the array that says where the texts of a column begin."""
+    return f"{name}.offsets"
+
+
+def open_columns(key: str) -> Columns | None:
+    """Returns the table that was stored under `key`, or None where there is none, or one that is damaged."""
+    path = _tables_folder() / f"{key}{_SUFFIX}"
+    try:
+        with path.open("rb") as file:
+            columns = _mapped(file)
+    except (OSError, ValueError, KeyError):
+        return None
+    mark_used(path)
+    return Columns(columns.arrays, str(path))
+
+
+def _mapped(file: BinaryIO) -> Columns:
+    """Returns the columns of an open file, mapped into memory.
+
+    Raises:
+        ValueError: If it is not what `_write_file` writes, or only a part of it.
+    """
+    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    first = content.readline()
+    head = json.loads(first)
+    if head["format"] != _FORMAT:
+        raise ValueError(f"not {_FORMAT}")
+    arrays, offset = {}, len(first)
+    for name, kind, size in head["columns"]:
+        offset += -offset % _ALIGNMENT
+        arrays[name] = np.frombuffer(content, np.dtype(kind), size // np.dtype(kind).itemsize, offset)
+        offset += size
+    return Columns(arrays)
+
+
+def _tables_folder() -> Path:
+    return cache_folder() / "lists"
+
+
+def _writable_folder() -> Path | None:
+    """Returns the folder of tables, made where it is missing; None where it cannot be written to."""
+    folder = _tables_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _no_room(error: OSError) -> UserError:
+    where = cache_folder()
+    return UserError(
+        f"a list cannot be kept on the disk: {error.strerror or error}. It is packed into {where}, or into "
+        f"{tempfile.gettempdir()} where that cannot be written to; set OMNISOURCE_CACHE=FOLDER to have it elsewhere."
+    )

@@ -1,0 +1,193 @@
+"""Videos written anew, so that they are quick to read at any place: what `omnisource prepare` makes of them.
+
+A prepared video is H.264 in MP4, 8 bit, 4:2:0, upright, without sound. Every `keyframe_interval`-th frame is a
+keyframe, the others are predicted from the frame before, and none is stored out of its order. So frame i has the
+timestamp i, every reader finds it, and at most `keyframe_interval` frames are decoded for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from omnisource.data.decoding.checksum import SEAL_KEY, claimed_seal, seal_of
+from omnisource.data.decoding.container import reason_of
+from omnisource.data.decoding.video import VideoFile
+from omnisource.errors import UnreadableMedia
+from omnisource.prepare.qp import fitting_quantizer, luma_psnr, sample_positions
+from omnisource.prepare.shrink import Encoded, prepared_frames
+
+PSNR = 38.0
+"""PSNR of the luma of a prepared video in dB, against its original scaled to the same size. docs/prepared_data.md says
+what it costs."""
+
+HELD_BYTES = 2**28
+"""Up to this size the scaled frames of a video stay in memory, and it is decoded once instead of twice."""
+
+OTHER_FRAMES_PER_SECOND = Fraction(25)
+"""Rate of a prepared video whose original tells none."""
+
+
+def prepare_video(source: str, target: Path, short_side: int, keyframe_interval: int) -> Encoded:
+    """Writes a video that is quick to read at any place; equal videos give equal bytes, with one version of PyAV.
+
+    Args:
+        source: The original.
+        target: File to write, whatever its suffix.
+        short_side: Short side in pixels, even. A video with a smaller one keeps its size, but for the last column or
+            row where a side is odd: chroma is stored for 2 x 2 pixels.
+        keyframe_interval: Frames from one keyframe to the next.
+
+    Raises:
+        UnreadableMedia: The original cannot be decoded to its end, or its frames change their size.
+        OSError: The file cannot be written.
+    """
+    with VideoFile(source) as video:
+        positions = set(sample_positions(video.num_frames, keyframe_interval))
+        sample, frames = _sampled(video, short_side, positions)
+
+        def psnr_at(quantizer: int) -> float:
+            return luma_psnr(sample, video_options(keyframe_interval, quantizer))
+
+        with _encoding_errors(source, target):
+            options = video_options(keyframe_interval, fitting_quantizer(psnr_at, PSNR))
+            return write_video(frames, target, rate_of(video), options)
+
+
+def video_options(keyframe_interval: int, quantizer: int) -> dict[str, str]:
+    """Returns the options of libx264 for a video that is quick to read at any place.
+
+    Args:
+        keyframe_interval: Frames from one keyframe to the next.
+        quantizer: Of all frames: one for all gives more PSNR for the bytes than a quality that follows the eye.
+    """
+    return {
+        "preset": "medium",
+        "tune": "psnr,fastdecode",  # nothing for the eye; nothing that costs decoders most: deblocking, CABAC
+        "qp": str(quantizer),
+        "g": str(keyframe_interval),
+        "sc_threshold": "0",  # no keyframes besides, at cuts
+        "bf": "0",  # the order of the packets is that of the frames
+    }
+
+
+def write_video(frames: Iterable[VideoFrame], target: Path, rate: Fraction, options: Mapping[str, str]) -> Encoded:
+    """Writes frames as a sealed H.264 video in MP4, and reads it back to check it.
+
+    Args:
+        frames: yuv420p, all of one size; at least one.
+        target: File to write, whatever its suffix.
+        rate: Frames a second.
+        options: Options of libx264.
+
+    Raises:
+        FFmpegError: The frames cannot be encoded, or the file not be written.
+    """
+    unsealed = target.with_name(f"{target.name}.unsealed")
+    try:
+        encoded = _encode(iter(frames), unsealed, rate, options)
+        _seal(unsealed, target)
+    finally:
+        unsealed.unlink(missing_ok=True)
+    _check(target, encoded.num_frames)
+    return encoded
+
+
+def _sampled(
+    video: VideoFile, short_side: int, positions: Collection[int]
+) -> tuple[list[VideoFrame], Iterable[VideoFrame]]:
+    """Returns the prepared frames at `positions`, and all of them."""
+    sample: list[VideoFrame] = []
+    held: list[VideoFrame] | None = []
+    for position, frame in enumerate(prepared_frames(video, short_side)):
+        if position in positions:
+            sample.append(frame)
+        if held is not None:
+            held.append(frame)
+            num_bytes = len(held) * frame.width * frame.height * 3 // 2
+            held = held if num_bytes <= HELD_BYTES else None
+    return sample, prepared_frames(video, short_side) if held is None else held
+
+
+@contextlib.contextmanager
+def _encoding_errors(source: str, target: Path) -> Iterator[None]:
+    """Names the file that an error of FFmpeg is about: the disk, or a video that cannot be encoded."""
+    try:
+        yield
+    except FFmpegError as error:
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise UnreadableMedia(source, f"it cannot be encoded ({reason_of(error)})") from error
+
+
+def _encode(frames: Iterator[VideoFrame], target: Path, rate: Fraction, options: Mapping[str, str]) -> Encoded:
+    first = next(frames)  # there is one: `VideoFile.all_frames` raises where none can be decoded
+    num_frames = 0
+    with av.open(f"file:{target}", "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=rate, options=dict(options))
+        assert isinstance(stream, VideoStream)
+        _describe(stream, first)
+        for frame in chain([first], frames):
+            frame.pts, frame.time_base = num_frames, 1 / rate
+            container.mux(stream.encode(frame))
+            num_frames += 1
+        container.mux(stream.encode(None))
+    return Encoded(num_frames, first.width, first.height)
+
+
+def _seal(unsealed: Path, target: Path) -> None:
+    """Copies the packets of a video into a file that carries their seal, with its table before them."""
+    with av.open(f"file:{unsealed}") as container:
+        stream = container.streams.video[0]
+        seal = seal_of(stream, _packets(container))
+    with (
+        av.open(f"file:{unsealed}") as container,
+        av.open(f"file:{target}", "w", format="mp4", options={"movflags": "faststart"}) as sealed,
+    ):
+        sealed.metadata[SEAL_KEY] = seal
+        stream = sealed.add_stream_from_template(container.streams.video[0])
+        for packet in _packets(container):
+            packet.stream = stream
+            sealed.mux(packet)
+
+
+def _check(target: Path, num_frames: int) -> None:
+    """Checks what was written, by reading it."""
+    with av.open(f"file:{target}") as container:
+        seal = seal_of(container.streams.video[0], _packets(container))
+        if seal != claimed_seal(container) or not seal.endswith(f" of {num_frames} packets"):
+            raise OSError(
+                errno.EIO, f"what was written is not what was to be written, {num_frames} frames", str(target)
+            )
+
+
+def _packets(container: InputContainer) -> Iterator[Packet[VideoStream]]:
+    return (packet for packet in container.demux(container.streams.video[0]) if packet.size)
+
+
+def _describe(stream: VideoStream, first: VideoFrame) -> None:
+    context = stream.codec_context
+    context.width, context.height = first.width, first.height
+    context.pix_fmt = "yuv420p"
+    context.thread_count = 1  # equal bytes every time; and there is a worker for each core
+    context.colorspace, context.color_range = first.colorspace, first.color_range
+    context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+
+
+def rate_of(video: VideoFile) -> Fraction:
+    """Returns frames a second; the mean where they vary."""
+    rate = video.frames_per_second
+    if rate is None or not 1 <= rate <= 1000:
+        return OTHER_FRAMES_PER_SECOND
+    return rate.limit_denominator(1001)  # that of 30000/1001

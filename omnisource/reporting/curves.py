@@ -1,0 +1,101 @@
+"""The picture of a run: its losses and its accuracy over the steps, drawn from metrics.jsonl."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from omnisource.errors import UserError
+from omnisource.reporting.metrics_file import METRICS, StepRecord, ValidationRecord, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CURVES = "curves.svg"
+_POINTS = 250
+
+
+def draw_curves(work_dir: str | Path) -> Path:
+    """Draws losses, validation accuracies and learning rate over the steps; returns the path of the picture.
+
+    Above 250 steps each point is the mean of several, and a band goes from the least to the greatest of them.
+
+    Raises:
+        UserError: There is no metrics.jsonl, or no step in it.
+    """
+    from matplotlib import rc_context  # a second of imports, needed for pictures only
+    from matplotlib.figure import Figure
+
+    steps, validations = read_metrics(work_dir)
+    if not steps:
+        raise UserError(f"{Path(work_dir) / METRICS}: holds no step to draw")
+    figure = Figure(figsize=(8, 8 if validations else 5.5), layout="constrained")
+    heights = [4, 4, 1.6] if validations else [4, 1.6]
+    axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    sources = list(dict.fromkeys(source for record in steps for source in record.losses))
+    colors = {source: f"C{index % 10}" for index, source in enumerate(sources)}
+    _draw_losses(axes[0], steps, colors)
+    if validations:
+        _draw_accuracies(axes[1], validations, colors)
+    x, rates = _points(steps, [record.learning_rate for record in steps])[:2]
+    axes[-1].plot(x, rates, color="0.3", linewidth=1.2)
+    axes[-1].set_ylabel("learning rate")
+    axes[-1].set_xlabel("step")
+    axes[-1].set_ylim(bottom=0)
+    for axis in axes:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    path = Path(work_dir) / CURVES
+    with rc_context({"svg.hashsalt": "curves"}):  # with it and without the date, the same run gives the same file
+        figure.savefig(path, metadata={"Date": None})
+    return path
+
+
+def _draw_losses(axes: Axes, steps: Sequence[StepRecord], colors: dict[str, str]) -> None:
+    for source, color in colors.items():
+        records = [record for record in steps if source in record.losses]
+        x, mean, least, greatest = _points(records, [record.losses[source] for record in records])
+        axes.plot(x, mean, color=color, linewidth=1.5, label=source)
+        if len(records) > _POINTS:
+            axes.fill_between(x, least, greatest, color=color, alpha=0.15, linewidth=0)
+    axes.set_ylabel("training loss")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+
+
+def _draw_accuracies(axes: Axes, validations: Sequence[ValidationRecord], colors: dict[str, str]) -> None:
+    for source in dict.fromkeys(record.source for record in validations):
+        records = [record for record in validations if record.source == source and "top1" in record.metrics]
+        if not records:
+            continue
+        values = [100 * record.metrics["top1"] for record in records]
+        label = f"{source}: last {values[-1]:.1f} %, best {max(values):.1f} %"
+        axes.plot(
+            [record.step for record in records], values, "o-", color=colors.get(source), markersize=4, label=label
+        )
+    axes.set_ylabel("validation top-1, %")
+    axes.set_ylim(0, 100)
+    axes.legend(frameon=False, loc="best")
+
+
+def _points(
+    records: Sequence[StepRecord], values: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns step, mean, least and greatest value of groups of consecutive steps: [G] float64 each, G at most 250.
+
+    All groups are of one size, but for the last: in larger ones a curve looks calmer.
+    """
+    starts = np.arange(0, len(records), math.ceil(len(records) / _POINTS))
+    sizes = np.diff(starts, append=len(records))
+    x = np.array([record.step for record in records], dtype=np.float64)
+    y = np.array(values, dtype=np.float64)
+    return (
+        np.add.reduceat(x, starts) / sizes,
+        np.add.reduceat(y, starts) / sizes,
+        np.minimum.reduceat(y, starts),
+        np.maximum.reduceat(y, starts),
+    )

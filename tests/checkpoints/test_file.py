@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from omnisource.checkpoints.file import (
+    Checkpoint,
+    best_path,
+    checkpoint_path,
+    copy_checkpoint,
+    read_checkpoint,
+    remove_unfinished,
+    save_checkpoint,
+    saved_checkpoints,
+)
+from omnisource.errors import UserError
+from omnisource.training.state import TrainState
+
+
+def checkpoint(step: int, size: int = 4) -> Checkpoint:
+    state: dict[str, Any] = {"model": {"weight": torch.full((size,), float(step))}, "step": step}
+    return Checkpoint({"seed": 0}, {"digits": ["zero", "one"]}, {"threads": 1}, state)
+
+
+def save(work_dir: Path, *steps: int, keep_last: int = 99, size: int = 4) -> None:
+    for step in steps:
+        save_checkpoint(checkpoint(step, size), checkpoint_path(work_dir, step), keep_last)
+
+
+def steps_of(work_dir: Path) -> list[int]:
+    return [read_checkpoint(path).state["step"] for path in saved_checkpoints(work_dir)]
+
+
+def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+    save(tmp_path, 7)
+    read = read_checkpoint(checkpoint_path(tmp_path, 7))
+    assert read.recipe == {"seed": 0}
+    assert read.class_names == {"digits": ["zero", "one"]}
+    assert read.facts == {"threads": 1}
+    assert read.state["step"] == 7
+    assert torch.equal(read.state["model"]["weight"], torch.full((4,), 7.0))
+
+
+def test_state_of_a_run_survives_saving(tmp_path: Path) -> None:
+    def state() -> TrainState:
+        model = nn.Linear(3, 2)
+        return TrainState(model, torch.optim.AdamW(model.parameters(), lr=0.1))
+
+    torch.manual_seed(0)
+    before = state()
+    before.model(torch.randn(4, 3)).sum().backward()
+    before.optimizer.step()
+    before.step, before.samples_seen, before.unreadable = 5, {"clips": 20}, {"a.mp4": "cut short"}
+    before.best_score, before.best_step, before.validated_step = 0.25, 4, 4
+    save_checkpoint(Checkpoint({}, {}, {}, before.state_dict()), checkpoint_path(tmp_path, 5), 1)
+    after = state()
+    after.load_state_dict(read_checkpoint(checkpoint_path(tmp_path, 5)).state)
+    for name, tensor in before.model.state_dict().items():
+        assert torch.equal(after.model.state_dict()[name], tensor)
+    moments = [list(run.optimizer.state_dict()["state"].values()) for run in (before, after)]
+    for ours, theirs in zip(*moments, strict=True):
+        assert ours.keys() == theirs.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    names = ("step", "samples_seen", "unreadable", "best_score", "best_step", "validated_step")
+    assert all(getattr(after, name) == getattr(before, name) for name in names)
+
+
+def test_newest_are_kept_and_the_best_besides(tmp_path: Path) -> None:
+    save(tmp_path, 1, 2)
+    copy_checkpoint(checkpoint_path(tmp_path, 1), best_path(tmp_path))
+    save(tmp_path, 3, 10, keep_last=2)
+    assert steps_of(tmp_path) == [3, 10]
+    assert read_checkpoint(best_path(tmp_path)).state["step"] == 1
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "best.pt",
+        "step_000000003.pt",
+        "step_000000010.pt",
+    ]
+
+
+def test_steps_are_ordered_as_numbers_and_other_files_are_no_checkpoints(tmp_path: Path) -> None:
+    save(tmp_path, 9, 1_234_567_890, 100)
+    folder = tmp_path / "checkpoints"
+    for name in (
+        "step_1.pt.discarded",
+        ".step_000000004.pt.1.tmp",
+        "step_000000004.pt.0a.tmp",
+        "step_x.pt",
+        "best.pt.discarded",
+    ):
+        (folder / name).touch()
+    assert steps_of(tmp_path) == [9, 100, 1_234_567_890]
+    assert saved_checkpoints(tmp_path / "nowhere") == []
+
+
+def test_copy_of_the_best_replaces_the_former_one_and_shares_no_fate_with_its_origin(tmp_path: Path) -> None:
+    save(tmp_path, 1, 2)
+    for step in (1, 2):
+        copy_checkpoint(checkpoint_path(tmp_path, step), best_path(tmp_path))
+    assert read_checkpoint(best_path(tmp_path)).state["step"] == 2
+    save_checkpoint(checkpoint(3), checkpoint_path(tmp_path, 2), keep_last=9)  # replaced, not written into
+    assert read_checkpoint(best_path(tmp_path)).state["step"] == 2
+    checkpoint_path(tmp_path, 2).unlink()
+    assert read_checkpoint(best_path(tmp_path)).state["step"] == 2
+    with pytest.raises(UserError, match=r"best\.pt: the checkpoint cannot be written"):
+        copy_checkpoint(tmp_path / "missing.pt", best_path(tmp_path))
+    assert read_checkpoint(best_path(tmp_path)).state["step"] == 2
+
+
+def test_full_disk_leaves_the_files_that_are_there_and_nothing_else(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        for step in (1, 2):  # over an existing one, and a new one
+            with pytest.raises(UserError) as failed:
+                save(tmp_path, step, size=100_000, keep_last=1)
+            assert f"{checkpoint_path(tmp_path, step)}: the checkpoint cannot be written" in str(failed.value)
+            assert os.strerror(errno.EFBIG) in str(failed.value)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000000001.pt"]
+    assert len(read_checkpoint(checkpoint_path(tmp_path, 1)).state["model"]["weight"]) == 4
+
+
+def test_file_where_the_folder_should_be_is_an_error_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        save(tmp_path, 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_truncated_checkpoint_is_refused_by_name(tmp_path: Path, share: float) -> None:
+    save(tmp_path, 1, size=1000)
+    path = checkpoint_path(tmp_path, 1)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UserError, match=r"step_000000001\.pt: (damaged|not a whole checkpoint of ours, or truncated)"):
+        read_checkpoint(path)
+
+
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    save(tmp_path, 1, size=1000)
+    path = checkpoint_path(tmp_path, 1)
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in [0, len(data) - 1, *rng.integers(0, len(data), 60).tolist()]:
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"step_000000001\.pt: (damaged|not a whole checkpoint)"):
+            read_checkpoint(path)
+    path.write_bytes(data)
+    assert read_checkpoint(path).state["step"] == 1
+
+
+def test_other_programs_read_the_file_too(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    content = torch.load(checkpoint_path(tmp_path, 1), weights_only=True)
+    assert content["state"] == {"step": 1}
+    assert zipfile.ZipFile(checkpoint_path(tmp_path, 1)).testzip() is None
+
+
+def test_checkpoint_without_a_digest_is_read(tmp_path: Path) -> None:  # as version 0.1 wrote them
+    save(tmp_path, 1)
+    content = torch.load(checkpoint_path(tmp_path, 1), weights_only=True)
+    torch.save({**content, "format_version": 1}, tmp_path / "old.pt")
+    assert read_checkpoint(tmp_path / "old.pt").state["step"] == 1
+
+
+class _Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_pickle_that_would_run_code_is_refused_and_nothing_is_run(tmp_path: Path) -> None:
+    trap = tmp_path / "made_by_the_pickle"
+    torch.save({"format": "omnisource-checkpoint", "recipe": _Payload(trap)}, tmp_path / "trap.pt")
+    with pytest.raises(UserError) as refused:
+        read_checkpoint(tmp_path / "trap.pt")
+    assert "refused, and nothing of it was run: it names posix.mkdir" in str(refused.value)
+    assert "weights_only" not in str(refused.value)  # torch's advice to trust the file
+    assert not trap.exists()
+
+
+def test_other_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(1)}}, tmp_path / "published.pth")
+    with pytest.raises(UserError, match=r"Start a new run from its weights: model\.weights=.*published\.pth"):
+        read_checkpoint(tmp_path / "published.pth")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(UserError, match="not a checkpoint of a run"):
+        read_checkpoint(tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("step 1\n")
+    with pytest.raises(UserError, match="not a whole checkpoint of ours"):
+        read_checkpoint(tmp_path / "text.pt")
+    for missing in (tmp_path, tmp_path / "none.pt"):
+        with pytest.raises(UserError, match="no such checkpoint"):
+            read_checkpoint(missing)
+
+
+def test_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    content = torch.load(checkpoint_path(tmp_path, 1), weights_only=True)
+    torch.save({**content, "format_version": 3}, tmp_path / "newer.pt")
+    with pytest.raises(UserError, match=r"written by a newer omnisource \(format 3\)"):
+        read_checkpoint(tmp_path / "newer.pt")
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    names = ("step_000000002.pt.0123456789abcdef.tmp", ".step_000000002.pt.123.tmp", ".best.pt.123.tmp")
+    for name in (*names, "mine.tmp"):
+        (tmp_path / "checkpoints" / name).write_bytes(b"half")
+    remove_unfinished(tmp_path)
+    found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert found == ["mine.tmp", "step_000000001.pt"]
+    assert steps_of(tmp_path) == [1]
+    remove_unfinished(tmp_path / "nowhere")

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
+from omnisource.cli.main import main
+from omnisource.evaluation.predict import load
+from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.load import load_all_weights, load_initial_weights
+from omnisource.recipe.recipe import Recipe
+from omnisource.training.train import train
+from tests.support.tiny_runs import make_data, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """Returns a recipe and the last checkpoint of its run, which kept an average."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    recipe = tiny_recipe(make_data(folder), "sources.kinetics400.batch_size=6", "ema_decay=0.9")
+    train(recipe, folder / "run")
+    return recipe, checkpoint_path(folder / "run", 2)
+
+
+def test_show_tells_what_a_checkpoint_holds(trained: tuple[Recipe, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, path = trained
+    assert main(["checkpoint", "show", str(path)]) == 0
+    shown = capsys.readouterr().out
+    for words in ("verified", "2, seed 0, 1 microbatches a step", "ResNet-18, width 0.0625", "and their average"):
+        assert words in shown
+    assert main(["checkpoint", "show", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["step"] == 2 and found["samples_seen"] == {"kinetics400": 12, "imagenet": 14}
+    assert found["label_spaces"] == {"kinetics400": 3, "imagenet": 3} and found["has_ema"]
+    assert found["recipe"]["ema_decay"] == 0.9
+    expected = {"versions", "processor", "threads", "decoder", "resampling", "microbatches", "digests"}
+    assert expected <= set(found["facts"])
+    assert found["parameters"] == sum(
+        tensor.numel() for tensor in read_checkpoint(path).state["model"].values() if tensor.is_floating_point()
+    )
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_exported_weights_are_those_of_the_checkpoint_and_are_used_like_it(
+    trained: tuple[Recipe, Path], tmp_path: Path, average: bool
+) -> None:
+    recipe, path = trained
+    target = tmp_path / "weights.safetensors"
+    assert main(["checkpoint", "export", str(path), str(target), *(["--ema"] if average else [])]) == 0
+    wanted = read_checkpoint(path).state["ema" if average else "model"]
+    written = safetensors.torch.load_file(target)
+    assert written.keys() == wanted.keys()
+    assert all(torch.equal(written[name], wanted[name]) for name in wanted)
+    loaded, original = load(target), load(path)
+    assert loaded.class_names == original.class_names and loaded.views == original.views
+    for read in (load_initial_weights, load_all_weights):
+        recognizer = Recognizer(recipe.model, recipe.label_spaces)
+        assert read(recognizer, target).is_complete
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in recognizer.state_dict().items())
+    other = read_checkpoint(path).state["model" if average else "ema"]
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in loaded.recognizer.state_dict().items())
+
+
+def test_published_format_is_exported_and_read_back(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+    recipe, path = trained
+    target = tmp_path / "published.pth"
+    assert main(["checkpoint", "export", str(path), str(target)]) == 0
+    names = torch.load(target, weights_only=True)["state_dict"]
+    assert {"backbone.conv1.weight", "cls_head.fc2d.4.weight", "cls_head.fc3d.2.weight"} <= names.keys()
+    recognizer = Recognizer(recipe.model, recipe.label_spaces)
+    assert load_all_weights(recognizer, target, "imagenet", "kinetics400").is_complete
+    wanted = read_checkpoint(path).state["model"]
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in recognizer.state_dict().items())
+
+
+def test_mistakes_are_named_and_nothing_is_overwritten(
+    trained: tuple[Recipe, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, path = trained
+
+    def refused(*arguments: str) -> str:
+        assert main(["checkpoint", *arguments]) == 2
+        return capsys.readouterr().err
+
+    mine = tmp_path / "mine.safetensors"
+    mine.write_text("mine")
+    assert "mine.safetensors: exists already" in refused("export", str(path), str(mine))
+    assert mine.read_text() == "mine"
+    words = refused("export", str(path), str(tmp_path / "weights.onnx"))
+    assert "must end in .safetensors (our names) or .pth (the published format)" in words
+    assert "no such checkpoint" in refused("show", str(tmp_path / "none.pt"))
+    damaged = tmp_path / "damaged.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    damaged.write_bytes(content)
+    assert "damaged.pt: damaged: its content is not what was written" in refused("show", str(damaged))
+    plain = tmp_path / "plain.pt"
+    torch.save({**torch.load(path, weights_only=True), "format_version": 1}, plain)
+    without = torch.load(plain, weights_only=True)
+    without["state"]["ema"] = None
+    torch.save(without, plain)
+    assert "holds no moving average" in refused("export", str(plain), str(tmp_path / "x.pth"), "--ema")
+    assert not (tmp_path / "x.pth").exists()

@@ -1,0 +1,86 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from omnisource.files.atomic import UNFINISHED, written_whole
+
+
+def test_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with written_whole(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_writing_that_fails_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error), written_whole(path) as file:
+        file.write(b"new")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    code = (
+        "import resource, sys; from pathlib import Path; from omnisource.files.atomic import written_whole\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    with written_whole(Path(sys.argv[1])) as file:\n"
+        "        file.write(bytes(100_000))\n"
+        "except OSError as error:\n"
+        "    print(error.filename, error.strerror, sep=': ')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{path}: File too large\n"
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_killed_process_leaves_only_an_unfinished_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    code = (
+        "import os, sys; from pathlib import Path; from omnisource.files.atomic import written_whole\n"
+        "with written_whole(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'new'); file.flush(); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith("file.txt.") and left.endswith(UNFINISHED)
+
+
+def test_two_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    code = (
+        "import sys; from pathlib import Path; from omnisource.files.atomic import written_whole\n"
+        "with written_whole(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'theirs')\n"
+    )
+    with written_whole(path) as file:
+        file.write(b"ou")
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+        assert path.read_text() == "theirs"
+        file.write(b"rs")
+    assert path.read_text() == "ours"
+
+
+def test_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "gone/file.txt"):
+        pass
