@@ -20,17 +20,11 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from omnisource.data.transforms import pixel_operations as pixel
-from omnisource.data.transforms.augment import (
-    ColorJitter,
-    RandAugment,
-    RandomErasing,
-    apply_rand_augment,
-    erase_randomly,
-    jitter_colors,
-)
-from omnisource.data.transforms.mixing import Mixing, mix_batches
+from omnisource.data.transforms.augment import apply_rand_augment, erase_randomly, jitter_colors
+from omnisource.data.transforms.mixing import mix_batches
 from omnisource.data.transforms.pixel_operations import MEAN_COLOR
-from omnisource.data.transforms.views import TrainingView, training_view
+from omnisource.data.transforms.views import training_view
+from omnisource.recipe.data import ColorJitter, Mixing, RandAugment, RandomErasing, TrainingView
 from omnisource.types import Batch
 
 LENGTH, SIDE, BATCH = 8, 224, 8

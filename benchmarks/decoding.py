@@ -33,10 +33,10 @@ from published_pipeline import TEN_BY_THREE, their_clip, their_views, their_view
 
 from omnisource.data.decoding.verified_files import known_files
 from omnisource.data.decoding.video import VideoFile
-from omnisource.data.loading.clip_sampling import ClipSampling
-from omnisource.data.loading.sample import SampleRequest, load_clip
-from omnisource.data.transforms.views import EvaluationViews, TrainingView
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.sample import load_clip
 from omnisource.randomness import sample_generator
+from omnisource.recipe.data import ClipSampling, EvaluationViews, TrainingView
 
 SAMPLING = ClipSampling(clip_length=8, frame_interval=8)
 

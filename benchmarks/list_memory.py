@@ -82,10 +82,10 @@ def run_apart(root: Path, cache: Path, arguments: argparse.Namespace) -> dict[st
 def measured(root: Path, num_workers: int, with_tree: bool) -> dict[str, float]:
     """Returns bytes and seconds of one process that opens a list and starts workers."""
     from omnisource.data.datasets import read_items
-    from omnisource.data.loading.source import Source, request_of
+    from omnisource.data.loading.request import request_of
     from omnisource.data.loading.stream import Stream
     from omnisource.data.loading.workers import WorkerPool
-    from omnisource.recipe.splits import Split
+    from omnisource.recipe.data import Source, Split
 
     split = Split(list="train.txt")
     source = Source("image", "classes", str(root), train=split)

@@ -28,12 +28,13 @@ from published_pipeline import their_clip
 
 from omnisource.data.decoding.verified_files import KnownFiles
 from omnisource.data.decoding.video import VideoFile
-from omnisource.data.loading.clip_sampling import ClipSampling, training_indices
-from omnisource.data.transforms.views import TrainingView, training_view
+from omnisource.data.loading.clip_sampling import training_indices
+from omnisource.data.transforms.views import training_view
 from omnisource.prepare.encode import prepare_video, rate_of, video_options, write_video
 from omnisource.prepare.qp import fitting_quantizer, luma_psnr, sample_positions
 from omnisource.prepare.run import Settings
 from omnisource.prepare.shrink import prepared_frames
+from omnisource.recipe.data import ClipSampling, TrainingView
 
 SHORT_SIDE = 256
 DEFAULT = "the default: every 5th, 38 dB"

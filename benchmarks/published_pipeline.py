@@ -8,14 +8,9 @@ import cv2
 import decord
 import numpy as np
 
-from omnisource.data.loading.clip_sampling import ClipSampling, evaluation_indices, training_indices
-from omnisource.data.transforms.views import (
-    EvaluationViews,
-    TrainingView,
-    crop_corners,
-    random_resized_crop_box,
-    resized_shape,
-)
+from omnisource.data.loading.clip_sampling import evaluation_indices, training_indices
+from omnisource.data.transforms.views import crop_corners, random_resized_crop_box, resized_shape
+from omnisource.recipe.data import ClipSampling, EvaluationViews, TrainingView
 
 SHORT_SIDE = 256
 TEN_BY_THREE = EvaluationViews(num_clips=10, num_crops=3, short_side=SHORT_SIDE, crop_size=256)

@@ -30,14 +30,13 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from omnisource.data.loading.clip_sampling import ClipSampling
 from omnisource.data.loading.loader import results_in_order
 from omnisource.data.loading.order import items_at
-from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.worker_process import Load
 from omnisource.data.loading.workers import WorkerPool
-from omnisource.data.transforms.views import TrainingView
 from omnisource.errors import UnreadableMedia
+from omnisource.recipe.data import ClipSampling, TrainingView
 from omnisource.reporting.progress import progress_bar
 from omnisource.reporting.tables import print_table
 from omnisource.types import Clip, Media

@@ -9,18 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omnisource.data.loading.clip_sampling import ClipSampling
-    from omnisource.data.loading.source import Source
-    from omnisource.data.shards.read import TarShards
-    from omnisource.data.transforms.augment import ColorJitter, RandAugment, RandomErasing
-    from omnisource.data.transforms.mixing import Mixing
-    from omnisource.data.transforms.views import EvaluationViews, TrainingView
     from omnisource.errors import UnreadableMedia, UserError
     from omnisource.evaluation.predict import load_recognizer
-    from omnisource.models.recognizer import LabelSpace, Model, Recognizer
+    from omnisource.models.recognizer import Recognizer
+    from omnisource.recipe.data import (
+        ClipSampling,
+        ColorJitter,
+        EvaluationViews,
+        Mixing,
+        RandAugment,
+        RandomErasing,
+        Source,
+        Split,
+        TarShards,
+        TrainingView,
+    )
+    from omnisource.recipe.model import LabelSpace, Model
+    from omnisource.recipe.optimization import Optimizer, Schedule
     from omnisource.recipe.recipe import Checkpoints, Recipe, Validation
-    from omnisource.recipe.splits import Split
-    from omnisource.training.optimizer import Optimizer, Schedule
     from omnisource.types import Batch, Clip
 
 __version__ = "0.1.0"
@@ -56,22 +62,22 @@ _HOMES = {
     "Batch": "omnisource.types",
     "Checkpoints": "omnisource.recipe.recipe",
     "Clip": "omnisource.types",
-    "ClipSampling": "omnisource.data.loading.clip_sampling",
-    "ColorJitter": "omnisource.data.transforms.augment",
-    "EvaluationViews": "omnisource.data.transforms.views",
-    "LabelSpace": "omnisource.models.recognizer",
-    "Mixing": "omnisource.data.transforms.mixing",
-    "Model": "omnisource.models.recognizer",
-    "Optimizer": "omnisource.training.optimizer",
-    "RandAugment": "omnisource.data.transforms.augment",
-    "RandomErasing": "omnisource.data.transforms.augment",
+    "ClipSampling": "omnisource.recipe.data",
+    "ColorJitter": "omnisource.recipe.data",
+    "EvaluationViews": "omnisource.recipe.data",
+    "LabelSpace": "omnisource.recipe.model",
+    "Mixing": "omnisource.recipe.data",
+    "Model": "omnisource.recipe.model",
+    "Optimizer": "omnisource.recipe.optimization",
+    "RandAugment": "omnisource.recipe.data",
+    "RandomErasing": "omnisource.recipe.data",
     "Recipe": "omnisource.recipe.recipe",
     "Recognizer": "omnisource.models.recognizer",
-    "Schedule": "omnisource.training.optimizer",
-    "Source": "omnisource.data.loading.source",
-    "Split": "omnisource.data.datasets",
-    "TarShards": "omnisource.data.shards.read",
-    "TrainingView": "omnisource.data.transforms.views",
+    "Schedule": "omnisource.recipe.optimization",
+    "Source": "omnisource.recipe.data",
+    "Split": "omnisource.recipe.data",
+    "TarShards": "omnisource.recipe.data",
+    "TrainingView": "omnisource.recipe.data",
     "UnreadableMedia": "omnisource.errors",
     "UserError": "omnisource.errors",
     "Validation": "omnisource.recipe.recipe",

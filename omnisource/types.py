@@ -1,13 +1,17 @@
-"""The two values that travel through the house: a decoded `Clip` and a collated `Batch`."""
+"""The two values that travel through the house: a decoded `Clip` and a collated `Batch`.
+
+The recipe stands on this module, so it imports torch for type checkers only.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Media = Literal["image", "video"]
 
@@ -86,7 +90,7 @@ class Batch:
 
 
 def _check_frames(frames: Tensor, dimensions: int, layout: str, media: Media) -> None:
-    if frames.dtype != torch.uint8 or frames.ndim != dimensions or frames.shape[-4] != 3:
+    if str(frames.dtype) != "torch.uint8" or frames.ndim != dimensions or frames.shape[-4] != 3:
         raise ValueError(f"frames must be {layout} uint8, got {_summary(frames)}")
     if media == "image" and frames.shape[-3] != 1:
         raise ValueError(f"an image has T = 1 in {layout}, got {_summary(frames)}")

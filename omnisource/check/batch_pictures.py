@@ -13,17 +13,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from omnisource.data.datasets import read_splits, require_data, resolve_classes
 from omnisource.data.loading.loader import collate, results_in_order
-from omnisource.data.loading.sample import SampleRequest, picked_frames, viewed
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.sample import picked_frames, viewed
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.transforms.mixing import mix_batches
-from omnisource.data.transforms.views import TrainingView, random_resized_crop_box
+from omnisource.data.transforms.views import random_resized_crop_box
 from omnisource.errors import UnreadableMedia, UserError
+from omnisource.recipe.data import TrainingView
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import contact_sheet, has_mark
 from omnisource.reporting.progress import progress_bar
-from omnisource.training.plan import plan, read_splits, require_data, resolve_classes
+from omnisource.training.plan import plan
 from omnisource.types import Batch, Clip
 
 MOST_SAMPLES = 16

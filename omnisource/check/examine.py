@@ -14,7 +14,8 @@ from omnisource.data.decoding.images import decode_frame_folder, decode_image
 from omnisource.data.decoding.rgb import CollectedFrames
 from omnisource.data.decoding.video import FewerFrames, VideoFile
 from omnisource.data.hashing.picture_hash import PictureHash, image_hash, video_hashes
-from omnisource.data.loading.sample import SampleRequest, content_of
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.sample import content_of
 from omnisource.errors import UnreadableMedia
 
 VIDEO_PICTURES = 3

@@ -16,7 +16,7 @@ import numpy as np
 from omnisource.check.examine import VIDEO_HASHES, VIDEO_PICTURES, Examination
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BYTES
-from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.request import SampleRequest
 from omnisource.files.byte_ranges import is_url
 
 

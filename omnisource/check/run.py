@@ -32,14 +32,14 @@ from omnisource.check.report import (
 )
 from omnisource.check.splits import SPLITS, CheckedSplit, count_lists, read_lists
 from omnisource.check.summary import SplitSummary, summarize, summarize_groups
+from omnisource.data.datasets import require_data, resolve_classes
 from omnisource.data.loading.loader import results_as_finished, results_in_order
-from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import contact_sheet, draw_class_histogram
 from omnisource.reporting.progress import counted_progress, progress_bar
-from omnisource.training.plan import require_data, resolve_classes
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that end a check at once, with what it has read kept."""

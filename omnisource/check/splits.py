@@ -12,10 +12,9 @@ from omnisource.data.datasets import find_problems
 from omnisource.data.lists.items import Items
 from omnisource.data.lists.labels import LabelReader
 from omnisource.data.lists.text import is_number, text_rows
-from omnisource.data.loading.sample import SampleRequest
-from omnisource.data.loading.source import Source, SplitName, request_of, split_of
+from omnisource.data.loading.request import SampleRequest, request_of
+from omnisource.recipe.data import Source, Split, SplitName, split_of
 from omnisource.recipe.recipe import Recipe
-from omnisource.recipe.splits import Split
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from omnisource.checkpoints.seal import is_sealed, is_whole, seal
+from omnisource.files.seal import is_sealed, is_whole, seal
 from omnisource.errors import UserError
 from omnisource.files.atomic import UNFINISHED, written_whole
 

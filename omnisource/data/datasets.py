@@ -7,6 +7,9 @@ is read in `list_text`, files are looked for in `media_files`, and `items` holds
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,10 +31,12 @@ from omnisource.data.lists.text import (
     read_class_names,
     some,
 )
-from omnisource.data.shards.read import TarShards, read_shards
+from omnisource.data.shards.read import read_shards, shard_places
 from omnisource.errors import UserError, shortened
+from omnisource.files.byte_ranges import is_url
 from omnisource.files.mapped_table import RowWriter
-from omnisource.recipe.splits import ListFormat, Split
+from omnisource.recipe.data import ListFormat, Source, Split, SplitName, TarShards, split_of
+from omnisource.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from omnisource.types import Media  # would import torch, which reading lists does not need
@@ -191,3 +196,128 @@ def _read_folders(folder: str, media: Media, labels: LabelReader, problems: list
         what = f"{num_ignored} files of other kinds; {media}s are known by {', '.join(suffixes_of(media))}"
         problems.append(Problem(folder, None, what))
     return Items(os.path.abspath(folder), Texts.of(columns, "keys"), columns["labels"], num_ignored=num_ignored)
+
+
+def class_names_of(source: Source) -> tuple[str, ...] | None:
+    """Returns the names of a source's classes in the order of their indices, or None where it has none.
+
+    Raises:
+        UserError: If the class map or the folder is missing or wrong.
+    """
+    if source.classes:
+        return read_class_names(os.path.join(source.root, source.classes))
+    if isinstance(source.train, Split) and source.train.format == "folders":
+        return class_names_of_folders(os.path.join(source.root, source.train.folder))
+    return None
+
+
+def resolve_classes(recipe: Recipe) -> tuple[Recipe, dict[str, tuple[str, ...]]]:
+    """Returns the recipe with every number of classes known, and the class names of each label space.
+
+    Where no class map gives names, the names are the indices.
+
+    Raises:
+        UserError: If a class map is missing or wrong, or sources that share a label space disagree.
+    """
+    spaces, names = {}, {}
+    for space_name, space in recipe.label_spaces.items():
+        found: dict[str, tuple[str, ...]] = {}
+        for source_name, source in recipe.sources.items():
+            if source.label_space != space_name:
+                continue
+            source_names = class_names_of(replace(source, root=os.path.expanduser(source.root)))
+            if source_names is not None:
+                found[source_name] = source_names
+        if len(set(found.values())) > 1:
+            raise UserError(
+                f"sources {', '.join(found)} share the label space {space_name} but their class names or the order of "
+                "these differ; give them one class map (classes=...)."
+            )
+        known = next(iter(found.values()), None)
+        if known is None and space.num_classes is None:
+            raise UserError(
+                f"label_spaces.{space_name}: the number of classes is not known. Set label_spaces.{space_name}"
+                ".num_classes=N, or give one of its sources a class map (sources.NAME.classes=FILE)."
+            )
+        if known is not None and space.num_classes not in (None, len(known)):
+            raise UserError(
+                f"label_spaces.{space_name}.num_classes={space.num_classes}, but the class names of source "
+                f"{next(iter(found))} are {len(known)}."
+            )
+        num_classes = len(known) if known is not None else space.num_classes
+        assert num_classes is not None
+        spaces[space_name] = replace(space, num_classes=num_classes)
+        names[space_name] = known or tuple(str(index) for index in range(num_classes))
+    return replace(recipe, label_spaces=spaces), names
+
+
+def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str = "") -> None:
+    """Checks that every folder and list that the recipe names is there.
+
+    Raises:
+        UserError: Naming all that is missing, on one screen, and the page that tells how to make it.
+    """
+    missing: list[str] = []
+    for name, source in recipe.sources.items():
+        if all(split_of(source, split_name) is None for split_name in splits):
+            continue
+        root = os.path.expanduser(source.root) or "."
+        wanted = {root: ("folder", f"sources.{name}.root")}
+        if source.classes:
+            wanted.setdefault(os.path.join(root, source.classes), ("class map", f"sources.{name}.classes"))
+        for split_name in splits:
+            split = split_of(source, split_name)
+            if split is None:
+                continue
+            # Without test items of its own, a source is tested on those of validation: that is the key to change.
+            key = f"sources.{name}.{'validation' if split == source.validation else split_name}"
+            if isinstance(split, TarShards):
+                # Servers are asked when the shards are read.
+                local = [place for place in shard_places(root, split) if not is_url(place)]
+                wanted |= {place: ("shard", f"{key}.urls") for place in local}
+                continue
+            wanted.setdefault(os.path.join(root, split.folder) if split.folder else root, ("folder", f"{key}.folder"))
+            if split.format != "folders":
+                wanted.setdefault(os.path.join(root, split.list), ("list", f"{key}.list"))
+        for path, (kind, key) in wanted.items():
+            exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
+            if not exists:
+                missing.append(f"  {path:<60} {kind}, {key}=")
+    if missing:
+        raise UserError(
+            f"{config_path or 'the recipe'}: the data is not here. Missing:\n"
+            + shortened(missing)
+            + "\nHow to lay out and list the data: docs/data.md. Another place: sources.NAME.root=FOLDER."
+        )
+
+
+def read_split(
+    recipe: Recipe, names: Mapping[str, tuple[str, ...]], source_name: str, split_name: SplitName
+) -> Items | None:
+    """Returns the items of one split of one source, or None where the source has no such split.
+
+    Args:
+        recipe: A recipe with its classes resolved.
+        names: Class names by label space.
+        source_name: Name of the source.
+        split_name: "train", "validation" or "test".
+
+    Raises:
+        UserError: Everything that is wrong with the list, at once.
+    """
+    source = recipe.sources[source_name]
+    split = split_of(source, split_name)
+    if split is None:
+        return None
+    num_classes = recipe.label_spaces[source.label_space].num_classes
+    return read_items(source.root, split, source.media, names[source.label_space], num_classes, source_name)
+
+
+def read_splits(recipe: Recipe, names: Mapping[str, tuple[str, ...]], split_name: SplitName) -> dict[str, Items]:
+    """Returns the items of one split by source, of the sources that have it; the arguments are those of `read_split`.
+
+    Raises:
+        UserError: Everything that is wrong with the first list that is wrong.
+    """
+    found = {name: read_split(recipe, names, name, split_name) for name in recipe.sources}
+    return {name: items for name, items in found.items() if items is not None}

@@ -9,18 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from omnisource.checkpoints.file import checkpoint_path
-from omnisource.data.loading.clip_sampling import ClipSampling
-from omnisource.data.loading.source import Source
-from omnisource.data.transforms.views import EvaluationViews, TrainingView
+from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.demo.media import CLIP_CLASSES, make_demo_media
 from omnisource.evaluation.predict import load, predict
 from omnisource.evaluation.test import draw_predictions, test
-from omnisource.models.recognizer import LabelSpace, Model
+from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, TrainingView
+from omnisource.recipe.model import LabelSpace, Model
+from omnisource.recipe.optimization import Optimizer, Schedule
 from omnisource.recipe.recipe import Checkpoints, Recipe, Validation
-from omnisource.recipe.splits import Split
 from omnisource.reporting.curves import draw_curves
-from omnisource.training.optimizer import Optimizer, Schedule
-from omnisource.training.plan import read_split, resolve_classes
 from omnisource.training.train import train
 
 CHANCE = 1 / len(CLIP_CLASSES)

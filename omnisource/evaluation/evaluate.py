@@ -15,7 +15,6 @@ from torch import Tensor
 
 from omnisource.data.lists.items import Items
 from omnisource.data.loading.loader import evaluation_clips
-from omnisource.data.loading.source import SplitName
 from omnisource.data.loading.unreadable import LeftOut, UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed import processes
@@ -23,6 +22,7 @@ from omnisource.errors import UnreadableMedia, UserError
 from omnisource.evaluation.metrics import ClassificationMetrics, classification_metrics, confusion_matrix
 from omnisource.files.atomic import written_whole
 from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.data import SplitName
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import draw_confusion
 from omnisource.types import Clip

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from omnisource.checkpoints.file import FORMAT, read_checkpoint
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from omnisource.data.loading.clip_sampling import ClipSampling
-from omnisource.data.loading.sample import SampleRequest, load_clip
-from omnisource.data.transforms.views import EvaluationViews
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.sample import load_clip
 from omnisource.errors import UserError
-from omnisource.models.recognizer import LabelSpace, Model, Recognizer
+from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import from_published, sizes_of
 from omnisource.models.weights.load import load_into, required_average, state_dict_in
 from omnisource.models.weights.read import read_weights_file
 from omnisource.recipe import config
+from omnisource.recipe.data import ClipSampling, EvaluationViews
+from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.types import Media
 

@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from omnisource.data.datasets import read_splits, require_data, resolve_classes
 from omnisource.data.lists.items import Items
+from omnisource.data.loading.request import request_of
 from omnisource.data.loading.sample import load_clip
-from omnisource.data.loading.source import request_of
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed import processes
@@ -21,7 +22,6 @@ from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import contact_sheet
 from omnisource.reporting.progress import progress_bar
 from omnisource.reporting.tables import print_table
-from omnisource.training.plan import read_splits, require_data, resolve_classes
 
 WORST_CLASSES = 10
 """Classes that are named on the screen; per_class.csv has all."""

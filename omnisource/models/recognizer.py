@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,56 +12,11 @@ from torch import Tensor, nn
 from omnisource.errors import UserError
 from omnisource.models.backbones.slow_only import SlowOnly, slow_only
 from omnisource.models.heads import ImageHead, VideoHead
+from omnisource.recipe.model import LabelSpace, Model, label_space_name_fault
 from omnisource.types import Batch, Media
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-
-
-@dataclass(frozen=True)
-class Model:
-    """The backbone: a SlowOnly ResNet with a video and an image path over one set of weights."""
-
-    depth: Literal[18, 34, 50, 101, 152] = 50
-    """Depth of the ResNet; 18 and 34 have basic blocks, the others bottlenecks."""
-
-    width: float = 1.0
-    """Factor on the channels of every layer of the backbone."""
-
-    weights: str = ""
-    """Checkpoint that the run starts from: our own, a published .pth, or an image ResNet (.pth or .safetensors) that
-    is inflated. Empty: random weights."""
-
-
-@dataclass(frozen=True)
-class LabelSpace:
-    """A set of classes, and the head that tells them apart."""
-
-    head: Literal["image", "video"]
-    """Kind of head: "image" (BatchNorm, dropout, linear) or "video" (linear, BatchNorm, ReLU, dropout, linear)."""
-
-    num_classes: int | None = None
-    """Number of classes. None: counted from the class names of a source."""
-
-    dropout: float = 0.5
-    """Probability of dropout in the head."""
-
-    label_smoothing: float = 0.0
-    """Share of the target that is spread evenly over all classes."""
-
-
-def check_label_space_name(name: str) -> None:
-    """Checks that a head can bear this name: it becomes a part of the names of its weights.
-
-    Raises:
-        UserError: The name has other characters than letters, digits, "_" and "-", or torch uses it itself.
-    """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
-        raise UserError(
-            f"label space {name!r}: the name must begin with a letter or _ and go on with letters, digits, _ and - only"
-        )
-    if hasattr(nn.ModuleDict(), name):
-        raise UserError(f"label space {name!r}: torch uses this name itself; take another one, such as {name}_classes")
 
 
 class Normalize(nn.Module):
@@ -118,7 +71,7 @@ class Recognizer(nn.Module):
         if not label_spaces:
             raise ValueError("a recognizer needs at least one label space")
         for name in label_spaces:
-            check_label_space_name(name)
+            _check_head_name(name)
         self.label_spaces = dict(label_spaces)
         self.normalize = Normalize()
         self.backbone = slow_only(model.depth, model.width) if backbone is None else backbone
@@ -226,6 +179,13 @@ class Recognizer(nn.Module):
             return of_kind[0]
         heads = ", ".join(f"{name} ({space.head})" for name, space in self.label_spaces.items())
         raise ValueError(f"name the head: {len(of_kind)} {kind} heads are there, not one; the heads are {heads}")
+
+
+def _check_head_name(name: str) -> None:
+    if fault := label_space_name_fault(name):
+        raise UserError(fault)
+    if hasattr(nn.ModuleDict(), name):
+        raise UserError(f"label space {name!r}: torch uses this name itself; take another one, such as {name}_classes")
 
 
 def _head(name: str, space: LabelSpace, in_channels: int) -> ImageHead | VideoHead:

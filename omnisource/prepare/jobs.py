@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from omnisource.data.datasets import find_problems, read_items
+from omnisource.data.datasets import class_names_of, find_problems, read_items
 from omnisource.data.lists.items import Items
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below
 from omnisource.data.lists.text import Problem, some
-from omnisource.data.loading.source import Source, SplitName, class_names_of
-from omnisource.data.shards.read import TarShards
 from omnisource.errors import UserError, shortened
+from omnisource.recipe.data import Source, Split, SplitName, TarShards
 from omnisource.recipe.recipe import Recipe
-from omnisource.recipe.splits import Split
 from omnisource.types import Media
 
 PREPARED_SUFFIX = ".mp4"

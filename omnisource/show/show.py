@@ -6,13 +6,14 @@ import dataclasses
 
 import torch
 
+from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.errors import UserError
 from omnisource.models.cost import count_multiply_adds, count_parameters, count_parameters_after_sum
 from omnisource.models.recognizer import Recognizer
 from omnisource.recipe import config
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
-from omnisource.training.plan import batch_size_text, plan, read_split, resolve_classes
+from omnisource.training.plan import batch_size_text, plan
 
 UNKNOWN = "unknown"
 

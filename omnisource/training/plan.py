@@ -2,132 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 
-from omnisource.data.datasets import read_items
 from omnisource.data.lists.items import Items
-from omnisource.data.loading.source import SplitName, class_names_of, split_of
 from omnisource.data.loading.stream import first_position
-from omnisource.data.shards.read import TarShards, shard_places
-from omnisource.errors import UserError, shortened
-from omnisource.files.byte_ranges import is_url
 from omnisource.recipe.recipe import Recipe
-
-
-def resolve_classes(recipe: Recipe) -> tuple[Recipe, dict[str, tuple[str, ...]]]:
-    """Returns the recipe with every number of classes known, and the class names of each label space.
-
-    Where no class map gives names, the names are the indices.
-
-    Raises:
-        UserError: If a class map is missing or wrong, or sources that share a label space disagree.
-    """
-    spaces, names = {}, {}
-    for space_name, space in recipe.label_spaces.items():
-        found: dict[str, tuple[str, ...]] = {}
-        for source_name, source in recipe.sources.items():
-            if source.label_space != space_name:
-                continue
-            source_names = class_names_of(replace(source, root=os.path.expanduser(source.root)))
-            if source_names is not None:
-                found[source_name] = source_names
-        if len(set(found.values())) > 1:
-            raise UserError(
-                f"sources {', '.join(found)} share the label space {space_name} but their class names or the order of "
-                "these differ; give them one class map (classes=...)."
-            )
-        known = next(iter(found.values()), None)
-        if known is None and space.num_classes is None:
-            raise UserError(
-                f"label_spaces.{space_name}: the number of classes is not known. Set label_spaces.{space_name}"
-                ".num_classes=N, or give one of its sources a class map (sources.NAME.classes=FILE)."
-            )
-        if known is not None and space.num_classes not in (None, len(known)):
-            raise UserError(
-                f"label_spaces.{space_name}.num_classes={space.num_classes}, but the class names of source "
-                f"{next(iter(found))} are {len(known)}."
-            )
-        num_classes = len(known) if known is not None else space.num_classes
-        assert num_classes is not None
-        spaces[space_name] = replace(space, num_classes=num_classes)
-        names[space_name] = known or tuple(str(index) for index in range(num_classes))
-    return replace(recipe, label_spaces=spaces), names
-
-
-def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str = "") -> None:
-    """Checks that every folder and list that the recipe names is there.
-
-    Raises:
-        UserError: Naming all that is missing, on one screen, and the page that tells how to make it.
-    """
-    missing: list[str] = []
-    for name, source in recipe.sources.items():
-        if all(split_of(source, split_name) is None for split_name in splits):
-            continue
-        root = os.path.expanduser(source.root) or "."
-        wanted = {root: ("folder", f"sources.{name}.root")}
-        if source.classes:
-            wanted.setdefault(os.path.join(root, source.classes), ("class map", f"sources.{name}.classes"))
-        for split_name in splits:
-            split = split_of(source, split_name)
-            if split is None:
-                continue
-            # Without test items of its own, a source is tested on those of validation: that is the key to change.
-            key = f"sources.{name}.{'validation' if split == source.validation else split_name}"
-            if isinstance(split, TarShards):
-                # Servers are asked when the shards are read.
-                local = [place for place in shard_places(root, split) if not is_url(place)]
-                wanted |= {place: ("shard", f"{key}.urls") for place in local}
-                continue
-            wanted.setdefault(os.path.join(root, split.folder) if split.folder else root, ("folder", f"{key}.folder"))
-            if split.format != "folders":
-                wanted.setdefault(os.path.join(root, split.list), ("list", f"{key}.list"))
-        for path, (kind, key) in wanted.items():
-            exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
-            if not exists:
-                missing.append(f"  {path:<60} {kind}, {key}=")
-    if missing:
-        raise UserError(
-            f"{config_path or 'the recipe'}: the data is not here. Missing:\n"
-            + shortened(missing)
-            + "\nHow to lay out and list the data: docs/data.md. Another place: sources.NAME.root=FOLDER."
-        )
-
-
-def read_split(
-    recipe: Recipe, names: Mapping[str, tuple[str, ...]], source_name: str, split_name: SplitName
-) -> Items | None:
-    """Returns the items of one split of one source, or None where the source has no such split.
-
-    Args:
-        recipe: A recipe with its classes resolved.
-        names: Class names by label space.
-        source_name: Name of the source.
-        split_name: "train", "validation" or "test".
-
-    Raises:
-        UserError: Everything that is wrong with the list, at once.
-    """
-    source = recipe.sources[source_name]
-    split = split_of(source, split_name)
-    if split is None:
-        return None
-    num_classes = recipe.label_spaces[source.label_space].num_classes
-    return read_items(source.root, split, source.media, names[source.label_space], num_classes, source_name)
-
-
-def read_splits(recipe: Recipe, names: Mapping[str, tuple[str, ...]], split_name: SplitName) -> dict[str, Items]:
-    """Returns the items of one split by source, of the sources that have it; the arguments are those of `read_split`.
-
-    Raises:
-        UserError: Everything that is wrong with the first list that is wrong.
-    """
-    found = {name: read_split(recipe, names, name, split_name) for name in recipe.sources}
-    return {name: items for name, items in found.items() if items is not None}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint
+from omnisource.data.datasets import read_splits, require_data, resolve_classes
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
@@ -28,15 +29,7 @@ from omnisource.reporting.status_file import note_complete
 from omnisource.training.ema import Ema
 from omnisource.training.loop import do_steps, validate
 from omnisource.training.optimizer import build_optimizer
-from omnisource.training.plan import (
-    Plan,
-    describe_plan,
-    plan,
-    read_splits,
-    require_data,
-    resolve_classes,
-    with_scaled_learning_rate,
-)
+from omnisource.training.plan import Plan, describe_plan, plan, with_scaled_learning_rate
 from omnisource.training.resume import (
     find_checkpoint,
     full_disk_named,

@@ -13,18 +13,19 @@ from PIL import Image
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
 from omnisource.check.batch_pictures import DrawnSample, caption, draw_batches, first_samples, load_sample
-from omnisource.data.loading.clip_sampling import ClipSampling
+from omnisource.data.datasets import read_splits, resolve_classes
 from omnisource.data.loading.loader import Loader
-from omnisource.data.loading.sample import SampleRequest, load_clip
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.sample import load_clip
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.shards.lookup import stamp_of
 from omnisource.data.transforms.mixing import mix_batches
-from omnisource.data.transforms.views import TrainingView
 from omnisource.errors import UserError
 from omnisource.files.byte_ranges import FilePart
-from omnisource.training.plan import plan, read_splits, resolve_classes
+from omnisource.recipe.data import ClipSampling, TrainingView
+from omnisource.training.plan import plan
 from tests.support.http_server import serving
 from tests.support.media import scenery, truncate, write_image
 from tests.support.miniature import IMAGE_CLASSES, VIDEO_CLASSES

@@ -21,8 +21,7 @@ from omnisource.check.files import FileTable
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BYTES
 from omnisource.data.lists.items import Items, Texts
-from omnisource.data.loading.source import Source, SplitName
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import Source, Split, SplitName
 from omnisource.types import Media
 
 

@@ -13,11 +13,10 @@ from omnisource.check.examine import Examination, examine, frame_positions, show
 from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.hashing.picture_hash import PictureHash, image_hash, video_hashes
-from omnisource.data.loading.clip_sampling import ClipSampling
-from omnisource.data.loading.sample import SampleRequest
-from omnisource.data.transforms.views import TrainingView
+from omnisource.data.loading.request import SampleRequest
 from omnisource.errors import UnreadableMedia
 from omnisource.files.byte_ranges import FilePart, local_stamp
+from omnisource.recipe.data import ClipSampling, TrainingView
 from omnisource.types import Media
 from tests.support.media import (
     moving_square,

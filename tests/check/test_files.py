@@ -13,10 +13,9 @@ from omnisource.check.examine import Examination
 from omnisource.check.files import FileTable, StateReader
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.lists.items import Items, Parts, Texts
-from omnisource.data.loading.sample import SampleRequest
-from omnisource.data.loading.source import Source, SplitName
+from omnisource.data.loading.request import SampleRequest
 from omnisource.files.byte_ranges import FilePart, Stamp, local_stamp
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import Source, Split, SplitName
 from omnisource.types import Media
 
 FOUND = Examination("", 7, None, 30, 20, "0123456789abcdef" * 2, ("ab" * 32,), (False,))

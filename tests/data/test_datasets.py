@@ -18,7 +18,7 @@ from omnisource.data.lists.media_files import class_names_of_folders
 from omnisource.data.lists.text import find_separator, read_class_names
 from omnisource.errors import UserError
 from omnisource.files import mapped_table
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import Split
 from omnisource.types import Media
 
 NAMES = ("hug", "kick", "shake hands")

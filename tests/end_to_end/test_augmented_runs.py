@@ -10,6 +10,7 @@ import torch
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint, save_checkpoint
+from omnisource.data.datasets import read_splits, resolve_classes
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
@@ -17,7 +18,7 @@ from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.transforms.mixing import mix_batches
 from omnisource.errors import UserError
 from omnisource.recipe.overrides import apply_overrides
-from omnisource.training.plan import plan, read_splits, resolve_classes
+from omnisource.training.plan import plan
 from omnisource.training.train import train
 from omnisource.types import Batch
 from tests.end_to_end.processes.test_failures import broken_weights

@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
+from omnisource.data.datasets import read_splits, resolve_classes
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
@@ -22,7 +23,7 @@ from omnisource.errors import UserError
 from omnisource.models.recognizer import Recognizer
 from omnisource.randomness import seed_initialization
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.plan import plan, read_splits, resolve_classes
+from omnisource.training.plan import plan
 from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
 from omnisource.training.step import Stepper, StepResult

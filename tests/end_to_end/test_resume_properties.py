@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint, save_checkpoint
 from omnisource.data.lists.items import Items, Texts
 from omnisource.data.loading.loader import Loader
-from omnisource.data.loading.sample import SampleRequest
-from omnisource.data.loading.source import Source
+from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
+from omnisource.recipe.data import Source, Split
 from omnisource.recipe.recipe import Recipe
-from omnisource.recipe.splits import Split
 from omnisource.training.train import train
 from omnisource.types import Batch, Clip
 from tests.support.killing import RUNS

@@ -11,10 +11,10 @@ from omnisource import Recipe, TarShards
 from omnisource.check.run import check
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
 from omnisource.cli.arguments import load_recipe
+from omnisource.data.datasets import read_split, require_data, resolve_classes
 from omnisource.data.shards.write import ShardFile, write_shards
 from omnisource.errors import UserError
 from omnisource.recipe import config
-from omnisource.training.plan import read_split, require_data, resolve_classes
 from omnisource.training.train import train
 from tests.support.http_server import serving
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides

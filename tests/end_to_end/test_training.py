@@ -17,6 +17,7 @@ from omnisource import Recipe, Recognizer
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
 from omnisource.cli.arguments import load_recipe
 from omnisource.cli.main import main
+from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
@@ -24,7 +25,7 @@ from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.models.weights.formats import to_published
 from omnisource.randomness import seed_initialization, seed_microbatch
-from omnisource.training.plan import plan, read_split, resolve_classes
+from omnisource.training.plan import plan
 from omnisource.training.train import train
 from omnisource.types import Batch
 from tests.support.media import truncate

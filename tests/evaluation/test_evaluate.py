@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from omnisource import EvaluationViews, Recipe, Recognizer
+from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.data.lists.items import Items
+from omnisource.data.loading.request import request_of
 from omnisource.data.loading.sample import load_clip
-from omnisource.data.loading.source import request_of
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.evaluation.evaluate import Evaluation, evaluate, write_report, write_result
 from omnisource.evaluation.metrics import classification_metrics
-from omnisource.training.plan import read_split, resolve_classes
 from tests.support.media import truncate
 from tests.support.tiny_runs import make_data, tiny_recipe
 

@@ -18,12 +18,14 @@ import torch
 import omnisource
 from omnisource.checkpoints.file import Checkpoint, save_checkpoint
 from omnisource.cli.main import main
-from omnisource.data.loading.sample import SampleRequest, load_clip
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.sample import load_clip
 from omnisource.errors import UserError
 from omnisource.evaluation.predict import averaged_scores, load, media_files
-from omnisource.models.recognizer import LabelSpace, Recognizer
+from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import to_published
 from omnisource.recipe.config import load_config, to_plain
+from omnisource.recipe.model import LabelSpace
 from omnisource.recipe.overrides import apply_overrides
 from omnisource.recipe.recipe import Recipe
 from tests.support.media import truncate

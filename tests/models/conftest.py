@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from omnisource.models.backbones.slow_only import Bottleneck, SlowOnly
-from omnisource.models.recognizer import LabelSpace, Model, Recognizer
+from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import from_published, to_published
 from omnisource.models.weights.load import load_into
+from omnisource.recipe.model import LabelSpace, Model
 
 
 def _by_rule(name: str, shape: torch.Size) -> torch.Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from omnisource.models.cost import count_multiply_adds, count_parameters, count_parameters_after_sum
-from omnisource.models.recognizer import LabelSpace, Model, Recognizer
+from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.model import LabelSpace, Model
 
 
 @pytest.fixture(scope="module")

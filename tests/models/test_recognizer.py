@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omnisource.errors import UserError
-from omnisource.models.recognizer import LabelSpace, Model, Recognizer
+from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.model import LabelSpace, Model
 from omnisource.types import Batch, Media
 
 MakeRecognizer = Callable[..., Recognizer]

@@ -27,18 +27,16 @@ import pytest
 
 from omnisource.cli.arguments import load_recipe
 from omnisource.cli.main import main
-from omnisource.data.datasets import read_items
+from omnisource.data.datasets import read_items, read_splits, resolve_classes
 from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.lists.items import Items
-from omnisource.data.shards.read import TarShards
 from omnisource.errors import UserError
 from omnisource.prepare.jobs import SourcePlan, plan_folder, plan_list, plan_source
 from omnisource.prepare.journal import Entry, Header, Journal
 from omnisource.prepare.results import short_ones
 from omnisource.prepare.run import Preparation, Settings, prepare
-from omnisource.recipe.splits import Split
-from omnisource.training.plan import read_splits, resolve_classes
+from omnisource.recipe.data import Split, TarShards
 from tests.support.media import (
     moving_square,
     numbered_frames,

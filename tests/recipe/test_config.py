@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omnisource.data.transforms.views import TrainingView
 from omnisource.errors import UserError
 from omnisource.recipe import config
 from omnisource.recipe.config import differences, from_plain, load_config, to_json, to_plain
+from omnisource.recipe.data import TrainingView
+from omnisource.recipe.optimization import Optimizer
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.optimizer import Optimizer
 from tests.conftest import PROJECT
 from tests.support.miniature import PUBLISHED_CONFIG
 

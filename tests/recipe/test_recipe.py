@@ -7,14 +7,11 @@ from typing import Any
 
 import pytest
 
-from omnisource.data.loading.clip_sampling import ClipSampling
-from omnisource.data.loading.source import Source
-from omnisource.data.transforms.views import EvaluationViews, TrainingView
-from omnisource.models.recognizer import LabelSpace, Model
 from omnisource.recipe.config import load_config
+from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, TrainingView
+from omnisource.recipe.model import LabelSpace, Model
+from omnisource.recipe.optimization import Optimizer, Schedule
 from omnisource.recipe.recipe import Checkpoints, Recipe, Validation
-from omnisource.recipe.splits import Split
-from omnisource.training.optimizer import Optimizer, Schedule
 from tests.support.miniature import PUBLISHED_CONFIG
 
 PUBLISHED = load_config(str(PUBLISHED_CONFIG), Recipe)

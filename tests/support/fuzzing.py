@@ -20,13 +20,14 @@ import torch
 
 from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import FewerFrames, VideoFile
-from omnisource.data.loading.clip_sampling import ClipSampling, evaluation_indices, training_indices
-from omnisource.data.loading.sample import SampleRequest, load_clip
+from omnisource.data.loading.clip_sampling import evaluation_indices, training_indices
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.sample import load_clip
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.transforms import views
-from omnisource.data.transforms.views import EvaluationViews, TrainingView
 from omnisource.errors import UnreadableMedia
 from omnisource.randomness import sample_generator
+from omnisource.recipe.data import ClipSampling, EvaluationViews, TrainingView
 from omnisource.types import Clip
 from tests.support.damage import Variant, media_of
 from tests.support.reference_decode import SequentialDecode, decode_in_order, digest

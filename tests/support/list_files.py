@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from omnisource.data.datasets import read_items
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import Split
 from omnisource.types import Media
 
 ODD = st.text(st.sampled_from(" ,\t\r#;\"'ä語\u3000\u2028\ufeff\x1c01.-ab"), min_size=1, max_size=8)

@@ -33,7 +33,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageOps
 
 if TYPE_CHECKING:
-    from omnisource.data.loading.sample import SampleRequest
+    from omnisource.data.loading.request import SampleRequest
 
 NUM_KEPT = (1, 2, 200)
 """Frames that the callers keep while they decode on."""

@@ -10,7 +10,8 @@ from torch import nn
 
 from omnisource.models.backbones.slow_only import MediaBatchNorm
 from omnisource.models.heads import HeadBatchNorm, VideoHead
-from omnisource.training.optimizer import Optimizer, Schedule, build_optimizer, learning_rate
+from omnisource.recipe.optimization import Optimizer, Schedule
+from omnisource.training.optimizer import build_optimizer, learning_rate
 
 
 def published_rates(base: float, start: float, warmup_steps: int, total_steps: int, final: float) -> list[float]:

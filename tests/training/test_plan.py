@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from omnisource.data.loading.source import Source
+from omnisource.data.datasets import read_split, require_data, resolve_classes
 from omnisource.errors import UserError
 from omnisource.recipe.config import load_config
+from omnisource.recipe.data import Source
 from omnisource.recipe.overrides import apply_overrides
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.plan import plan, read_split, require_data, resolve_classes
+from omnisource.training.plan import plan
 from tests.support.miniature import (
     IMAGE_CLASSES,
     OWN_DATA_CONFIG,

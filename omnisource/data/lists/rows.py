@@ -14,7 +14,7 @@ from omnisource.data.lists.labels import LARGEST, LabelReader
 from omnisource.data.lists.media_files import FileFinder
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, csv_rows, is_number, text_rows
 from omnisource.files.mapped_table import Columns, RowWriter, open_columns
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import Split
 
 _COLUMNS = {
     "path_label": "path label",

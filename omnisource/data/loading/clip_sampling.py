@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-
-@dataclass(frozen=True)
-class ClipSampling:
-    """How a clip is taken from a video."""
-
-    clip_length: int = 8
-    """Frames in a clip."""
-
-    frame_interval: int = 8
-    """Frames of the video from one frame of the clip to the next."""
+from omnisource.recipe.data import ClipSampling
 
 
 def training_indices(num_frames: int, sampling: ClipSampling, rng: np.random.Generator) -> np.ndarray:

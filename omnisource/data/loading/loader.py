@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import torch
 
 from omnisource.data.lists.items import Items
-from omnisource.data.loading.sample import SampleRequest
-from omnisource.data.loading.source import Source, SplitName, request_of
+from omnisource.data.loading.request import SampleRequest, request_of
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.worker_process import Request
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
+from omnisource.recipe.data import Source, SplitName
 from omnisource.types import Batch, Clip
 
 _Request = TypeVar("_Request", bound=Request)

@@ -6,54 +6,19 @@ A `SampleRequest` says everything about one sample, so that any process can load
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
 
 from omnisource.data.decoding.images import decode_frame_folder, decode_image
 from omnisource.data.decoding.video import FewerFrames, VideoFile
 from omnisource.data.loading import clip_sampling
-from omnisource.data.loading.clip_sampling import ClipSampling
-from omnisource.data.transforms.views import EvaluationViews, TrainingView, evaluation_views, training_view
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.transforms.views import evaluation_views, training_view
 from omnisource.errors import UnreadableMedia
-from omnisource.files.byte_ranges import FilePart, read_part
+from omnisource.files.byte_ranges import read_part
 from omnisource.randomness import sample_generator
-from omnisource.types import Clip, Media
-
-
-@dataclass(frozen=True)
-class SampleRequest:
-    """All that decides one sample, a pure function of its fields.
-
-    Attributes:
-        source: Name of the source.
-        media: "image" or "video".
-        path: File, or folder of raw frames, to read.
-        key: The path as the list gives it.
-        label: Class index.
-        num_frames: Frames in a folder of raw frames; None for files.
-        frame_template: File name of a raw frame, given its number.
-        sampling: How clips are taken from videos.
-        view: The random view of training, or the fixed views of evaluation.
-        seed: Seed of the run; only training is random.
-        epoch: Epoch of the source.
-        index: Index of the item in the source's list.
-        part: Where the bytes of the file lie in a shard; None for files of their own.
-    """
-
-    source: str
-    media: Media
-    path: str
-    key: str
-    label: int
-    num_frames: int | None
-    frame_template: str
-    sampling: ClipSampling
-    view: TrainingView | EvaluationViews
-    seed: int = 0
-    epoch: int = 0
-    index: int = 0
-    part: FilePart | None = None
+from omnisource.recipe.data import TrainingView
+from omnisource.types import Clip
 
 
 def load_clip(request: SampleRequest) -> Clip:

@@ -8,8 +8,8 @@ import numpy as np
 
 from omnisource.data.lists.items import Items
 from omnisource.data.loading.order import ClassTable, class_table, drawn_at, items_at
-from omnisource.data.loading.sample import SampleRequest
-from omnisource.data.loading.source import Source, request_of
+from omnisource.data.loading.request import SampleRequest, request_of
+from omnisource.recipe.data import Source
 
 
 class Stream:

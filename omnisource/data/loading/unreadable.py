@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.request import SampleRequest
 from omnisource.errors import UnreadableMedia, UserError, shortened
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,45 +20,12 @@ from omnisource.data.shards.index import TEXT_BYTES, Member, ShardIndex, ShardSa
 from omnisource.data.shards.lookup import UnreadableShard, index_of, stamp_of
 from omnisource.files.byte_ranges import Stamp, is_url
 from omnisource.files.mapped_table import Columns, RowWriter, open_columns
+from omnisource.recipe.data import SHARD_RANGE, TarShards
 
 if TYPE_CHECKING:
     from omnisource.types import Media  # would import torch, which reading shards does not need
 
 _AT_ONCE = 8  # shards that are asked for at the same time: servers answer late
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-
-
-@dataclass(frozen=True)
-class TarShards:
-    """Tar files of the webdataset convention: the items that a source is trained, validated or tested on."""
-
-    urls: tuple[str, ...] = ()
-    """The shards: paths below the source's root, or URLs. {000000..000012} stands for all numbers from one to the
-    other."""
-
-    media_suffix: str = ""
-    """Suffix of the members that hold the media, as mp4. Empty: all suffixes of the source's media."""
-
-    label_suffix: str = "cls"
-    """Suffix of the members that hold the labels: class indices or, where the classes have names, names."""
-
-    label_field: str = ""
-    """Field that holds the label, where the members with the labels are JSON. Empty: they are the label itself."""
-
-
-def shard_faults(shards: TarShards) -> list[str]:
-    """Returns what is wrong with a description of shards itself, each as `field: what`."""
-    faults = []
-    if not shards.urls:
-        faults.append("urls: is empty, and wants at least one shard")
-    for url in shards.urls:
-        if any(int(first) > int(last) for first, last in _RANGE.findall(url)):
-            faults.append(f"urls={url}: a range goes from the smaller number to the larger")
-        elif re.search(r"[{}]", _RANGE.sub("", url)):
-            faults.append(f"urls={url}: braces stand around a range such as {{000000..000012}}")
-    if shards.label_suffix == "json" and not shards.label_field:
-        faults.append("label_field: is empty, and label_suffix=json needs the field that holds the label")
-    return faults
 
 
 def shard_places(root: str, shards: TarShards) -> list[str]:
@@ -72,7 +37,7 @@ def shard_places(root: str, shards: TarShards) -> list[str]:
 
 def _expanded(url: str) -> Iterator[str]:
     """Yields a URL for each number of its ranges, the last range running fastest."""
-    found = _RANGE.search(url)
+    found = SHARD_RANGE.search(url)
     if found is None:
         yield url
         return

@@ -6,10 +6,7 @@ generator of the sample.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,75 +14,13 @@ from torch import Tensor
 
 from omnisource.data.transforms import pixel_operations as pixel
 from omnisource.data.transforms.pixel_operations import MEAN_COLOR
-
-HIGHEST_MAGNITUDE = 10.0
-"""Magnitude at which the operations of RandAugment are at their strongest."""
+from omnisource.recipe.data import HIGHEST_MAGNITUDE, ColorJitter, RandAugment, RandomErasing
 
 ERASING_TRIES = 10
 """A box that does not fit into the frame is drawn anew, this often."""
 
 NOISE_STD = (58.395, 57.12, 57.375)
 """Standard deviation of noise that normalizing maps to one, a channel."""
-
-
-@dataclass(frozen=True)
-class ColorJitter:
-    """Brightness, contrast, saturation and hue changed by chance, in an order drawn by chance."""
-
-    brightness: float = 0.4
-    """Brightness is multiplied by a factor from max(0, 1 - this) to 1 + this. 0: left as it is."""
-
-    contrast: float = 0.4
-    """Contrast is multiplied by a factor from max(0, 1 - this) to 1 + this. 0: left as it is."""
-
-    saturation: float = 0.4
-    """Saturation is multiplied by a factor from max(0, 1 - this) to 1 + this. 0: left as it is."""
-
-    hue: float = 0.0
-    """Hue is turned by -this to this, in turns of the colour circle, at most 0.5. 0: left as it is."""
-
-    probability: float = 1.0
-    """Probability that colours are changed at all, one draw a clip."""
-
-
-@dataclass(frozen=True)
-class RandAugment:
-    """A few operations drawn from fifteen, of one magnitude: timm's rand-m9-n2-mstd0.5-inc1, unless set otherwise."""
-
-    num_operations: int = 2
-    """Operations that are drawn, with replacement, and applied one after another."""
-
-    magnitude: float = 9.0
-    """Strength of the operations, from 0 to 10 as in timm and PySlowFast; torchvision's 0 to 30 is three times it."""
-
-    magnitude_std: float = 0.5
-    """Standard deviation of the normal noise on the magnitude of each operation. 0: no noise."""
-
-    probability: float = 0.5
-    """Probability that an operation which was drawn is applied; 1 in the RandAugment paper and in torchvision."""
-
-
-@dataclass(frozen=True)
-class RandomErasing:
-    """A box of the frame filled in by chance, the same box with the same pixels in all frames of a clip."""
-
-    probability: float = 0.25
-    """Probability that a box is erased, one draw a clip."""
-
-    min_area: float = 0.02
-    """Smallest area of the box, as a share of the frame's."""
-
-    max_area: float = 1 / 3
-    """Largest area of the box, as a share of the frame's."""
-
-    min_aspect: float = 0.3
-    """Smallest ratio of width to height of the box."""
-
-    max_aspect: float = 10 / 3
-    """Largest ratio of width to height of the box."""
-
-    fill: Literal["mean", "color", "noise"] = "mean"
-    """What fills the box: the mean colour (zero after normalizing), one random colour, or one for each pixel."""
 
 
 def augment(
@@ -239,43 +174,3 @@ OPERATIONS: Mapping[str, Callable[[Tensor, float, int], Tensor]] = {
     "translate y": lambda clip, *amount: pixel.translate(clip, right=0, down=_shift(clip.shape[2], *amount)),
 }
 """The operations of RandAugment: of a clip, a strength from 0 to 1 and a direction, 1 or -1, a new clip."""
-
-
-def augmentation_faults(
-    key: str,
-    rand_augment: RandAugment | None,
-    color_jitter: ColorJitter | None,
-    random_erasing: RandomErasing | None,
-) -> list[str]:
-    """Returns what is wrong with the numbers of augmentations, a line each; `key` goes before their keys."""
-    at_most: dict[str, tuple[float, float]] = {}  # value and limit by key; nothing may be negative
-    if rand_augment is not None:
-        # As many as there are operations: more would leave nothing of any clip.
-        at_most["rand_augment.num_operations"] = (rand_augment.num_operations, len(OPERATIONS))
-        at_most["rand_augment.magnitude"] = (rand_augment.magnitude, HIGHEST_MAGNITUDE)
-        at_most["rand_augment.magnitude_std"] = (rand_augment.magnitude_std, HIGHEST_MAGNITUDE)
-        at_most["rand_augment.probability"] = (rand_augment.probability, 1)
-    if color_jitter is not None:
-        for name in ("brightness", "contrast", "saturation"):
-            at_most[f"color_jitter.{name}"] = (getattr(color_jitter, name), math.inf)
-        at_most["color_jitter.hue"] = (color_jitter.hue, 0.5)
-        at_most["color_jitter.probability"] = (color_jitter.probability, 1)
-    if random_erasing is not None:
-        at_most["random_erasing.probability"] = (random_erasing.probability, 1)
-    faults = []
-    for name, (value, limit) in at_most.items():
-        if not 0 <= value <= limit:
-            allowed = "at least 0" if limit == math.inf else f"in [0, {limit:g}]"
-            faults.append(f"{key}.{name}={value:g}: must be {allowed}")
-    return faults if random_erasing is None else faults + _erasing_faults(f"{key}.random_erasing", random_erasing)
-
-
-def _erasing_faults(key: str, settings: RandomErasing) -> list[str]:
-    faults = []
-    if not 0 < settings.min_area <= settings.max_area < 1:
-        faults.append(f"{key}: needs 0 < min_area <= max_area < 1, has {settings.min_area:g} and {settings.max_area:g}")
-    if not 0 < settings.min_aspect <= settings.max_aspect:
-        faults.append(
-            f"{key}: needs 0 < min_aspect <= max_aspect, has {settings.min_aspect:g} and {settings.max_aspect:g}"
-        )
-    return faults

@@ -18,30 +18,11 @@ import torch
 from torch import Tensor
 
 from omnisource.randomness import derived_seed
+from omnisource.recipe.data import Mixing
 from omnisource.types import Batch
 
 WEIGHT_SCALE = 1 << 16
 """Mixup weighs pixels in integers that sum to this: they fit into 32 bits, and every device counts the same."""
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """How the samples of a source are mixed with others in training: by mixup, by CutMix, or by either."""
-
-    mixup_alpha: float = 0.0
-    """Mixup draws a sample's weight from Beta(alpha, alpha); 0.8 is common. 0: no mixup."""
-
-    cutmix_alpha: float = 0.0
-    """CutMix draws the share that a sample keeps from Beta(alpha, alpha); 1 is common. 0: no CutMix."""
-
-    probability: float = 1.0
-    """Probability that a sample is mixed, one draw a sample."""
-
-    switch_probability: float = 0.5
-    """Probability of CutMix where both are on; mixup has the rest."""
-
-    partner: str = ""
-    """Source that the other samples come from, of the same label space. Empty: the same batch."""
 
 
 @dataclass(frozen=True)
@@ -182,17 +163,3 @@ def _weighed(clip: Tensor, other: Tensor, weight: int) -> Tensor:
 def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """Returns labels [N] int64 as rows [N, classes] float32."""
     return (labels[:, None] == torch.arange(num_classes, device=labels.device)).float()
-
-
-def mixing_number_faults(key: str, mixing: Mixing) -> list[str]:
-    """Returns what is wrong with the numbers of a mixing, a line each; `key` goes before their keys."""
-    faults = []
-    for name in ("mixup_alpha", "cutmix_alpha"):
-        if getattr(mixing, name) < 0:
-            faults.append(f"{key}.{name}={getattr(mixing, name):g}: must be at least 0")
-    if mixing.mixup_alpha == 0 and mixing.cutmix_alpha == 0:
-        faults.append(f"{key}: mixup_alpha and cutmix_alpha are both 0, so nothing is mixed: set one, or {key}=None")
-    for name in ("probability", "switch_probability"):
-        if not 0 <= getattr(mixing, name) <= 1:
-            faults.append(f"{key}.{name}={getattr(mixing, name):g}: must be in [0, 1]")
-    return faults

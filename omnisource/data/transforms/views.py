@@ -2,65 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from omnisource.data.transforms.augment import ColorJitter, RandAugment, RandomErasing, augment
-
-
-@dataclass(frozen=True)
-class TrainingView:
-    """The random view that training takes of an image or, the same for all its frames, of a clip."""
-
-    crop_size: int = 224
-    """Height and width of the crop after resizing, in pixels."""
-
-    min_area: float = 0.08
-    """Smallest area of the crop, as a share of the frame's."""
-
-    max_area: float = 1.0
-    """Largest area of the crop, as a share of the frame's."""
-
-    min_aspect: float = 3 / 4
-    """Smallest ratio of width to height of the crop."""
-
-    max_aspect: float = 4 / 3
-    """Largest ratio of width to height of the crop."""
-
-    flip_probability: float = 0.5
-    """Probability of a horizontal flip, one draw a clip."""
-
-    rand_augment: RandAugment | None = None
-    """RandAugment, after the flip: num_operations, magnitude, magnitude_std, probability. None: none."""
-
-    color_jitter: ColorJitter | None = None
-    """Colour jitter, after RandAugment: brightness, contrast, saturation, hue, probability. None: none."""
-
-    random_erasing: RandomErasing | None = None
-    """Random erasing, last: probability, min_area, max_area, min_aspect, max_aspect, fill. None: none."""
-
-
-@dataclass(frozen=True)
-class EvaluationViews:
-    """The fixed views of an item that evaluation averages over."""
-
-    num_clips: int = 1
-    """Clips taken evenly from a video; images have one."""
-
-    num_crops: Literal[1, 3] = 1
-    """1: the centre crop; 3: both ends and the centre of the longer side."""
-
-    short_side: int = 256
-    """Short side to which frames are resized before cropping, in pixels."""
-
-    crop_size: int = 224
-    """Height and width of each crop, in pixels."""
-
+from omnisource.data.transforms.augment import augment
+from omnisource.recipe.data import EvaluationViews, TrainingView
 
 # A random crop that does not fit into the frame is drawn anew, this often.
 CROP_TRIES = 10

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from omnisource.checkpoints.seal import is_sealed, is_whole
+from omnisource.files.seal import is_sealed, is_whole
 from omnisource.errors import UserError
 
 _INERT_MODULES = ("mmengine", "numpy", "collections")

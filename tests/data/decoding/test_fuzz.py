@@ -14,11 +14,11 @@ from PIL import Image
 from benchmarks.fuzz import is_failure
 from omnisource.check.examine import examine
 from omnisource.data.decoding.images import MAX_IMAGE_PIXELS
-from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.workers import WorkerPool
-from omnisource.data.transforms.views import TrainingView
 from omnisource.errors import UnreadableMedia
 from omnisource.prepare.work import PrepareRequest, Written, prepare_file
+from omnisource.recipe.data import TrainingView
 from omnisource.types import Clip
 from tests.support.damage import BORROWED_ENDINGS, KINDS, Variant, media_of, variant
 from tests.support.fuzz_media import FRAMES, PREPARED, VIDEOS, write_media

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from omnisource.data.datasets import read_items
 from omnisource.data.lists.text import format_class_names, format_rows, read_class_names
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import Split
 from tests.support.list_files import ODD
 
 NAMES = st.lists(ODD, min_size=1, max_size=8, unique=True)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnisource.data.loading.clip_sampling import ClipSampling, evaluation_indices, training_indices
+from omnisource.data.loading.clip_sampling import evaluation_indices, training_indices
+from omnisource.recipe.data import ClipSampling
 
 PUBLISHED = ClipSampling(clip_length=8, frame_interval=8)
 

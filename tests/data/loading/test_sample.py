@@ -11,12 +11,12 @@ from omnisource.check.examine import examine
 from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.loading import clip_sampling
-from omnisource.data.loading.clip_sampling import ClipSampling
-from omnisource.data.loading.sample import SampleRequest, load_clip
+from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.sample import load_clip
 from omnisource.data.transforms import views
-from omnisource.data.transforms.views import EvaluationViews, TrainingView
 from omnisource.errors import UnreadableMedia
 from omnisource.randomness import sample_generator
+from omnisource.recipe.data import ClipSampling, EvaluationViews, TrainingView
 from omnisource.types import Clip, Media
 from tests.data.decoding.test_video import write_skipping_video
 from tests.support.media import (

@@ -15,15 +15,12 @@ import torch
 
 from benchmarks.soak import GROWTH_LIMIT, File, soak, under_many_names, write_files
 from omnisource.data.lists.items import Items, Texts
-from omnisource.data.loading.clip_sampling import ClipSampling
 from omnisource.data.loading.loader import Loader
-from omnisource.data.loading.sample import SampleRequest
-from omnisource.data.loading.source import Source
+from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
-from omnisource.data.transforms.views import TrainingView
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import ClipSampling, Source, Split, TrainingView
 from omnisource.types import Batch, Clip, Media
 from tests.data.loading.test_workers import is_alive, wait_until, wait_until_ready
 from tests.support.media import moving_square, write_image, write_video

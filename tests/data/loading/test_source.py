@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from omnisource.data.datasets import class_names_of
 from omnisource.data.lists.items import Items, Texts
-from omnisource.data.loading.clip_sampling import ClipSampling
 from omnisource.data.loading.loader import Loader, collate, evaluation_clips, results_in_order
 from omnisource.data.loading.order import items_at
-from omnisource.data.loading.sample import SampleRequest
-from omnisource.data.loading.source import Source, SplitName, class_names_of, request_of, split_of
+from omnisource.data.loading.request import SampleRequest, request_of
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
-from omnisource.data.transforms.views import EvaluationViews, TrainingView
 from omnisource.errors import UnreadableMedia, UserError
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, SplitName, TrainingView, split_of
 from omnisource.types import Batch, Clip, Media
 from tests.support.media import moving_square, write_image, write_video
 

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnisource.data.lists.items import Items, Texts
-from omnisource.data.loading.source import Source
 from omnisource.data.loading.stream import Stream, first_position
-from omnisource.recipe.splits import Split
+from omnisource.recipe.data import Source, Split
 
 
 def stream(

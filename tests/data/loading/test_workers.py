@@ -20,12 +20,11 @@ import torch
 from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, give_sign, heard_by
 from omnisource.data.decoding.verified_files import KnownFiles
 from omnisource.data.decoding.video import VideoFile
-from omnisource.data.loading.clip_sampling import ClipSampling
-from omnisource.data.loading.sample import SampleRequest
+from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.worker_process import IGNORED_SIGNALS, StartMethod, _signals_withheld
 from omnisource.data.loading.workers import WorkerPool
-from omnisource.data.transforms.views import EvaluationViews, TrainingView
 from omnisource.errors import UnreadableMedia
+from omnisource.recipe.data import ClipSampling, EvaluationViews, TrainingView
 from omnisource.training.resume import STOP_SIGNALS
 from omnisource.types import Clip, Media
 from tests.support.media import moving_square, write_image, write_video

@@ -15,21 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omnisource.data.datasets import find_problems, read_items
+from omnisource.data.datasets import class_names_of, find_problems, read_items
 from omnisource.data.lists.items import Items
-from omnisource.data.loading.sample import SampleRequest, load_clip
-from omnisource.data.loading.source import Source, class_names_of, request_of
+from omnisource.data.loading.request import SampleRequest, request_of
+from omnisource.data.loading.sample import load_clip
 from omnisource.data.loading.worker_process import outcome
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.shards import lookup
 from omnisource.data.shards.index import INDEX_SUFFIX
 from omnisource.data.shards.lookup import UnreadableShard, index_of, stamp_of
-from omnisource.data.shards.read import TarShards, shard_faults, shard_places
+from omnisource.data.shards.read import shard_places
 from omnisource.data.shards.write import ShardFile, write_shards
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.files import byte_ranges, cache, mapped_table
 from omnisource.files.byte_ranges import read_part
-from omnisource.recipe.splits import Split
+from omnisource.recipe.checks import shard_faults
+from omnisource.recipe.data import Source, Split, TarShards
 from tests.support.http_server import serving
 from tests.support.media import moving_square, write_video
 

@@ -13,12 +13,8 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from omnisource.data.transforms.augment import (
     OPERATIONS,
-    ColorJitter,
-    RandAugment,
-    RandomErasing,
     apply_rand_augment,
     augment,
-    augmentation_faults,
     draw_operations,
     erase_randomly,
     erased_box,
@@ -26,6 +22,8 @@ from omnisource.data.transforms.augment import (
 )
 from omnisource.data.transforms.pixel_operations import MEAN_COLOR
 from omnisource.models.recognizer import MEAN, STD
+from omnisource.recipe.checks import augmentation_faults
+from omnisource.recipe.data import ColorJitter, RandAugment, RandomErasing
 from tests.data.transforms.test_pixel_operations import Picture, as_one_picture, frame_by_frame, textured
 
 STRONG_JITTER = ColorJitter(brightness=0.4, contrast=0.5, saturation=1.2, hue=0.2)

@@ -11,17 +11,12 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnisource.data.transforms.mixing import (
-    WEIGHT_SCALE,
-    Mix,
-    Mixing,
-    draw_mixes,
-    draw_partners,
-    mix_batches,
-    mixing_number_faults,
-)
-from omnisource.models.recognizer import LabelSpace, Model, Recognizer
+from omnisource.data.transforms.mixing import WEIGHT_SCALE, Mix, draw_mixes, draw_partners, mix_batches
+from omnisource.models.recognizer import Recognizer
 from omnisource.randomness import derived_seed
+from omnisource.recipe.checks import mixing_number_faults
+from omnisource.recipe.data import Mixing
+from omnisource.recipe.model import LabelSpace, Model
 from omnisource.types import Batch, Media
 
 BOTH = Mixing(mixup_alpha=0.8, cutmix_alpha=1.0)

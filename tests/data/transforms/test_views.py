@@ -7,16 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from omnisource.data.transforms.augment import ColorJitter, RandAugment, RandomErasing, augment
+from omnisource.data.transforms.augment import augment
 from omnisource.data.transforms.views import (
-    EvaluationViews,
-    TrainingView,
     crop_corners,
     evaluation_views,
     random_resized_crop_box,
     resized_shape,
     training_view,
 )
+from omnisource.recipe.data import ColorJitter, EvaluationViews, RandAugment, RandomErasing, TrainingView
 from tests.support.media import moving_square, numbered_frames, read_number
 
 # cv2.resize(PATTERN, (width, height), interpolation=cv2.INTER_LINEAR) of opencv-python-headless 4.14.0 and 5.0.0: the

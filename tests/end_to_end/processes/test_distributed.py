@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint, saved_checkpoints
+from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.evaluation import test
 from omnisource.evaluation.evaluate import evaluate
 from omnisource.evaluation.predict import load_recognizer
-from omnisource.training.plan import read_split, resolve_classes
 from omnisource.training.train import train
 from tests.support.media import truncate
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides

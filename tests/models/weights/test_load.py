@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from omnisource.errors import UserError
-from omnisource.models.recognizer import LabelSpace, Model, Recognizer
+from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import HeadSize, Sizes, from_published, inflate, sizes_of, to_published
 from omnisource.models.weights.load import Mismatch, load_all_weights, load_initial_weights, load_into
+from omnisource.recipe.model import LabelSpace, Model
 
 MakeRecognizer = Callable[..., Recognizer]
 

@@ -1,0 +1,70 @@
+"""What one sample is asked for with: all that decides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omnisource.data.lists.items import Items
+from omnisource.files.byte_ranges import FilePart
+from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, SplitName, TrainingView, split_of
+from omnisource.types import Media
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """All that decides one sample, a pure function of its fields.
+
+    Attributes:
+        source: Name of the source.
+        media: "image" or "video".
+        path: File, or folder of raw frames, to read.
+        key: The path as the list gives it.
+        label: Class index.
+        num_frames: Frames in a folder of raw frames; None for files.
+        frame_template: File name of a raw frame, given its number.
+        sampling: How clips are taken from videos.
+        view: The random view of training, or the fixed views of evaluation.
+        seed: Seed of the run; only training is random.
+        epoch: Epoch of the source.
+        index: Index of the item in the source's list.
+        part: Where the bytes of the file lie in a shard; None for files of their own.
+    """
+
+    source: str
+    media: Media
+    path: str
+    key: str
+    label: int
+    num_frames: int | None
+    frame_template: str
+    sampling: ClipSampling
+    view: TrainingView | EvaluationViews
+    seed: int = 0
+    epoch: int = 0
+    index: int = 0
+    part: FilePart | None = None
+
+
+def request_of(
+    name: str, source: Source, split: SplitName, items: Items, index: int, seed: int = 0, epoch: int = 0
+) -> SampleRequest:
+    """Returns the request of one item of a split, with the view or views of that split."""
+    item = items[index]
+    views = {"train": source.training_view, "validation": source.validation_views, "test": source.test_views}
+    described = split_of(source, split)
+    assert described is not None, f"source {name} has no {split} items"
+    return SampleRequest(
+        source=name,
+        media=source.media,
+        path=item.path,
+        key=item.key,
+        label=item.label,
+        num_frames=item.num_frames,
+        part=item.part,
+        frame_template=described.frame_template if isinstance(described, Split) else "",
+        sampling=source.sampling,
+        view=views[split],
+        seed=seed,
+        epoch=epoch,
+        index=index,
+    )

@@ -1,0 +1,46 @@
+"""The backbone and the heads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Model:
+    """The backbone: a SlowOnly ResNet with a video and an image path over one set of weights."""
+
+    depth: Literal[18, 34, 50, 101, 152] = 50
+    """Depth of the ResNet; 18 and 34 have basic blocks, the others bottlenecks."""
+
+    width: float = 1.0
+    """Factor on the channels of every layer of the backbone."""
+
+    weights: str = ""
+    """Checkpoint that the run starts from: our own, a published .pth, or an image ResNet (.pth or .safetensors) that
+    is inflated. Empty: random weights."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """A set of classes, and the head that tells them apart."""
+
+    head: Literal["image", "video"]
+    """Kind of head: "image" (BatchNorm, dropout, linear) or "video" (linear, BatchNorm, ReLU, dropout, linear)."""
+
+    num_classes: int | None = None
+    """Number of classes. None: counted from the class names of a source."""
+
+    dropout: float = 0.5
+    """Probability of dropout in the head."""
+
+    label_smoothing: float = 0.0
+    """Share of the target that is spread evenly over all classes."""
+
+
+def label_space_name_fault(name: str) -> str | None:
+    """Returns why a head cannot bear this name, which becomes a part of the names of its weights; None if it can."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+        return None
+    return f"label space {name!r}: the name must begin with a letter or _ and go on with letters, digits, _ and - only"
