@@ -2,7 +2,7 @@
 
     python benchmarks/decoding.py ../shared/data/media
 
-Both sides make the same clips in turn, in one process with one thread, and open the file and build its index anew
+Both sides make the same clips in turn, in one process with one thread, and open the file and build its index again
 each time. Theirs are the parts of the published pipeline. Of ours there are two figures: the first visit of a machine
 to a file, which decodes it in order until the last wanted frame, and the later ones, which decode what is needed.
 Needs decord and opencv-python-headless besides the package.

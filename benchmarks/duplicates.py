@@ -54,7 +54,7 @@ def image_copies(paths: list[Path]) -> None:
         "twice the size, JPEG 75": lambda image: saved(image.resize((image.width * 2, image.height * 2))),
         "squeezed to 64x64, JPEG 75": lambda image: saved(image.resize((64, 64))),
         "15 % brighter": lambda image: image.point(lambda value: min(255, int(1.15 * value))),
-        "grey": lambda image: image.convert("L").convert("RGB"),
+        "gray": lambda image: image.convert("L").convert("RGB"),
         "a text in a corner": with_text,
         "1 % cut off each side": lambda image: cut(image, 0.01),
         "2 % cut off each side": lambda image: cut(image, 0.02),
@@ -136,7 +136,7 @@ def video_pairs(name: str, hashes: Sequence[Sequence[PictureHash]], names: Seque
 
 
 def fir_actions(folder: Path) -> tuple[list[tuple[PictureHash, ...]], list[str]]:
-    """Returns the hashes and the names of the labelled pieces of all videos of fir."""
+    """Returns the hashes and the names of the labeled pieces of all videos of fir."""
     with (folder / "segments.csv").open() as file:
         rows = list(csv.DictReader(file))
     hashes, names = [], []

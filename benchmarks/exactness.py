@@ -4,7 +4,7 @@
 
 Of every file 30 random frames are read by their index, by this package and by others, and held against a plain
 sequential decode. A frame is right if it looks like the frame at that index and no other frame looks more like it,
-since decoders differ in the last bit of colours; ours must be equal bit for bit. The files are the media of the folder
+since decoders differ in the last bit of colors; ours must be equal bit for bit. The files are the media of the folder
 given, and others that are made on the spot. Readers that are not installed, or do not work, are named with the reason.
 """
 
@@ -30,7 +30,7 @@ from tests.support.media import numbered_frames, write_video
 NUM_INDICES = 30
 TIMEOUT_SECONDS = 600
 SIGNATURE = 16  # pixels a side of the small pictures by which similar frames are found
-LARGEST_DIFFERENCE = 6.0  # grey levels, of frames that are the same
+LARGEST_DIFFERENCE = 6.0  # gray levels, of frames that are the same
 
 B_FRAMES = {"bf": "2", "g": "12"}
 IRREGULAR_MS = np.cumsum(np.random.default_rng(0).integers(10, 90, 60)).tolist()

@@ -1,6 +1,6 @@
 """How long it takes to find the items of a batch anywhere in the endless stream of a source, and with how much memory.
 
-The peer is what torch's DistributedSampler does: one permutation of the whole epoch, made anew for each epoch.
+The peer is what torch's DistributedSampler does: one permutation of the whole epoch, made again for each epoch.
 
     python benchmarks/order.py
 """

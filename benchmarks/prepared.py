@@ -3,7 +3,7 @@
     python benchmarks/prepared.py ../shared/data/media
 
 Both sides make the same training clips in turn, in one process with one thread: decord and OpenCV of the original, as
-the published pipeline does, and this package of the prepared file. Each time the file is opened, its index built anew.
+the published pipeline does, and this package of the prepared file. Each time the file is opened, its index built again.
 Needs decord and opencv-python-headless besides the package.
 """
 
@@ -31,7 +31,7 @@ from omnisource.data.decoding.video import VideoFile
 from omnisource.data.loading.clip_sampling import training_indices
 from omnisource.data.transforms.views import training_view
 from omnisource.prepare.encode import prepare_video, rate_of, video_options, write_video
-from omnisource.prepare.qp import fitting_quantizer, luma_psnr, sample_positions
+from omnisource.prepare.qp import fitting_qp, luma_psnr, sample_positions
 from omnisource.prepare.run import Settings
 from omnisource.prepare.shrink import prepared_frames
 from omnisource.recipe.data import ClipSampling, TrainingView
@@ -42,14 +42,14 @@ DEFAULT = "the default: every 5th, 38 dB"
 
 @dataclass(frozen=True)
 class Setting:
-    """How videos are encoded: with the default options but for some, and the quantizer that gives a PSNR in dB."""
+    """How videos are encoded: with the default options but for some, and the qp that gives a PSNR in dB."""
 
     psnr: float = 38.0
     keyframe_interval: int = Settings().keyframe_interval
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def x264(self, quantizer: int) -> dict[str, str]:
-        return {**video_options(self.keyframe_interval, quantizer), **self.options}
+    def x264(self, qp: int) -> dict[str, str]:
+        return {**video_options(self.keyframe_interval, qp), **self.options}
 
 
 SETTINGS = {
@@ -149,8 +149,8 @@ def encode(original: Path, prepared: Path, setting: Setting | Mapping[str, str])
         options = setting
         if isinstance(setting, Setting):
             sample = [frames[position] for position in sample_positions(len(frames), setting.keyframe_interval)]
-            quantizer = fitting_quantizer(lambda quantizer: luma_psnr(sample, setting.x264(quantizer)), setting.psnr)
-            options = setting.x264(quantizer)
+            qp = fitting_qp(lambda qp: luma_psnr(sample, setting.x264(qp)), setting.psnr)
+            options = setting.x264(qp)
         write_video(frames, prepared, rate_of(video), options)
 
 
@@ -168,7 +168,7 @@ def our_clip(path: Path, rng: np.random.Generator) -> torch.Tensor:
 
 
 def right_frames(path: Path, read: Callable[[Path, int], np.ndarray]) -> int:
-    """Returns how many of 30 frames are what they should be, and not more like one of their four neighbours."""
+    """Returns how many of 30 frames are what they should be, and not more like one of their four neighbors."""
     with VideoFile(path) as video:
         frames = video.frames(range(video.num_frames)).astype(np.int16)
     right = 0

@@ -30,7 +30,7 @@ def test_derived_seed_depends_on_every_part_its_type_and_the_order() -> None:
     assert all(0 <= seed < 2**64 for seed in seeds)
 
 
-def test_neighbouring_parts_do_not_run_into_each_other() -> None:
+def test_neighboring_parts_do_not_run_into_each_other() -> None:
     assert derived_seed("ab", "c") != derived_seed("a", "bc")
     assert derived_seed(1, 23) != derived_seed(12, 3)
 

@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Twin:
+class TrainTestDuplicate:
     """A held-out file that is trained on too, under this or another name.
 
     Attributes:
@@ -47,7 +47,9 @@ class Twin:
     differing_bits: int | None
 
 
-def find_twins(files: FileTable, is_trained: np.ndarray, is_held_out: np.ndarray, progress: Progress) -> list[Twin]:
+def find_leaks(
+    files: FileTable, is_trained: np.ndarray, is_held_out: np.ndarray, progress: Progress
+) -> list[TrainTestDuplicate]:
     """Returns the held-out files that show the same as a training file, in the order of the lists.
 
     Args:
@@ -67,11 +69,11 @@ def find_twins(files: FileTable, is_trained: np.ndarray, is_held_out: np.ndarray
         for number, pair in zip(numbers.tolist(), order[starts].tolist(), strict=True):
             found = (int(bits[pair]), int(places[pair]), int(second[pair]))
             nearest[number] = min(found, nearest.get(number, found))
-    twins = {number: Twin(number, other, bits) for number, (bits, _, other) in nearest.items()}
+    twins = {number: TrainTestDuplicate(number, other, bits) for number, (bits, _, other) in nearest.items()}
     for number, other in _same_bytes(files, held_out, trained):
-        twins[number] = Twin(number, other, None)
+        twins[number] = TrainTestDuplicate(number, other, None)
     for number in held_out[is_trained[held_out]].tolist():
-        twins[number] = Twin(number, number, None)
+        twins[number] = TrainTestDuplicate(number, number, None)
     return [twins[number] for number in sorted(twins, key=lambda number: files.first_places[number])]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from omnisource.data.decoding.images import decode_frame_folder, decode_image
-from omnisource.data.decoding.rgb import CollectedFrames
+from omnisource.data.decoding.rgb import RgbCollector
 from omnisource.data.decoding.video import FewerFrames, VideoFile
 from omnisource.data.hashing.picture_hash import PictureHash, image_hash, video_hashes
 from omnisource.data.loading.request import SampleRequest
@@ -28,7 +28,7 @@ _SHOWN_SIDE = 160  # pixels, and up to twice as many
 
 
 @dataclass(frozen=True)
-class Examination:
+class FileReport:
     """What reading a file to its end told.
 
     Attributes:
@@ -53,7 +53,7 @@ class Examination:
     is_plain: tuple[bool, ...] = ()
 
 
-def examine(request: SampleRequest) -> Examination:
+def examine(request: SampleRequest) -> FileReport:
     """Returns what a request's file holds, having read every byte and decoded every frame of it.
 
     Raises:
@@ -67,7 +67,7 @@ def examine(request: SampleRequest) -> Examination:
             return _examine_folder(request.path, request.frame_template, request.num_frames)
         return _examine_video(request)
     except _Undecodable as error:
-        return Examination(fault=error.fault)
+        return FileReport(fault=error.fault)
 
 
 def frame_positions(num_frames: int) -> list[int]:
@@ -102,7 +102,7 @@ class _Undecodable(Exception):
         self.fault = fault
 
 
-def _examine_image(request: SampleRequest) -> Examination:
+def _examine_image(request: SampleRequest) -> FileReport:
     content = content_of(request)
     if content is None:
         content = _read_file(request.path)
@@ -114,7 +114,7 @@ def _examine_image(request: SampleRequest) -> Examination:
     return _examination(1, None, (height, width), _digest(content), (image_hash(pixels),))
 
 
-def _examine_video(request: SampleRequest) -> Examination:
+def _examine_video(request: SampleRequest) -> FileReport:
     # A file of its own is read twice, the second time from memory most likely: it can be too large to be held as a
     # whole, and is to be read in the way in which training reads it.
     content = content_of(request)
@@ -131,7 +131,7 @@ def _examine_video(request: SampleRequest) -> Examination:
     return _examination(num_frames, declared_frames, frames.shape[1:3], digest, video_hashes(frames))
 
 
-def _examine_folder(folder: str, template: str, num_frames: int) -> Examination:
+def _examine_folder(folder: str, template: str, num_frames: int) -> FileReport:
     """Reads the frames that a list promises, one after the other, as far as they are there."""
     present = _count_frames(folder, template)
     if not present:
@@ -161,8 +161,8 @@ def _examine_folder(folder: str, template: str, num_frames: int) -> Examination:
 
 def _examination(
     num_frames: int, declared_frames: int | None, size: tuple[int, ...], digest: str, hashes: tuple[PictureHash, ...]
-) -> Examination:
-    return Examination(
+) -> FileReport:
+    return FileReport(
         num_frames=num_frames,
         declared_frames=declared_frames,
         width=size[1],
@@ -175,7 +175,7 @@ def _examination(
 
 def _decode_all(video: VideoFile, num_frames: int) -> tuple[int, np.ndarray | None]:
     """Decodes a video; returns its number of frames, and those that it is compared by if there are `num_frames`."""
-    collected = CollectedFrames(video.path, np.array(frame_positions(num_frames)))
+    collected = RgbCollector(video.path, np.array(frame_positions(num_frames)))
     count = 0
     with closing(video.all_frames()) as frames:
         for position, frame in enumerate(frames):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omnisource.check.examine import VIDEO_HASHES, VIDEO_PICTURES, Examination
+from omnisource.check.examine import VIDEO_HASHES, VIDEO_PICTURES, FileReport
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BYTES
 from omnisource.data.loading.request import SampleRequest
@@ -161,7 +161,7 @@ class FileTable:
                 places[numbers[::-1]] = np.arange(start, start + len(numbers))[::-1]  # the first is written last
         return places
 
-    def take(self, number: int, found: Examination, *, is_taken_over: bool = False) -> None:
+    def take(self, number: int, found: FileReport, *, is_taken_over: bool = False) -> None:
         """Keeps what reading a file told."""
         self.is_read[number], self.is_taken_over[number] = True, is_taken_over
         if found.fault:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from omnisource.check.duplicates import Twin
+from omnisource.check.duplicates import TrainTestDuplicate
 from omnisource.check.files import FileTable
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BITS
@@ -58,7 +58,7 @@ def unreadable_findings(files: FileTable) -> Iterator[Finding]:
         yield _finding("unreadable", split, index, files.faults[number], is_error=True)
 
 
-def twin_findings(files: FileTable, twins: Sequence[Twin]) -> Iterator[Finding]:
+def twin_findings(files: FileTable, twins: Sequence[TrainTestDuplicate]) -> Iterator[Finding]:
     """Yields the held-out files that are trained on too."""
     places_held_out, places_trained = files.places_where(False), files.places_where(True)
     for twin in twins:

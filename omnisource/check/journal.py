@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from omnisource.check.examine import Examination
+from omnisource.check.examine import FileReport
 from omnisource.check.files import FileState
 from omnisource.errors import UserError
 
@@ -64,7 +64,7 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def entries(self) -> Iterator[tuple[FileState, Examination]]:
+    def entries(self) -> Iterator[tuple[FileState, FileReport]]:
         """Yields what the journal says, oldest first; lines that are damaged are left out, and counted."""
         self.num_damaged = 0
         self._file.seek(0)
@@ -76,7 +76,7 @@ class Journal:
             else:
                 yield entry
 
-    def append(self, state: FileState, found: Examination) -> None:
+    def append(self, state: FileState, found: FileReport) -> None:
         """Adds what reading a file told; it is kept whatever ends the process afterwards.
 
         Raises:
@@ -129,14 +129,14 @@ class Journal:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
 
 
-def _entry(line: bytes) -> tuple[FileState, Examination] | None:
+def _entry(line: bytes) -> tuple[FileState, FileReport] | None:
     """Returns what a line says, None where it is damaged."""
     try:
         # As bytes that are no text in any case: a crash of the machine leaves zeros, for example.
         values = json.loads(line)
         state, found = values["file"], values["found"]
         found["hashes"], found["is_plain"] = tuple(found["hashes"]), tuple(found["is_plain"])
-        return FileState(**state), Examination(**found)
+        return FileState(**state), FileReport(**found)
     except (ValueError, TypeError, KeyError):
         return None
 

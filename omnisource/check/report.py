@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from omnisource.check.findings import Finding, Kind
 from omnisource.check.journal import JOURNAL
 from omnisource.check.summary import SplitSummary, Spread, TrainingDuplicates
-from omnisource.files.atomic import written_whole
+from omnisource.files.atomic import atomic_write
 from omnisource.reporting.tables import print_table
 
 REPORT_JSON, REPORT_TEXT = "report.json", "report.txt"
@@ -77,7 +77,7 @@ class Report:
 
 def write_report(report: Report, folder: Path) -> None:
     """Writes a report in both forms into a folder, in place of an earlier one."""
-    with written_whole(folder / REPORT_JSON) as file:
+    with atomic_write(folder / REPORT_JSON) as file:
         file.write(json.dumps(_plain(report), indent=1).encode() + b"\n")
     text = io.StringIO()
     print(f"omnisource check of {report.config}", *report.overrides, file=text)
@@ -89,7 +89,7 @@ def write_report(report: Report, folder: Path) -> None:
         print("\nshow the same:", *group, sep="\n  ", file=text)
     for split in report.splits:
         print("", *_class_lines(split), sep="\n", file=text)
-    with written_whole(folder / REPORT_TEXT) as file:
+    with atomic_write(folder / REPORT_TEXT) as file:
         file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
 

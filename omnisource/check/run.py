@@ -11,8 +11,8 @@ from types import FrameType
 
 import numpy as np
 
-from omnisource.check.duplicates import Twin, compares_pictures, find_groups, find_twins
-from omnisource.check.examine import Examination, examine, shown_pictures
+from omnisource.check.duplicates import TrainTestDuplicate, compares_pictures, find_groups, find_leaks
+from omnisource.check.examine import FileReport, examine, shown_pictures
 from omnisource.check.files import FileTable, StateReader
 from omnisource.check.findings import (
     Finding,
@@ -187,7 +187,7 @@ def _read_rest(recipe: Recipe, files: FileTable, journal: Journal) -> None:
             number = under_way.pop(request)
             if isinstance(result, UnreadableMedia):
                 # The system's fault and not the file's, perhaps: the next check reads it again.
-                files.take(number, Examination(fault=result.reason))
+                files.take(number, FileReport(fault=result.reason))
             else:
                 files.take(number, result)
                 state = reader.state(request)
@@ -198,11 +198,11 @@ def _read_rest(recipe: Recipe, files: FileTable, journal: Journal) -> None:
 
 def _evaluate(
     files: FileTable, findings: Sequence[Finding], config_path: str, overrides: Sequence[str]
-) -> tuple[Report, list[Twin]]:
+) -> tuple[Report, list[TrainTestDuplicate]]:
     """Returns the report, and the held-out files that are trained on too."""
     is_trained, is_held_out = files.places_where(True) >= 0, files.places_where(False) >= 0
     with counted_progress("comparing what is held out") as progress:
-        twins = find_twins(files, is_trained, is_held_out, progress)
+        twins = find_leaks(files, is_trained, is_held_out, progress)
     with counted_progress("comparing what is trained on") as progress:
         groups = find_groups(files, is_trained, progress)
     found = [*findings, *(finding for split in files.splits for finding in list_findings(split))]
@@ -243,7 +243,7 @@ def _draw_classes(splits: Sequence[SplitSummary], folder: Path) -> list[Path]:
     ]
 
 
-def _draw_twins(recipe: Recipe, files: FileTable, twins: Sequence[Twin], folder: Path) -> list[Path]:
+def _draw_twins(recipe: Recipe, files: FileTable, twins: Sequence[TrainTestDuplicate], folder: Path) -> list[Path]:
     """Draws the first held-out items beside what is trained on and shows the same; returns the sheets, one or none."""
     path = folder / TWINS_PICTURE
     pairs = [(twin.held_out, twin.trained) for twin in twins if twin.held_out != twin.trained][:TWINS_SHOWN]

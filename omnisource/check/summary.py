@@ -42,7 +42,7 @@ class SplitSummary:
         wrong_counts: Items of which another count of frames is wrong.
         shorter_than_clip: Videos with fewer frames than a clip has.
         shorter_than_span: Videos with fewer frames than lie between the first and the last of a clip, both counted.
-        plain: Items that cannot be compared by their pictures, because these are of one colour, or nearly.
+        plain: Items that cannot be compared by their pictures, because these are of one color, or nearly.
         frames: Frames of the videos that can be read; None where there are none.
         short_sides: Short sides of the pictures, in pixels; None where nothing can be read.
         class_names: Names of the classes, in the order of their indices.

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from omnisource.files.seal import is_sealed, is_whole, seal
 from omnisource.errors import UserError
-from omnisource.files.atomic import UNFINISHED, written_whole
+from omnisource.files.atomic import UNFINISHED, atomic_write
+from omnisource.files.seal import is_sealed, is_whole, seal
 
 FORMAT = "omnisource-checkpoint"
 FORMAT_VERSION = 2  # 1 bore no digest
@@ -81,7 +81,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, keep_last: int) -> None:
     seal(buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(buffer.getbuffer())
     except OSError as error:
         raise _cannot_write(path, error) from error

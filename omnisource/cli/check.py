@@ -48,7 +48,7 @@ def run_check(
     Raises:
         UserError: If one of the folders has files of others in the place of ours, or nothing can be read at all.
     """
-    from omnisource.check.batch_pictures import require_own
+    from omnisource.check.preview_batches import require_own
     from omnisource.check.run import CheckInterrupted, check
 
     recipe = load_recipe(config_path, overrides)
@@ -68,7 +68,7 @@ def run_check(
 
 def _draw_batches(recipe: Recipe, config_path: str, folder: Path) -> bool:
     """Draws training samples of each source and returns whether it could; the check says more of what is wrong."""
-    from omnisource.check.batch_pictures import draw_batches
+    from omnisource.check.preview_batches import draw_batches
 
     try:
         for path in draw_batches(recipe, config_path, folder):

@@ -94,7 +94,7 @@ def run_prepare(
 def _even(text: str) -> int:
     number = whole_number(text, least=2)
     if number % 2:
-        raise argparse.ArgumentTypeError(f"{text}: wants an even number, since videos store colour for 2 x 2 pixels")
+        raise argparse.ArgumentTypeError(f"{text}: wants an even number, since videos store color for 2 x 2 pixels")
     return number
 
 

@@ -1,6 +1,6 @@
 """Lists of items: reading them, and saying everything that is wrong with them at once.
 
-What is wrong is noted and reading goes on, so that a user mends a list once and not line by line. The text of lists
+What is wrong is noted and reading goes on, so that a user fixes a list once and not line by line. The text of lists
 is read in `list_text`, files are looked for in `media_files`, and `items` holds what was read.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omnisource.data.lists.items import Item, Items, Texts, no_items
+from omnisource.data.lists.items import Item, Items, PackedStrings, no_items
 from omnisource.data.lists.labels import LabelReader
 from omnisource.data.lists.media_files import (
     IMAGE_SUFFIXES,
@@ -34,7 +34,7 @@ from omnisource.data.lists.text import (
 from omnisource.data.shards.read import read_shards, shard_places
 from omnisource.errors import UserError, shortened
 from omnisource.files.byte_ranges import is_url
-from omnisource.files.mapped_table import RowWriter
+from omnisource.files.mapped_table import TableWriter
 from omnisource.recipe.data import ListFormat, Source, Split, SplitName, TarShards, split_of
 from omnisource.recipe.recipe import Recipe
 
@@ -179,7 +179,7 @@ def _read_folders(folder: str, media: Media, labels: LabelReader, problems: list
     names = labels.class_names if labels.class_names is not None else found
     index_of = {name: index for index, name in enumerate(names)}
     wrong: list[Problem] = []
-    writer = RowWriter(["keys"], {"labels": np.int32})
+    writer = TableWriter(["keys"], {"labels": np.int32})
     num_ignored = count_files(folder, problems)
     for name in found:
         label = labels.read(str(index_of[name])) if name in index_of else f"not the name of a class: {some(names)}"
@@ -195,7 +195,7 @@ def _read_folders(folder: str, media: Media, labels: LabelReader, problems: list
     if num_ignored and not len(columns["labels"]):
         what = f"{num_ignored} files of other kinds; {media}s are known by {', '.join(suffixes_of(media))}"
         problems.append(Problem(folder, None, what))
-    return Items(os.path.abspath(folder), Texts.of(columns, "keys"), columns["labels"], num_ignored=num_ignored)
+    return Items(os.path.abspath(folder), PackedStrings.of(columns, "keys"), columns["labels"], num_ignored=num_ignored)
 
 
 def class_names_of(source: Source) -> tuple[str, ...] | None:

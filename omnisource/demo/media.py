@@ -206,7 +206,7 @@ def _bright_color(rng: np.random.Generator) -> np.ndarray:
 
 
 def _paint(picture: np.ndarray, glyph: np.ndarray, color: np.ndarray, x: int, y: int) -> None:
-    """Lays the glyph in its colour over the picture, in place; x and y are its left and upper edge in pixels."""
+    """Lays the glyph in its color over the picture, in place; x and y are its left and upper edge in pixels."""
     place = picture[y : y + len(glyph), x : x + len(glyph)]
     place += (np.minimum(color, 255) - place) * glyph[..., None]
 

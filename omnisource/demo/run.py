@@ -28,9 +28,9 @@ CONTACT_SHEET_ITEMS = 24
 
 
 def demo_recipe(media: Path) -> Recipe:
-    """Returns the recipe of the demo: 120 labelled clips of 20 classes, and images of the ten digits."""
+    """Returns the recipe of the demo: 120 labeled clips of 20 classes, and images of the ten digits."""
     size = 64
-    centre = EvaluationViews(num_clips=1, num_crops=1, short_side=size, crop_size=size)
+    center = EvaluationViews(num_clips=1, num_crops=1, short_side=size, crop_size=size)
     view = TrainingView(crop_size=size, min_area=0.6, flip_probability=0.0)  # a flip would turn left into right
     return Recipe(
         model=Model(depth=18, width=0.25),
@@ -49,8 +49,8 @@ def demo_recipe(media: Path) -> Recipe:
                 batch_size=20,
                 sampling=ClipSampling(clip_length=8, frame_interval=3),
                 training_view=view,
-                validation_views=centre,
-                test_views=replace(centre, num_crops=3),
+                validation_views=center,
+                test_views=replace(center, num_crops=3),
             ),
             "images": Source(
                 media="image",
@@ -61,8 +61,8 @@ def demo_recipe(media: Path) -> Recipe:
                 classes="classes.txt",
                 batch_size=60,
                 training_view=view,
-                validation_views=centre,
-                test_views=centre,
+                validation_views=center,
+                test_views=center,
             ),
         },
         main_source="clips",

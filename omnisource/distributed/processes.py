@@ -224,7 +224,7 @@ def in_parallel(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, **options)
 
 
-def from_first(function: Callable[[], T]) -> T:
+def run_on_rank0(function: Callable[[], T]) -> T:
     """Returns what `function` returns on process 0, the only one that calls it.
 
     Raises:
@@ -238,11 +238,11 @@ def from_first(function: Callable[[], T]) -> T:
             value = function()
         except Exception as raised:  # raised again below, once the others know
             error = raised
-    fail_together(error)
+    raise_on_all_ranks(error)
     return broadcast(value)
 
 
-def fail_together(error: Exception | None) -> None:
+def raise_on_all_ranks(error: Exception | None) -> None:
     """Raises if any process comes with an error, so that none waits for one that is gone.
 
     Raises:

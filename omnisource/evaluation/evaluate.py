@@ -20,7 +20,7 @@ from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed import processes
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.evaluation.metrics import ClassificationMetrics, classification_metrics, confusion_matrix
-from omnisource.files.atomic import written_whole
+from omnisource.files.atomic import atomic_write
 from omnisource.models.recognizer import Recognizer
 from omnisource.recipe.data import SplitName
 from omnisource.recipe.recipe import Recipe
@@ -105,7 +105,7 @@ def evaluate(
         failure = error
     finally:
         recognizer.train(was_training)
-    processes.fail_together(failure)
+    processes.raise_on_all_ranks(failure)
     # One tensor a process: of a row alone, pickling would send the whole group that it is a view of.
     parts = processes.gather((known, torch.cat(rows) if rows else None, left_out))
     known = [entry for of_process, _, _ in parts for entry in of_process]
@@ -114,7 +114,7 @@ def evaluate(
         first = left_out[0]
         raise UserError(
             f"source {source_name}: none of its {len(items)} {split} items can be read, such as {first.path}: "
-            f"{first.reason}\nomnisource check CONFIG says why each of them cannot; mend them, or take the source out."
+            f"{first.reason}\nomnisource check CONFIG says why each of them cannot; fix them, or take the source out."
         )
     in_order = sorted(range(len(known)), key=lambda place: known[place][0])
     scores = torch.cat([part for _, part, _ in parts if part is not None])[in_order]
@@ -200,7 +200,7 @@ def write_result(evaluation: Evaluation, path: Path) -> None:
     ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             pickle.dump(results, file)
     except OSError as error:
         raise UserError(f"{path}: the scores cannot be written: {error.strerror or error}") from error

@@ -67,7 +67,7 @@ def test(
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 
     written = [folder, *([dump.parent] if dump else []), *([show_dir] if show_dir else [])]
-    processes.from_first(lambda: _require_writable(written))
+    processes.run_on_rank0(lambda: _require_writable(written))
     _check_classes(checkpoint, class_names)
     recognizer = Recognizer(recipe.model, recipe.label_spaces)
     heads = recipe.only_head("image"), recipe.only_head("video")

@@ -16,7 +16,7 @@ UNFINISHED = ".tmp"
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yields a file to be written, which takes the place of `path` once it is whole and on the disk.
 
     If the block raises, nothing has changed. Processes that write the same path do not meet: the last one counts.

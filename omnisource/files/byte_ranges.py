@@ -24,7 +24,7 @@ RETRY_SECONDS = (0.2, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileVersion:
     """What tells a file from another of its name, without reading it.
 
     Attributes:
@@ -38,7 +38,7 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class FilePart:
+class ByteRange:
     """A run of bytes in a file.
 
     Attributes:
@@ -51,13 +51,13 @@ class FilePart:
     url: str
     offset: int
     size: int
-    stamp: Stamp
+    stamp: FileVersion
 
 
 class _Replaced(ValueError):
-    """A file that is another one than its stamp says; nothing that another attempt would mend."""
+    """A file that is another one than its stamp says; nothing that another attempt would fix."""
 
-    def __init__(self, expected: Stamp, found: Stamp) -> None:
+    def __init__(self, expected: FileVersion, found: FileVersion) -> None:
         if found.size != expected.size:
             what = f"it had {expected.size} bytes, and has {found.size}"
         else:
@@ -65,13 +65,13 @@ class _Replaced(ValueError):
         super().__init__(f"was replaced after its index was read ({what}); put it back, or start again")
 
 
-def local_stamp(found: os.stat_result) -> Stamp:
+def local_version(found: os.stat_result) -> FileVersion:
     """Returns the stamp of a file on a disk."""
-    return Stamp(found.st_size, str(found.st_mtime_ns))
+    return FileVersion(found.st_size, str(found.st_mtime_ns))
 
 
 def version_of(information: Mapping[str, Any]) -> str:
-    """Returns the version of a remote file, as in `Stamp`, from what fsspec or the headers of an answer tell."""
+    """Returns the version of a remote file, as in `FileVersion`, from what fsspec or the headers of an answer tell."""
     # Each kind of file system has a name of its own for this.
     names = ("ETag", "etag", "md5Hash", "Last-Modified", "LastModified", "mtime", "updated")
     versions = [str(information[name]) for name in names if information.get(name)]
@@ -83,7 +83,7 @@ def is_url(place: str) -> bool:
     return "://" in place
 
 
-def read_part(part: FilePart) -> bytes:
+def read_part(part: ByteRange) -> bytes:
     """Returns the bytes of a part, all of them.
 
     A file on a disk, or behind http or https, is compared with its stamp at every part; of other kinds of URLs, each
@@ -98,13 +98,13 @@ def read_part(part: FilePart) -> bytes:
     return _read_remote(part) if is_url(part.url) else _read_local(part)
 
 
-def _read_local(part: FilePart) -> bytes:
+def _read_local(part: ByteRange) -> bytes:
     try:
         found = os.stat(part.url)
         descriptor = _opened(part.url, found.st_ino, found.st_mtime_ns).descriptor
         for state in (found, os.fstat(descriptor)):  # it may have been replaced before it was opened, too
-            if local_stamp(state) != part.stamp:
-                raise UnreadableMedia(part.url, str(_Replaced(part.stamp, local_stamp(state))))
+            if local_version(state) != part.stamp:
+                raise UnreadableMedia(part.url, str(_Replaced(part.stamp, local_version(state))))
         content = bytearray()
         while len(content) < part.size:
             piece = os.pread(descriptor, part.size - len(content), part.offset + len(content))
@@ -137,7 +137,7 @@ def _opened(path: str, inode: int, modified_ns: int) -> _OpenFile:
     return _OpenFile(path)
 
 
-def _read_remote(part: FilePart) -> bytes:
+def _read_remote(part: ByteRange) -> bytes:
     filesystem, path = remote_filesystem(part.url)
     is_web = part.url.startswith(("http://", "https://"))
     # What else `cat_file` is given, aiohttp gets: it calls this with the answer, before the content is fetched.
@@ -163,14 +163,16 @@ def _read_remote(part: FilePart) -> bytes:
     return content
 
 
-def _answer_check(stamp: Stamp) -> Callable[[Any], Coroutine[Any, Any, None]]:
+def _answer_check(stamp: FileVersion) -> Callable[[Any], Coroutine[Any, Any, None]]:
     """Returns what compares an answer of a web server with a stamp; `_Replaced` is raised where it differs."""
 
     async def check(answer: Any) -> None:
         if answer.status not in (200, 206):
             return  # fsspec says what that means
         total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-        found = Stamp(int(total) if total.isdecimal() else stamp.size, version_of(answer.headers) or stamp.version)
+        found = FileVersion(
+            int(total) if total.isdecimal() else stamp.size, version_of(answer.headers) or stamp.version
+        )
         if found != stamp:
             answer.close()  # its content is not wanted
             raise _Replaced(stamp, found)
@@ -179,7 +181,7 @@ def _answer_check(stamp: Stamp) -> Callable[[Any], Coroutine[Any, Any, None]]:
 
 
 @functools.lru_cache(maxsize=KNOWN_FILES)
-def _require_same(url: str, stamp: Stamp) -> None:
+def _require_same(url: str, stamp: FileVersion) -> None:
     """Asks for the stamp of a remote file, once as long as it is the expected one.
 
     Raises:
@@ -187,7 +189,7 @@ def _require_same(url: str, stamp: Stamp) -> None:
     """
     filesystem, path = remote_filesystem(url)
     information = filesystem.info(path)
-    found = Stamp(information["size"], version_of(information))
+    found = FileVersion(information["size"], version_of(information))
     if found != stamp:
         raise _Replaced(stamp, found)
 

@@ -21,7 +21,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from omnisource.errors import UserError
-from omnisource.files.atomic import written_whole
+from omnisource.files.atomic import atomic_write
 from omnisource.files.cache import cache_folder, mark_used, remove_old
 
 MEMORY_BYTES = 2**23
@@ -37,7 +37,7 @@ _BATCH_ROWS = 16384
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class MappedTable:
     """The columns of a table.
 
     Attributes:
@@ -52,7 +52,7 @@ class Columns:
         return self.arrays[name]
 
 
-class RowWriter:
+class TableWriter:
     """Takes the rows of a table, one by one.
 
     Args:
@@ -86,11 +86,11 @@ class RowWriter:
         if len(self._rows) == _BATCH_ROWS:
             self._flush()
 
-    def finish(self, key: str = "") -> Columns:
+    def finish(self, key: str = "") -> MappedTable:
         """Returns the table.
 
         Args:
-            key: A digest of all that the table follows from: a large one is found again by `open_columns`, and is not
+            key: A digest of all that the table follows from: a large one is found again by `open_table`, and is not
                 written where it is there already. "": it is not kept.
 
         Raises:
@@ -100,7 +100,7 @@ class RowWriter:
         try:
             sizes = {name: spool.tell() for name, spool in self._spools.items()}
             if sum(sizes.values()) <= MEMORY_BYTES:
-                return Columns({name: self._array(name) for name in self._types})
+                return MappedTable({name: self._array(name) for name in self._types})
             return self._store(key, sizes)
         except OSError as error:
             raise _no_room(error) from error
@@ -145,9 +145,9 @@ class RowWriter:
                 digest.update(chunk)
         return digest.hexdigest()
 
-    def _store(self, key: str, sizes: Mapping[str, int]) -> Columns:
+    def _store(self, key: str, sizes: Mapping[str, int]) -> MappedTable:
         """Writes the table to the cache folder, unless another process has, or to a file without a name."""
-        found = open_columns(key) if key else None
+        found = open_table(key) if key else None
         if found is not None:
             return found
         folder = _writable_folder()
@@ -157,9 +157,9 @@ class RowWriter:
                 file.flush()
                 columns = _mapped(file)
         else:
-            with written_whole(folder / f"{key}{_SUFFIX}") as file:
+            with atomic_write(folder / f"{key}{_SUFFIX}") as file:
                 self._write_file(file, sizes)
-            columns = open_columns(key)
+            columns = open_table(key)
             remove_old(folder, _SUFFIX, KEPT_TABLES)
         assert columns is not None, "it was just written"
         return columns
@@ -182,7 +182,7 @@ def offsets_name(name: str) -> str:
     return f"{name}.offsets"
 
 
-def open_columns(key: str) -> Columns | None:
+def open_table(key: str) -> MappedTable | None:
     """Returns the table that was stored under `key`, or None where there is none, or one that is damaged."""
     path = _tables_folder() / f"{key}{_SUFFIX}"
     try:
@@ -191,10 +191,10 @@ def open_columns(key: str) -> Columns | None:
     except (OSError, ValueError, KeyError):
         return None
     mark_used(path)
-    return Columns(columns.arrays, str(path))
+    return MappedTable(columns.arrays, str(path))
 
 
-def _mapped(file: BinaryIO) -> Columns:
+def _mapped(file: BinaryIO) -> MappedTable:
     """Returns the columns of an open file, mapped into memory.
 
     Raises:
@@ -210,7 +210,7 @@ def _mapped(file: BinaryIO) -> Columns:
         offset += -offset % _ALIGNMENT
         arrays[name] = np.frombuffer(content, np.dtype(kind), size // np.dtype(kind).itemsize, offset)
         offset += size
-    return Columns(arrays)
+    return MappedTable(arrays)
 
 
 def _tables_folder() -> Path:

@@ -77,7 +77,7 @@ def _read_kinetics(path: str) -> tuple[dict[str, tuple[int, str]], list[str]]:
     problems: list[Problem] = []
     clips: dict[str, tuple[int, str]] = {}
     repeated: list[str] = []
-    relabelled: list[str] = []
+    relabeled: list[str] = []
     for line, (label, youtube_id, *times) in csv_rows(path, _KINETICS_COLUMNS, problems):
         seconds = [_whole_seconds(time) for time in times]
         if None in seconds:
@@ -87,7 +87,7 @@ def _read_kinetics(path: str) -> tuple[dict[str, tuple[int, str]], list[str]]:
         clip = f"{youtube_id.strip()}_{seconds[0]:06d}_{seconds[1]:06d}"
         first_line, first_label = clips.setdefault(clip, (line, label.strip()))
         if first_line != line:
-            (repeated if first_label == label.strip() else relabelled).append(str(line))
+            (repeated if first_label == label.strip() else relabeled).append(str(line))
     if problems:
         lines = shortened([str(problem) for problem in in_order(problems)])
         raise UserError(f"{lines}\nA Kinetics CSV file has the columns {', '.join(_KINETICS_COLUMNS)} and more.")
@@ -96,9 +96,9 @@ def _read_kinetics(path: str) -> tuple[dict[str, tuple[int, str]], list[str]]:
     notes = []
     if repeated:
         notes.append(f"rows of {path} that repeat a clip, left out: {len(repeated)} (lines {some(repeated)})")
-    if relabelled:
+    if relabeled:
         what = "that give a clip a second label, left out: the first counts"
-        notes.append(f"rows of {path} {what}: {len(relabelled)} (lines {some(relabelled)})")
+        notes.append(f"rows of {path} {what}: {len(relabeled)} (lines {some(relabeled)})")
     return clips, notes
 
 

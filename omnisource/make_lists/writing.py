@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omnisource.data.lists.text import read_class_names, some
 from omnisource.errors import UserError
-from omnisource.files.atomic import written_whole
+from omnisource.files.atomic import atomic_write
 
 Progress = Callable[[int, int], None]
 """Is called with the number of folders that were listed and the number of all."""
@@ -99,7 +99,7 @@ def write_all(contents: Mapping[str, bytes]) -> None:
     for path, content in contents.items():
         try:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            with written_whole(Path(path)) as file:
+            with atomic_write(Path(path)) as file:
                 file.write(content)
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error

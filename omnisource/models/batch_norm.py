@@ -1,6 +1,6 @@
-"""Batch normalisation of a step that many processes share: when the running statistics move, and whose a batch's are.
+"""Batch normalization of a step that many processes share: when the running statistics move, and whose a batch's are.
 
-Used on its own, the normalisation moves its running statistics in the forward, as torch's does. In training
+Used on its own, the normalization moves its running statistics in the forward, as torch's does. In training
 `RunningStatistics` holds them still until the end of a step. So they do not depend on how the microbatches of a step
 are shared out over processes and accumulation, and a step that fails leaves them as they were.
 """
@@ -36,9 +36,9 @@ class Recorded:
 
 
 class BatchNorm(_BatchNorm):
-    """Batch normalisation of [N, C, ...] that also takes a batch of a single value a channel in training.
+    """Batch normalization of [N, C, ...] that also takes a batch of a single value a channel in training.
 
-    Such a batch has no variance: it is normalised by the running statistics and leaves them as they are.
+    Such a batch has no variance: it is normalized by the running statistics and leaves them as they are.
 
     Args:
         channels: C.
@@ -55,7 +55,7 @@ class BatchNorm(_BatchNorm):
         self.recorded: Recorded | None = None
 
     def normalized(self, x: Tensor, is_counted: bool) -> Tensor:
-        """Returns x normalised, [N, C, ...]; in training by its own statistics.
+        """Returns x normalized, [N, C, ...]; in training by its own statistics.
 
         Args:
             x: [N, C, ...], floating point.
@@ -163,7 +163,7 @@ def synchronize_batch_norm(module: nn.Module) -> None:
 
 
 class _SynchronizedNormalization(torch.autograd.Function):
-    """Normalises x, [N, C, ...], by the statistics of all processes; also returns these, the variance unbiased.
+    """Normalizes x, [N, C, ...], by the statistics of all processes; also returns these, the variance unbiased.
 
     The gradient is that of the sum of what all processes make of it, so under DistributedDataParallel that of their
     mean loss. Statistics and gradients are computed in the type of the weight, also for x of half precision.

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from omnisource.models.recognizer import Recognizer
 
 
-def _normalisation_operations(input_shape: Sequence[int], *arguments: object, **options: object) -> int:
+def _normalization_operations(input_shape: Sequence[int], *arguments: object, **options: object) -> int:
     return 4 * math.prod(input_shape)  # 2 an element, in the counter's unit of half a multiply-add
 
 
 # Which of the two F.batch_norm becomes is up to the version of torch.
 _NORMALISATIONS = dict.fromkeys(
-    (torch.ops.aten.native_batch_norm, torch.ops.aten._native_batch_norm_legit_no_training), _normalisation_operations
+    (torch.ops.aten.native_batch_norm, torch.ops.aten._native_batch_norm_legit_no_training), _normalization_operations
 )
 
 
@@ -45,7 +45,7 @@ def count_parameters_after_sum(module: nn.Module) -> int:
 def count_multiply_adds(
     recognizer: Recognizer, media: Media, clip_length: int, size: int, head: str | None = None
 ) -> int:
-    """Returns the multiply-adds for one input: those of convolutions and linear layers, and 2 an element normalised.
+    """Returns the multiply-adds for one input: those of convolutions and linear layers, and 2 an element normalized.
 
     That is how the tables of the field count: a multiply-add is 1, but a BatchNorm is counted as a multiplication
     and an addition. Nothing is computed: the shapes alone go through a copy of the recognizer on the meta device.

@@ -12,9 +12,9 @@ from omnisource.models.batch_norm import BatchNorm
 
 
 class HeadBatchNorm(BatchNorm):
-    """Batch normalisation of vectors, with momentum 0.1, that also takes a batch of one in training.
+    """Batch normalization of vectors, with momentum 0.1, that also takes a batch of one in training.
 
-    One vector has no variance: it is normalised by the running statistics and leaves them as they are. A small
+    One vector has no variance: it is normalized by the running statistics and leaves them as they are. A small
     source that keeps pace with a large one may give one sample a step.
     """
 
@@ -22,7 +22,7 @@ class HeadBatchNorm(BatchNorm):
         super().__init__(channels, momentum=0.1)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Returns input, [N, C], normalised."""
+        """Returns input, [N, C], normalized."""
         return self.normalized(input, is_counted=True)
 
 

@@ -103,7 +103,7 @@ class Recognizer(nn.Module):
         """Returns the pooled features of clips, [N, backbone.out_channels].
 
         Args:
-            clips: [N, 3, T, H, W], T = 1 for images; uint8, 0-255, RGB, or floating point, already normalised.
+            clips: [N, 3, T, H, W], T = 1 for images; uint8, 0-255, RGB, or floating point, already normalized.
             media: Which path through the backbone the clips take.
 
         Raises:
@@ -135,7 +135,7 @@ class Recognizer(nn.Module):
         """Returns the scores of images before softmax, [N, classes].
 
         Args:
-            images: [N, 3, H, W]; uint8, 0-255, RGB, or floating point, already normalised.
+            images: [N, 3, H, W]; uint8, 0-255, RGB, or floating point, already normalized.
             head: Name of the label space. None: the only one whose head is an image head.
 
         Raises:
@@ -149,7 +149,7 @@ class Recognizer(nn.Module):
         """Returns the scores of clips before softmax, [N, classes].
 
         Args:
-            clips: [N, 3, T, H, W]; uint8, 0-255, RGB, or floating point, already normalised.
+            clips: [N, 3, T, H, W]; uint8, 0-255, RGB, or floating point, already normalized.
             head: Name of the label space. None: the only one whose head is a video head.
 
         Raises:
@@ -199,7 +199,7 @@ def _check_clips(clips: Tensor, media: Media) -> None:
     of_known_type = clips.dtype == torch.uint8 or clips.is_floating_point()
     if clips.ndim != 5 or clips.shape[1] != 3 or not of_known_type:
         raise ValueError(
-            f"clips must be [N, 3, T, H, W], uint8 or floating point and normalised, "
+            f"clips must be [N, 3, T, H, W], uint8 or floating point and normalized, "
             f"got {list(clips.shape)} {str(clips.dtype).removeprefix('torch.')}"
         )
     if media == "image" and clips.shape[2] != 1:

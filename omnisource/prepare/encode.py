@@ -1,4 +1,4 @@
-"""Videos written anew, so that they are quick to read at any place: what `omnisource prepare` makes of them.
+"""Videos written again, so that they are quick to read at any place: what `omnisource prepare` makes of them.
 
 A prepared video is H.264 in MP4, 8 bit, 4:2:0, upright, without sound. Every `keyframe_interval`-th frame is a
 keyframe, the others are predicted from the frame before, and none is stored out of its order. So frame i has the
@@ -25,7 +25,7 @@ from omnisource.data.decoding.checksum import SEAL_KEY, claimed_seal, seal_of
 from omnisource.data.decoding.container import reason_of
 from omnisource.data.decoding.video import VideoFile
 from omnisource.errors import UnreadableMedia
-from omnisource.prepare.qp import fitting_quantizer, luma_psnr, sample_positions
+from omnisource.prepare.qp import fitting_qp, luma_psnr, sample_positions
 from omnisource.prepare.shrink import Encoded, prepared_frames
 
 PSNR = 38.0
@@ -57,25 +57,25 @@ def prepare_video(source: str, target: Path, short_side: int, keyframe_interval:
         positions = set(sample_positions(video.num_frames, keyframe_interval))
         sample, frames = _sampled(video, short_side, positions)
 
-        def psnr_at(quantizer: int) -> float:
-            return luma_psnr(sample, video_options(keyframe_interval, quantizer))
+        def psnr_at(qp: int) -> float:
+            return luma_psnr(sample, video_options(keyframe_interval, qp))
 
         with _encoding_errors(source, target):
-            options = video_options(keyframe_interval, fitting_quantizer(psnr_at, PSNR))
+            options = video_options(keyframe_interval, fitting_qp(psnr_at, PSNR))
             return write_video(frames, target, rate_of(video), options)
 
 
-def video_options(keyframe_interval: int, quantizer: int) -> dict[str, str]:
+def video_options(keyframe_interval: int, qp: int) -> dict[str, str]:
     """Returns the options of libx264 for a video that is quick to read at any place.
 
     Args:
         keyframe_interval: Frames from one keyframe to the next.
-        quantizer: Of all frames: one for all gives more PSNR for the bytes than a quality that follows the eye.
+        qp: Of all frames: one for all gives more PSNR for the bytes than a quality that follows the eye.
     """
     return {
         "preset": "medium",
         "tune": "psnr,fastdecode",  # nothing for the eye; nothing that costs decoders most: deblocking, CABAC
-        "qp": str(quantizer),
+        "qp": str(qp),
         "g": str(keyframe_interval),
         "sc_threshold": "0",  # no keyframes besides, at cuts
         "bf": "0",  # the order of the packets is that of the frames

@@ -200,7 +200,7 @@ class Journal:
                 self._committed = time.monotonic()
 
     def finish(self) -> None:
-        """Writes the journal anew, sorted: it is then a function of what was prepared, not of how it came about."""
+        """Writes the journal again, sorted: it is then a function of what was prepared, not of how it came about."""
         self.commit()
         entries = (self.entries[output] for output in sorted(self.entries))
         self.write(JOURNAL, chain([_line(self._header)], (_line(dataclasses.asdict(entry)) for entry in entries)))

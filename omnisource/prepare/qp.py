@@ -1,6 +1,6 @@
 """How coarsely a video may be encoded so that its PSNR stays as high as wanted.
 
-The same quantizer costs one video 37 dB and another 42. So it is chosen for each, by encoding a sample of it.
+The same qp costs one video 37 dB and another 42. So it is chosen for each, by encoding a sample of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DECIBELS_A_STEP = 0.7
 """What PSNR loses with a step, about."""
 
 SAMPLE_FRAMES = 96
-"""Frames that are encoded to choose the quantizer."""
+"""Frames that are encoded to choose the qp."""
 
 
 def sample_positions(num_frames: int, group_length: int) -> list[int]:
@@ -46,11 +46,11 @@ def sample_positions(num_frames: int, group_length: int) -> list[int]:
     ]
 
 
-def fitting_quantizer(psnr_at: Callable[[int], float], target: float) -> int:
-    """Returns a quantizer whose PSNR is that wanted or a little more; the finest where none is fine enough.
+def fitting_qp(psnr_at: Callable[[int], float], target: float) -> int:
+    """Returns a qp whose PSNR is that wanted or a little more; the finest where none is fine enough.
 
     Args:
-        psnr_at: The PSNR in dB with a quantizer; the coarser, the lower.
+        psnr_at: The PSNR in dB with a qp; the coarser, the lower.
         target: The wanted PSNR in dB.
     """
     good, bad = FINEST, COARSEST + 1

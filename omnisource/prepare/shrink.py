@@ -72,7 +72,7 @@ def shrink_image(source: str, target: Path, short_side: int, suffix: str) -> Enc
 def prepared_frames(video: VideoFile, short_side: int) -> Generator[VideoFrame, None, None]:
     """Yields the frames of a video as they are encoded: scaled, upright, of even size, yuv420p.
 
-    The colours keep the matrix and the range of the original, which are written beside them. Scaling is swscale's
+    The colors keep the matrix and the range of the original, which are written beside them. Scaling is swscale's
     bicubic filter, which is antialiased.
     Source: tools/data/resize_videos.py of open-mmlab/mmaction2 (commit 21ab110), `ffmpeg -vf scale=-2:256`, with
     ffmpeg's default filter.

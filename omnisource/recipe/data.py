@@ -89,10 +89,10 @@ class ColorJitter:
     """Saturation is multiplied by a factor from max(0, 1 - this) to 1 + this. 0: left as it is."""
 
     hue: float = 0.0
-    """Hue is turned by -this to this, in turns of the colour circle, at most 0.5. 0: left as it is."""
+    """Hue is turned by -this to this, in turns of the color circle, at most 0.5. 0: left as it is."""
 
     probability: float = 1.0
-    """Probability that colours are changed at all, one draw a clip."""
+    """Probability that colors are changed at all, one draw a clip."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class RandomErasing:
     """Largest ratio of width to height of the box."""
 
     fill: Literal["mean", "color", "noise"] = "mean"
-    """What fills the box: the mean colour (zero after normalizing), one random colour, or one for each pixel."""
+    """What fills the box: the mean color (zero after normalizing), one random color, or one for each pixel."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class TrainingView:
     """RandAugment, after the flip: num_operations, magnitude, magnitude_std, probability. None: none."""
 
     color_jitter: ColorJitter | None = None
-    """Colour jitter, after RandAugment: brightness, contrast, saturation, hue, probability. None: none."""
+    """Color jitter, after RandAugment: brightness, contrast, saturation, hue, probability. None: none."""
 
     random_erasing: RandomErasing | None = None
     """Random erasing, last: probability, min_area, max_area, min_aspect, max_aspect, fill. None: none."""
@@ -175,7 +175,7 @@ class EvaluationViews:
     """Clips taken evenly from a video; images have one."""
 
     num_crops: Literal[1, 3] = 1
-    """1: the centre crop; 3: both ends and the centre of the longer side."""
+    """1: the center crop; 3: both ends and the center of the longer side."""
 
     short_side: int = 256
     """Short side to which frames are resized before cropping, in pixels."""

@@ -105,7 +105,7 @@ def quiet_if_gone(console: Console) -> Iterator[None]:
 
 
 def show_line(console: Console, line: str) -> None:
-    """Shows a line as it is, without colours and not wrapped: a file or a pipe has no width."""
+    """Shows a line as it is, without colors and not wrapped: a file or a pipe has no width."""
     with quiet_if_gone(console):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from omnisource.files.atomic import written_whole
+from omnisource.files.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ def contact_sheet(
     """
     figure = _contact_figure(pictures, captions, columns, correct, title, height_inches)
     path = Path(path)
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix("."), metadata={_MARK_KEY: mark} if mark else None)
     return path
 

@@ -137,7 +137,7 @@ class Report:
                 self._curves.pace(record.step, self._pace, memory_in_use(self._worker_ids()))
             self._untold.clear()
             if not self._told_any:
-                self._status.hurry()  # it is no longer starting
+                self._status.flush()  # it is no longer starting
             self._told_any = True
         warning = self._starvation.add(record)
         if warning is not None:
@@ -171,14 +171,14 @@ class Report:
         others = [record for record in self._status.status.validations if record.source != source]
         validations = (*others, ValidationRecord(step, epoch, source, finite))
         self._status.change(activity="training", validations=validations)
-        self._status.hurry()
+        self._status.flush()
         figures = "  ".join(f"{name} {short(value)}" for name, value in metrics.items())
         self._tell(f"epoch {epoch}  step {step}  validation of {source}: {figures}")
 
     def best(self, score: float | None, step: int | None) -> None:
         """Reports the highest validation top-1 of the main source so far, and its step; None before there is one."""
         self._status.change(best_score=score, best_step=step)
-        self._status.hurry()
+        self._status.flush()
 
     def picture(self, step: int, name: str, draw: Callable[[], np.ndarray]) -> None:
         """Reports a picture, [H, W, 3] uint8, 0-255, RGB, which is drawn only where somebody will see it."""

@@ -96,7 +96,7 @@ def validations_until(work_dir: Path, resumed_step: int | None) -> tuple[Validat
         return ()
     try:
         former = read_status(work_dir)
-    except UserError:  # damaged, and about to be written anew
+    except UserError:  # damaged, and about to be written again
         return ()
     return tuple(record for record in former.validations if record.step <= resumed_step) if former else ()
 
@@ -108,7 +108,7 @@ def ending_by(error: BaseException) -> tuple[Ending, str]:
     if isinstance(error, SystemExit):
         return "failed", (
             "another process of the run failed; the output of the run names the error; --resume auto continues it once "
-            "that is mended"
+            "that is fixed"
         )
     return "failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
@@ -138,7 +138,7 @@ class StatusFile:
         """Takes new values of fields of `RunStatus`; they are in the file at the next heartbeat."""
         self.status = dataclasses.replace(self.status, **changes)
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Has the values written now, without waiting for it: for what comes seldom."""
         self._is_awake.set()
 
@@ -202,7 +202,7 @@ def note_complete(work_dir: Path, step: int, best_score: float | None, best_step
         best_step: Steps done when it was reached.
     """
     former = None
-    with contextlib.suppress(UserError):  # damaged, and about to be written anew
+    with contextlib.suppress(UserError):  # damaged, and about to be written again
         former = read_status(work_dir)
     if former is None or former.state != "complete":
         former = former or starting_status(step, step)

@@ -25,7 +25,7 @@ STATE_STYLES = {
     "killed": "red",
     "unknown": "dim",
 }
-"""How the state of a run is coloured in a terminal."""
+"""How the state of a run is colored in a terminal."""
 
 REASON_CHARACTERS = 300
 """Length to which the first line of a reason is cut; train.log has all of it."""

@@ -13,7 +13,7 @@ from omnisource.models.recognizer import Recognizer
 from omnisource.recipe import config
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
-from omnisource.training.plan import batch_size_text, plan
+from omnisource.training.plan import batch_size_text, make_plan
 
 UNKNOWN = "unknown"
 
@@ -47,7 +47,7 @@ def _print_sources(recipe: Recipe) -> None:
             except (UserError, KeyError):
                 counts[name][split] = None
     train_counts = {name: count for name, of_name in counts.items() if (count := of_name["train"])}
-    numbers = plan(recipe, train_counts, num_processes=1) if len(train_counts) == len(recipe.sources) else None
+    numbers = make_plan(recipe, train_counts, num_processes=1) if len(train_counts) == len(recipe.sources) else None
     rows = []
     for name, source in recipe.sources.items():
         batch = batch_size_text(numbers.batch_sizes[name]) if numbers else str(source.batch_size or UNKNOWN)

@@ -27,7 +27,7 @@ from omnisource.training.step import Stepper
 
 def do_steps(
     state: TrainState,
-    numbers: Plan,
+    plan: Plan,
     loader: Loader,
     stepper: Stepper,
     saver: Saver,
@@ -45,7 +45,7 @@ def do_steps(
         Interrupted: If a signal asked the run to stop; it is saved.
     """
     is_trained = False
-    while state.step < numbers.total_steps or awaits_validation():
+    while state.step < plan.total_steps or awaits_validation():
         stop_signal, is_saving_due = 0, False
         is_made_up = awaits_validation()  # the run was stopped between the last step of an epoch and its validation
         if not is_made_up:
@@ -77,8 +77,8 @@ def do_steps(
                 stop_signal = stop[0]
         if stop_signal or is_best or is_made_up or is_saving_due:
             saved = saver.save(is_best=is_best)
-            if stop_signal and (state.step < numbers.total_steps or awaits_validation()):
-                processes.from_first(saver.wait)  # who leaves before it is saved may make a launcher end all
+            if stop_signal and (state.step < plan.total_steps or awaits_validation()):
+                processes.run_on_rank0(saver.wait)  # who leaves before it is saved may make a launcher end all
                 report.stopped(stop_signal, saved)
                 raise Interrupted(stop_signal, saved)
     return is_trained
@@ -88,7 +88,7 @@ def validate(
     recipe: Recipe,
     recognizer: Recognizer,
     state: TrainState,
-    numbers: Plan,
+    plan: Plan,
     validation_items: Mapping[str, Items],
     class_names: Mapping[str, Sequence[str]],
     workers: WorkerPool,
@@ -128,7 +128,7 @@ def validate(
             found[name] |= {f"ema_{figure}": value for figure, value in averaged.items() if figure != "count"}
         shown[name] = examples.gather()
     for name, metrics in found.items():
-        report.validation(state.step, state.step // numbers.epoch_steps, name, metrics)
+        report.validation(state.step, state.step // plan.epoch_steps, name, metrics)
         report.left_out(state.step, name, left_out[name])
         if shown[name]:
             names = class_names[recipe.sources[name].label_space]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from omnisource.distributed import processes
-from omnisource.files.atomic import written_whole
+from omnisource.files.atomic import atomic_write
 from omnisource.types import Batch
 
 
@@ -46,7 +46,7 @@ def _write(content: list[dict[str, Any]] | None, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)  # into a file, it would make other errors of those of the disk
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(buffer.getbuffer())
 
 

@@ -38,7 +38,7 @@ class Plan:
         return {name: first_position(size, step * self.microbatches) for name, size in self.batch_sizes.items()}
 
 
-def plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> Plan:
+def make_plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> Plan:
     """Returns the numbers of a run.
 
     Args:
@@ -82,7 +82,7 @@ def batch_size_text(batch_size: Fraction) -> str:
     return f"{float(batch_size):g}"
 
 
-def describe_plan(recipe: Recipe, numbers: Plan, items: Mapping[str, Items]) -> str:
+def describe_plan(recipe: Recipe, plan: Plan, items: Mapping[str, Items]) -> str:
     """Returns the plan for people, a line a source and one for the run; `items`: the training items by source."""
     lines = []
     for name, source in recipe.sources.items():
@@ -92,12 +92,12 @@ def describe_plan(recipe: Recipe, numbers: Plan, items: Mapping[str, Items]) -> 
         if source.class_power != 1:
             pace += f", drawn with replacement, classes by count^{source.class_power:g}"
         lines.append(
-            f"source {name}: {len(items[name])} {source.media}s, batch {batch_size_text(numbers.batch_sizes[name])} x "
-            f"{numbers.microbatches} microbatches a step{pace}, loss weight {source.loss_weight:g}"
+            f"source {name}: {len(items[name])} {source.media}s, batch {batch_size_text(plan.batch_sizes[name])} x "
+            f"{plan.microbatches} microbatches a step{pace}, loss weight {source.loss_weight:g}"
         )
     lines.append(
-        f"{recipe.num_epochs} epochs of {numbers.epoch_steps} steps of {recipe.main_source} = "
-        f"{numbers.total_steps} steps, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision}"
+        f"{recipe.num_epochs} epochs of {plan.epoch_steps} steps of {recipe.main_source} = "
+        f"{plan.total_steps} steps, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision}"
     )
     if recipe.schedule.warmup_epochs >= recipe.num_epochs:
         lines.append(

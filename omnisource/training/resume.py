@@ -88,7 +88,7 @@ def _newest_whole(saved: list[Path]) -> tuple[Path | None, list[str]]:
     if faults:
         raise UserError(
             "\n".join(faults)
-            + f"\nNo checkpoint of {saved[-1].parent} is whole. Give a whole one with --resume PATH, or start anew in "
+            + f"\nNo checkpoint of {saved[-1].parent} is whole. Give a whole one with --resume PATH, or start again in "
             "another --work-dir."
         )
     return None, []
@@ -113,7 +113,7 @@ def prepare_work_dir(work_dir: Path, recipe: Recipe, lock: RunLock) -> None:
         ) from error
 
 
-def set_aside_later_files(work_dir: Path, origin: Path | None, state: TrainState) -> bool:
+def discard_later_checkpoints(work_dir: Path, origin: Path | None, state: TrainState) -> bool:
     """Renames the checkpoints of steps that a resumed run does again, and makes best.pt the best one up to here.
 
     Args:
@@ -150,7 +150,7 @@ def _step_of(path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def full_disk_named(work_dir: Path) -> Iterator[None]:
+def explain_disk_errors(work_dir: Path) -> Iterator[None]:
     """Turns the errors of a full disk that libraries raise, such as the one that writes curves, into a UserError."""
     try:
         yield

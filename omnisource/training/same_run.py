@@ -47,7 +47,7 @@ PATH_KEYS = (".root", ".folder", ".list", ".urls", ".classes")
 """Ends of keys that say where data lies; a resumed run may change them as long as the lists are the same."""
 
 
-def run_facts(numbers: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
+def run_facts(plan: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
     """Returns what a checkpoint remembers of how its run was made."""
     versions = {name: importlib.metadata.version(name) for name in ("omnisource", "torch", "av", "pillow", "numpy")}
     return {
@@ -56,7 +56,7 @@ def run_facts(numbers: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
         "processor": processor_name(),
         "decoder": decoder_versions(),
         "resampling": RESAMPLING,
-        "microbatches": numbers.microbatches,
+        "microbatches": plan.microbatches,
         "digests": {name: of_source.digest() for name, of_source in items.items()},
     }
 

@@ -28,7 +28,7 @@ class Saver:
 
     Args:
         recipe: The run.
-        numbers: Its numbers.
+        plan: Its plan.
         class_names: Class names by label space.
         facts: What checkpoints remember of how the run was made.
         state: What is saved.
@@ -40,7 +40,7 @@ class Saver:
     def __init__(
         self,
         recipe: Recipe,
-        numbers: Plan,
+        plan: Plan,
         class_names: Mapping[str, tuple[str, ...]],
         facts: dict[str, Any],
         state: TrainState,
@@ -49,7 +49,7 @@ class Saver:
         report: Report | NullReport,
     ) -> None:
         self.recipe = recipe
-        self.numbers = numbers
+        self.plan = plan
         self.class_names = class_names
         self.facts = facts
         self.state = state
@@ -72,7 +72,7 @@ class Saver:
         """Returns whether the recipe wants a checkpoint after the steps done so far."""
         step, wanted = self.state.step, self.recipe.checkpoints
         is_due_by_steps = wanted.interval_steps > 0 and step % wanted.interval_steps == 0
-        return is_due_by_steps or self.numbers.ends_epoch(step, wanted.interval_epochs)
+        return is_due_by_steps or self.plan.ends_epoch(step, wanted.interval_epochs)
 
     def is_due_by_clock(self) -> bool:
         """Returns whether the last checkpoint is older than the recipe wants."""
@@ -198,9 +198,9 @@ def agree(unreadable: UnreadableLog, step: int) -> list[Replacement]:
     if is_too_many and is_first:
         files = [f"{path}: {reason}" for path, reason in unreadable.reasons.items()]
         error = UserError(
-            f"{shortened(files)}\n{count} unreadable in all processes, {unreadable.permitted} permitted. Mend or "
+            f"{shortened(files)}\n{count} unreadable in all processes, {unreadable.permitted} permitted. Fix or "
             "remove the files (omnisource check CONFIG finds them all), or permit more with max_unreadable=N or "
             "max_unreadable_share=S."
         )
-    processes.fail_together(error)
+    processes.raise_on_all_ranks(error)
     return unreadable.settle(untold, step)

@@ -60,7 +60,7 @@ class Stepper:
 
     Args:
         recipe: The run.
-        numbers: Its numbers.
+        plan: Its plan.
         state: What the steps change.
         model: The recognizer of the state, in parallel over the processes.
         mine: The microbatches of a step that this process does, 0-based.
@@ -72,7 +72,7 @@ class Stepper:
     def __init__(
         self,
         recipe: Recipe,
-        numbers: Plan,
+        plan: Plan,
         state: TrainState,
         model: nn.Module,
         mine: Sequence[int],
@@ -81,7 +81,7 @@ class Stepper:
         work_dir: Path,
     ) -> None:
         self.recipe = recipe
-        self.numbers = numbers
+        self.plan = plan
         self.state = state
         self.model = model
         self.mine = mine
@@ -106,7 +106,7 @@ class Stepper:
         """
         started = time.perf_counter()
         state, recipe = self.state, self.recipe
-        rate = learning_rate(recipe.optimizer, recipe.schedule, state.step, self.numbers.epoch_steps, recipe.num_epochs)
+        rate = learning_rate(recipe.optimizer, recipe.schedule, state.step, self.plan.epoch_steps, recipe.num_epochs)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         with self._statistics.recording():
@@ -132,7 +132,7 @@ class Stepper:
         samples = self._count()
         record = StepRecord(
             step=state.step,
-            epoch=(state.step - 1) // self.numbers.epoch_steps + 1,
+            epoch=(state.step - 1) // self.plan.epoch_steps + 1,
             losses=by_source,
             total_loss=sum(recipe.sources[name].loss_weight * loss for name, loss in by_source.items()),
             learning_rate=rate,
@@ -140,7 +140,7 @@ class Stepper:
             step_seconds=time.perf_counter() - started,
             data_seconds=longest_wait,
             samples=samples,
-            total_steps=self.numbers.total_steps,
+            total_steps=self.plan.total_steps,
             samples_digest="".join(
                 f"{round(part * processes.world_size()) % 2**16:04x}" for part in told_by_all[-DIGEST_PARTS:]
             ),
@@ -221,7 +221,7 @@ class Stepper:
         return skipped
 
     def _set_scale(self, scale: float) -> None:
-        """Ends a step that changed nothing: the loss is scaled so, and the steps in a row without one count anew.
+        """Ends a step that changed nothing: the loss is scaled so, and the steps in a row without one count again.
 
         torch's own update would go by single gradients; here it is their norm that is not finite, or a loss.
         """
@@ -232,7 +232,7 @@ class Stepper:
     def _count(self) -> dict[str, int]:
         """Counts the step as done; returns how many samples of each source it had, over all processes."""
         state = self.state
-        before, after = self.numbers.samples_before(state.step), self.numbers.samples_before(state.step + 1)
+        before, after = self.plan.samples_before(state.step), self.plan.samples_before(state.step + 1)
         samples = {name: after[name] - before[name] for name in after}
         for name, count in samples.items():
             state.samples_seen[name] += count
@@ -253,7 +253,7 @@ class Stepper:
             for source, loss in enumerate(of_microbatch)
             if not math.isfinite(loss)
         ]
-        # Made anew, since keeping every step's until its end would take memory: mixing is a function of the step.
+        # Made again, since keeping every step's until its end would take memory: mixing is a function of the step.
         mixed = [self._mixed(batches, place) for place, batches in zip(self.mine, microbatches, strict=True)]
         chosen = [mixed[number][source] for number, source in bad]
         lines = [

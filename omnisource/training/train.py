@@ -29,12 +29,12 @@ from omnisource.reporting.status_file import note_complete
 from omnisource.training.ema import Ema
 from omnisource.training.loop import do_steps, validate
 from omnisource.training.optimizer import build_optimizer
-from omnisource.training.plan import Plan, describe_plan, plan, with_scaled_learning_rate
+from omnisource.training.plan import Plan, describe_plan, make_plan, with_scaled_learning_rate
 from omnisource.training.resume import (
+    discard_later_checkpoints,
+    explain_disk_errors,
     find_checkpoint,
-    full_disk_named,
     prepare_work_dir,
-    set_aside_later_files,
     stop_signals,
 )
 from omnisource.training.run_lock import RunLock
@@ -59,7 +59,7 @@ def train(
         config_name: How errors name the recipe.
 
     Raises:
-        UserError: For everything that a user can mend.
+        UserError: For everything that a user can fix.
         Interrupted: If SIGINT or SIGTERM asked the run to stop; it is saved.
     """
     # 1. Who we are.
@@ -88,8 +88,8 @@ def _train(
     is_first = processes.rank() == 0
 
     # 2. Where we continue.
-    processes.from_first(lock.take)
-    checkpoint_file, faults = processes.from_first(lambda: find_checkpoint(work_dir, resume))
+    processes.run_on_rank0(lock.take)
+    checkpoint_file, faults = processes.run_on_rank0(lambda: find_checkpoint(work_dir, resume))
     checkpoint = read_checkpoint(checkpoint_file) if checkpoint_file else None
     if checkpoint and checkpoint_file:
         recipe, note = with_same_microbatches(recipe, checkpoint, checkpoint_file, processes.world_size())
@@ -102,8 +102,8 @@ def _train(
     recipe, class_names = resolve_classes(recipe)
     train_items = read_splits(recipe, class_names, "train")
     validation_items = read_splits(recipe, class_names, "validation") if recipe.validation.interval_epochs else {}
-    numbers = plan(recipe, {name: len(items) for name, items in train_items.items()}, processes.world_size())
-    facts = run_facts(numbers, train_items)
+    plan = make_plan(recipe, {name: len(items) for name, items in train_items.items()}, processes.world_size())
+    facts = run_facts(plan, train_items)
     if checkpoint and checkpoint_file:
         check_same_run(checkpoint, checkpoint_file, recipe, facts)
 
@@ -123,24 +123,24 @@ def _train(
     notes = [*faults, *resume_notes(checkpoint)]
     del checkpoint  # its tensors are in the model and the optimizer
     model = processes.in_parallel(recognizer)
-    awaits_validation = functools.partial(_awaits_validation, recipe, numbers, state, bool(validation_items))
-    if state.step == numbers.total_steps and not awaits_validation():
+    awaits_validation = functools.partial(_awaits_validation, recipe, plan, state, bool(validation_items))
+    if state.step == plan.total_steps and not awaits_validation():
         if is_first:
             print(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")
             _make_up_ending(work_dir, state)
         return state
 
-    with full_disk_named(work_dir), contextlib.ExitStack() as stack:
+    with explain_disk_errors(work_dir), contextlib.ExitStack() as stack:
         # 5. What people see.
-        processes.from_first(lambda: prepare_work_dir(work_dir, recipe, lock))
-        if resume and not processes.from_first(lambda: set_aside_later_files(work_dir, checkpoint_file, state)):
+        processes.run_on_rank0(lambda: prepare_work_dir(work_dir, recipe, lock))
+        if resume and not processes.run_on_rank0(lambda: discard_later_checkpoints(work_dir, checkpoint_file, state)):
             notes += _forget_best(state)
         resumed_step = state.step if resume else None
         report = stack.enter_context(
             open_report(
                 work_dir,
                 processes.rank(),
-                total_steps=numbers.total_steps,
+                total_steps=plan.total_steps,
                 resumed_step=resumed_step,
                 validated_step=state.validated_step if resume else None,
                 interval_steps=recipe.log_interval_steps,
@@ -149,7 +149,7 @@ def _train(
         )
         report.best(state.best_score, state.best_step)
         beginning = f"continuing from {checkpoint_file}" if checkpoint_file else "new run"
-        words = (initial, f"{beginning}, seed {recipe.seed}", describe_plan(recipe, numbers, train_items), *notes)
+        words = (initial, f"{beginning}, seed {recipe.seed}", describe_plan(recipe, plan, train_items), *notes)
         for text in filter(None, words):
             report.message(text)
 
@@ -168,15 +168,15 @@ def _train(
         )
         report.watch_memory_of(lambda: workers.process_ids)
         streams = [
-            Stream(name, source, train_items[name], numbers.batch_sizes[name], recipe.seed)
+            Stream(name, source, train_items[name], plan.batch_sizes[name], recipe.seed)
             for name, source in recipe.sources.items()
         ]
         mine = [processes.rank() * recipe.accumulation + place for place in range(recipe.accumulation)]
-        loader = Loader(streams, workers, numbers.microbatches, mine, unreadable)
+        loader = Loader(streams, workers, plan.microbatches, mine, unreadable)
         loader.seek(state.step)
         stop = stack.enter_context(stop_signals())
-        stepper = Stepper(recipe, numbers, state, model, mine, device, stop, work_dir)
-        saver = Saver(recipe, numbers, class_names, facts, state, work_dir, unreadable, report)
+        stepper = Stepper(recipe, plan, state, model, mine, device, stop, work_dir)
+        saver = Saver(recipe, plan, class_names, facts, state, work_dir, unreadable, report)
         stack.callback(saver.wait)
 
         # 7. The loop.
@@ -185,7 +185,7 @@ def _train(
             recipe,
             recognizer,
             state,
-            numbers,
+            plan,
             validation_items,
             class_names,
             workers,
@@ -193,7 +193,7 @@ def _train(
             report,
             stop,
         )
-        is_trained = do_steps(state, numbers, loader, stepper, saver, report, validate_now, awaits_validation, stop)
+        is_trained = do_steps(state, plan, loader, stepper, saver, report, validate_now, awaits_validation, stop)
         saver.wait()
         report.message(_ending(state, work_dir))
         if is_first and is_trained:
@@ -223,10 +223,10 @@ def _forget_best(state: TrainState) -> list[str]:
     return [note]
 
 
-def _awaits_validation(recipe: Recipe, numbers: Plan, state: TrainState, has_items: bool) -> bool:
+def _awaits_validation(recipe: Recipe, plan: Plan, state: TrainState, has_items: bool) -> bool:
     """Returns whether the last step ended an epoch that is to be validated, and has not been."""
     is_missing = has_items and state.validated_step < state.step
-    return is_missing and numbers.ends_epoch(state.step, recipe.validation.interval_epochs)
+    return is_missing and plan.ends_epoch(state.step, recipe.validation.interval_epochs)
 
 
 def _refuse_precision(recipe: Recipe, device: torch.device) -> None:

@@ -12,15 +12,15 @@ from omnisource.check.duplicates import (
     SAME_CHANGE_BITS,
     SAME_FRAME_BITS,
     SAME_PICTURE_BITS,
-    Twin,
+    TrainTestDuplicate,
     find_groups,
-    find_twins,
+    find_leaks,
 )
-from omnisource.check.examine import Examination
+from omnisource.check.examine import FileReport
 from omnisource.check.files import FileTable
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BYTES
-from omnisource.data.lists.items import Items, Texts
+from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.recipe.data import Source, Split, SplitName
 from omnisource.types import Media
 
@@ -31,7 +31,7 @@ def table(trained: Sequence[str], held_out: Sequence[str], media: Media = "image
     sides: list[tuple[SplitName, Sequence[str]]] = [("train", trained), ("validation", held_out)]
     splits = []
     for name, keys in sides:
-        items = Items("/nowhere", Texts(keys), np.zeros(len(keys), dtype=np.int32))
+        items = Items("/nowhere", PackedStrings(keys), np.zeros(len(keys), dtype=np.int32))
         described = source if name == "train" else Source(media, "things", "/nowhere", Split(list="t"), Split(list="v"))
         splits.append(CheckedSplit("things", described, name, ("thing",), items, None, ()))
     return FileTable(splits, advance=lambda: None)
@@ -49,7 +49,7 @@ def take(files: FileTable, key: str, digest: int, *hashes: bytes | None) -> None
     """Makes known what reading a file told; None stands for a plain picture or change."""
     bits = tuple((one or bytes(HASH_BYTES)).hex() for one in hashes)
     is_plain = tuple(one is None for one in hashes)
-    files.take(number_of(files, key), Examination("", 1, None, 8, 8, f"{digest:016x}" + "0" * 16, bits, is_plain))
+    files.take(number_of(files, key), FileReport("", 1, None, 8, 8, f"{digest:016x}" + "0" * 16, bits, is_plain))
 
 
 def random_hash(rng: np.random.Generator) -> bytes:
@@ -64,8 +64,8 @@ def flipped(picture: bytes, bits: int, rng: np.random.Generator) -> bytes:
 
 def twins_of(files: FileTable) -> dict[str, tuple[str, int | None]]:
     is_trained, is_held_out = files.places_where(True) >= 0, files.places_where(False) >= 0
-    found = find_twins(files, is_trained, is_held_out, lambda done, total: None)
-    assert all(isinstance(twin, Twin) for twin in found)
+    found = find_leaks(files, is_trained, is_held_out, lambda done, total: None)
+    assert all(isinstance(twin, TrainTestDuplicate) for twin in found)
     return {name_of(files, twin.held_out): (name_of(files, twin.trained), twin.differing_bits) for twin in found}
 
 
@@ -113,7 +113,7 @@ def test_plain_pictures_are_the_same_by_their_bytes_only() -> None:
 def test_unreadable_files_are_the_same_as_nothing() -> None:
     files = table(["a"], ["b"])
     for name in "ab":
-        files.take(number_of(files, name), Examination(fault="damaged"))
+        files.take(number_of(files, name), FileReport(fault="damaged"))
     assert twins_of(files) == {} and groups_of(files) == []
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omnisource.check.examine import Examination, examine, frame_positions, shown_pictures
+from omnisource.check.examine import FileReport, examine, frame_positions, shown_pictures
 from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.hashing.picture_hash import PictureHash, image_hash, video_hashes
 from omnisource.data.loading.request import SampleRequest
 from omnisource.errors import UnreadableMedia
-from omnisource.files.byte_ranges import FilePart, local_stamp
+from omnisource.files.byte_ranges import ByteRange, local_version
 from omnisource.recipe.data import ClipSampling, TrainingView
 from omnisource.types import Media
 from tests.support.media import (
@@ -30,7 +30,7 @@ from tests.support.media import (
 
 
 def request_for(
-    path: Path, media: Media = "video", num_frames: int | None = None, part: FilePart | None = None
+    path: Path, media: Media = "video", num_frames: int | None = None, part: ByteRange | None = None
 ) -> SampleRequest:
     template = "img_{:05d}.jpg"
     return SampleRequest(
@@ -51,7 +51,7 @@ def test_video_is_counted_measured_and_hashed(tmp_path: Path) -> None:
     with VideoFile(path) as video:
         hashes = hex_of(video_hashes(video.frames([10, 20, 30])))
     assert frame_positions(41) == [10, 20, 30]
-    expected = Examination("", 41, 41, 80, 64, digest_of(path.read_bytes()), hashes, (False,) * 5)
+    expected = FileReport("", 41, 41, 80, 64, digest_of(path.read_bytes()), hashes, (False,) * 5)
     assert examine(request_for(path)) == expected
 
 
@@ -68,13 +68,13 @@ def test_damaged_video_of_one_frame_has_none(tmp_path: Path, name: str, codec: s
     path = zero_end_of_last_packet(write_video(tmp_path / name, moving_square(1, 48, 64), codec))
     with VideoFile(path) as video:
         assert video.num_frames == 1  # as its only packet promises
-    assert examine(request_for(path)) == Examination(fault="none of its frames can be decoded")
+    assert examine(request_for(path)) == FileReport(fault="none of its frames can be decoded")
 
 
 def test_image_is_measured_and_hashed(tmp_path: Path) -> None:
     path = write_image(tmp_path / "picture.png", moving_square(1, 60, 90)[0])
     hashes = hex_of([image_hash(decode_image(path))])
-    expected = Examination("", 1, None, 90, 60, digest_of(path.read_bytes()), hashes, (False,))
+    expected = FileReport("", 1, None, 90, 60, digest_of(path.read_bytes()), hashes, (False,))
     assert examine(request_for(path, "image")) == expected
 
 
@@ -122,7 +122,7 @@ def test_damage_is_returned_as_the_fault_of_the_file(tmp_path: Path) -> None:
     empty.write_bytes(b"")
     for request in (request_for(image, "image"), request_for(video), request_for(empty)):
         found = examine(request)
-        assert found.fault and found == Examination(fault=found.fault)
+        assert found.fault and found == FileReport(fault=found.fault)
         assert str(tmp_path) not in found.fault
 
 
@@ -141,15 +141,15 @@ def test_part_of_a_shard_is_examined_like_the_file_by_itself(tmp_path: Path) -> 
     shard = tmp_path / "shard.tar"
     shard.write_bytes(b"x" * 100 + video.read_bytes() + b"y" * 7 + image.read_bytes())
     sizes = video.stat().st_size, image.stat().st_size
-    stamp = local_stamp(shard.stat())
-    in_shard = FilePart(str(shard), 100, sizes[0], stamp), FilePart(str(shard), 107 + sizes[0], sizes[1], stamp)
+    stamp = local_version(shard.stat())
+    in_shard = ByteRange(str(shard), 100, sizes[0], stamp), ByteRange(str(shard), 107 + sizes[0], sizes[1], stamp)
     name = tmp_path / "shard.tar::clip.mp4"
     assert examine(request_for(name, part=in_shard[0])) == examine(request_for(video))
     assert examine(request_for(name, "image", part=in_shard[1])) == examine(request_for(image, "image"))
-    cut = FilePart(str(shard), 100, sizes[0] - 500, stamp)
+    cut = ByteRange(str(shard), 100, sizes[0] - 500, stamp)
     assert examine(request_for(name, part=cut)).digest != examine(request_for(video)).digest
     with pytest.raises(UnreadableMedia, match="ends at byte"):
-        examine(request_for(name, part=FilePart(str(shard), 100, 10**6, stamp)))
+        examine(request_for(name, part=ByteRange(str(shard), 100, 10**6, stamp)))
 
 
 def test_shown_pictures_are_those_that_are_compared_made_small(tmp_path: Path) -> None:

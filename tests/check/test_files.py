@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omnisource.check.examine import Examination
+from omnisource.check.examine import FileReport
 from omnisource.check.files import FileTable, StateReader
 from omnisource.check.splits import CheckedSplit
-from omnisource.data.lists.items import Items, Parts, Texts
+from omnisource.data.lists.items import Items, PackedStrings, Parts
 from omnisource.data.loading.request import SampleRequest
-from omnisource.files.byte_ranges import FilePart, Stamp, local_stamp
+from omnisource.files.byte_ranges import ByteRange, FileVersion, local_version
 from omnisource.recipe.data import Source, Split, SplitName
 from omnisource.types import Media
 
-FOUND = Examination("", 7, None, 30, 20, "0123456789abcdef" * 2, ("ab" * 32,), (False,))
+FOUND = FileReport("", 7, None, 30, 20, "0123456789abcdef" * 2, ("ab" * 32,), (False,))
 
 
 def split_of(
     folder: Path, keys: list[str], name: SplitName = "train", media: Media = "image", **items: object
 ) -> CheckedSplit:
     source = Source(media, "things", str(folder), Split(list="t"), Split(list="v"), batch_size=1)
-    of_split = Items(str(folder), Texts(keys), np.zeros(len(keys), dtype=np.int32), **items)  # pyright: ignore
+    of_split = Items(str(folder), PackedStrings(keys), np.zeros(len(keys), dtype=np.int32), **items)  # pyright: ignore
     return CheckedSplit("things", source, name, ("thing",), of_split, None, ())
 
 
@@ -62,7 +62,7 @@ def test_what_was_read_is_unread_no_more(folder: Path) -> None:
     files = table(split_of(folder, ["a", "b", "c"]))
     first, second, third = files.unread().tolist()
     files.take(second, FOUND, is_taken_over=True)
-    files.take(third, Examination(fault="damaged"))
+    files.take(third, FileReport(fault="damaged"))
     assert files.unread().tolist() == [first]
     assert files.is_taken_over[[first, second, third]].tolist() == [False, True, False]
     assert files.is_readable()[[first, second, third]].tolist() == [False, True, False]
@@ -115,8 +115,8 @@ def test_missing_file_has_a_state_too(folder: Path) -> None:
 
 def test_parts_of_shards_are_told_apart_by_place_and_size_and_change_with_their_shard(folder: Path) -> None:
     places = np.zeros(3, dtype=np.int32), np.array([0, 0, 512]), np.array([10, 10, 20])
-    parts = Parts((str(folder / "a"),), (local_stamp((folder / "a").stat()),), *places)
-    split = split_of(folder, ["x", "y", "z"], parts=parts, paths=Texts(["x.jpg", "y.jpg", "z.jpg"]))
+    parts = Parts((str(folder / "a"),), (local_version((folder / "a").stat()),), *places)
+    split = split_of(folder, ["x", "y", "z"], parts=parts, paths=PackedStrings(["x.jpg", "y.jpg", "z.jpg"]))
     files = table(split)
     assert len(files) == 2
     state = StateReader().state(request_of(split, 2))
@@ -124,6 +124,8 @@ def test_parts_of_shards_are_told_apart_by_place_and_size_and_change_with_their_
     assert files.find(state) is not None
     os.utime(folder / "a", ns=(0, 1))
     assert table(split).find(state) is None
-    remote = dataclasses.replace(request_of(split), part=FilePart("https://example.org/a.tar", 512, 20, Stamp(9, "")))
+    remote = dataclasses.replace(
+        request_of(split), part=ByteRange("https://example.org/a.tar", 512, 20, FileVersion(9, ""))
+    )
     state = StateReader().state(remote)
     assert (state.path, state.offset, state.size, state.modified_ns) == ("https://example.org/a.tar", 512, 20, 0)

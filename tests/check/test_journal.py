@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.check.examine import Examination
+from omnisource.check.examine import FileReport
 from omnisource.check.files import FileState
 from omnisource.check.journal import JOURNAL, Journal
 from omnisource.errors import UserError
 
-FOUND = Examination("", 40, 41, 64, 48, "0123456789abcdef" * 2, ("ab" * 32, "cd" * 32), (False, True))
+FOUND = FileReport("", 40, 41, 64, 48, "0123456789abcdef" * 2, ("ab" * 32, "cd" * 32), (False, True))
 
 
 def state(number: int, path: str = "/data/clip") -> FileState:
@@ -35,7 +35,7 @@ def numbers(folder: Path) -> list[int]:
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     entries = [
         (state(0), FOUND),
-        (state(1, "/daten/Übung"), Examination(fault="damaged: frame 3 is not whole")),
+        (state(1, "/daten/Übung"), FileReport(fault="damaged: frame 3 is not whole")),
         (state(2, "/data/\udcff"), dataclasses.replace(FOUND, declared_frames=None, hashes=(), is_plain=())),
     ]
     with Journal(tmp_path) as journal:

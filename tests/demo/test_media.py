@@ -37,8 +37,8 @@ def decode(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def centres(frames: np.ndarray) -> np.ndarray:
-    """Returns the centre of what is bright in every frame: [T, 2], x and y in pixels."""
+def centers(frames: np.ndarray) -> np.ndarray:
+    """Returns the center of what is bright in every frame: [T, 2], x and y in pixels."""
     bright = frames.min(axis=-1) > 165  # strokes end at 150, digits begin at 190
     found = [np.argwhere(mask).mean(axis=0) if mask.any() else np.full(2, np.nan) for mask in bright]
     return np.stack(found)[:, ::-1]
@@ -80,7 +80,7 @@ def test_no_scan_of_a_held_out_image_or_clip_is_trained_on(media: Path) -> None:
         assert len(set(of_clips)) == len(of_clips)
 
 
-def test_images_are_colour_pictures_of_64_pixels(media: Path) -> None:
+def test_images_are_color_pictures_of_64_pixels(media: Path) -> None:
     path, _ = entries(media, "images", "train")[0]
     with Image.open(media / "images" / path) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 64))
@@ -91,7 +91,7 @@ def test_clips_have_24_frames_of_80_pixels_in_which_the_digit_goes_the_way_of_it
         for path, label in entries(media, "clips", part)[::3]:
             frames = decode(media / "clips" / path)
             assert frames.shape == (24, 80, 80, 3)
-            x, y = centres(frames).T
+            x, y = centers(frames).T
             seen = np.isfinite(x)
             assert seen.sum() >= 20
             pace_x, pace_y = (np.polyfit(TIMES[seen], place[seen], 1)[0] for place in (x, y))

@@ -1,4 +1,4 @@
-"""What the processes of a run do when the one they have met through says nothing more, and when they start anew."""
+"""What the processes of a run do when the one they have met through says nothing more, and when they start again."""
 
 from __future__ import annotations
 

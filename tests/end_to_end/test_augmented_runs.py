@@ -18,7 +18,7 @@ from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.transforms.mixing import mix_batches
 from omnisource.errors import UserError
 from omnisource.recipe.overrides import apply_overrides
-from omnisource.training.plan import plan
+from omnisource.training.plan import make_plan
 from omnisource.training.train import train
 from omnisource.types import Batch
 from tests.end_to_end.processes.test_failures import broken_weights
@@ -106,7 +106,7 @@ def mixed_batches_of_step(recipe: Recipe, step: int) -> list[list[Batch]]:
     """Returns the batches of a 0-based step of a run of one process, mixed, by microbatch."""
     recipe, names = resolve_classes(recipe)
     items = read_splits(recipe, names, "train")
-    numbers = plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
+    numbers = make_plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
     streams = [
         Stream(name, source, items[name], numbers.batch_sizes[name], recipe.seed)
         for name, source in recipe.sources.items()

@@ -23,7 +23,7 @@ from omnisource.errors import UserError
 from omnisource.models.recognizer import Recognizer
 from omnisource.randomness import seed_initialization
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.plan import plan
+from omnisource.training.plan import make_plan
 from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
 from omnisource.training.step import Stepper, StepResult
@@ -61,7 +61,7 @@ def training(data: Path, work_dir: Path, *overrides: str, scaler: GradScaler | N
     """Returns a run before its first step, put together as `train` does it, with another scaler if one is given."""
     recipe, class_names = resolve_classes(tiny_recipe(data, *overrides))
     items = read_splits(recipe, class_names, "train")
-    numbers = plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
+    numbers = make_plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
     seed_initialization(recipe.seed)
     state = new_state(recipe, Recognizer(recipe.model, recipe.label_spaces), CPU)
     state.scaler = scaler or state.scaler

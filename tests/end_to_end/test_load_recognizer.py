@@ -21,7 +21,7 @@ def images_and_clips() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def normalized(pixels: torch.Tensor) -> torch.Tensor:
-    """Returns what a user's own code would give: floating point, normalised by the published mean and deviation."""
+    """Returns what a user's own code would give: floating point, normalized by the published mean and deviation."""
     shape = (3, *(1,) * (pixels.ndim - 2))
     mean = torch.tensor([123.675, 116.28, 103.53]).reshape(shape)
     deviation = torch.tensor([58.395, 57.12, 57.375]).reshape(shape)

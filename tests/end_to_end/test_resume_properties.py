@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint, save_checkpoint
-from omnisource.data.lists.items import Items, Texts
+from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.stream import Stream
@@ -31,7 +31,7 @@ from tests.support.tiny_runs import difference, lines_of, mixed_recipe
 EPOCHS = 3
 
 
-def labelled(request: SampleRequest) -> Clip:
+def labeled(request: SampleRequest) -> Clip:
     """Returns a clip whose pixels tell its item and its epoch; some files are damaged."""
     if request.index % 7 == 3:
         raise UnreadableMedia(request.path, "damaged")
@@ -56,12 +56,12 @@ def loader_of(
     streams = []
     for number, (count, batch_size, power) in enumerate(described):
         items = Items(
-            "/data", Texts(f"{number}/{index}" for index in range(count)), np.arange(count, dtype=np.int32) % 3
+            "/data", PackedStrings(f"{number}/{index}" for index in range(count)), np.arange(count, dtype=np.int32) % 3
         )
         source = Source("image", "classes", "/data", Split(), class_power=power)
         streams.append(Stream(f"source{number}", source, items, batch_size, seed=1))
     log = UnreadableLog(10**6, notify=lambda line: None)
-    return Loader(streams, WorkerPool(0, 60, load=labelled), microbatches, mine, log, prefetch_steps)
+    return Loader(streams, WorkerPool(0, 60, load=labeled), microbatches, mine, log, prefetch_steps)
 
 
 def samples(batches: tuple[Batch, ...]) -> list[tuple[tuple[str, ...], list[int]]]:

@@ -25,7 +25,7 @@ from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.models.weights.formats import to_published
 from omnisource.randomness import seed_initialization, seed_microbatch
-from omnisource.training.plan import plan
+from omnisource.training.plan import make_plan
 from omnisource.training.train import train
 from omnisource.types import Batch
 from tests.support.media import truncate
@@ -47,7 +47,7 @@ def batches_of(recipe: Recipe, num_steps: int) -> list[list[tuple[Batch, ...]]]:
     resolved, names = resolve_classes(recipe)
     items = {name: read_split(resolved, names, name, "train") for name in recipe.sources}
     counted = {name: of_source for name, of_source in items.items() if of_source is not None}
-    numbers = plan(recipe, {name: len(of_source) for name, of_source in counted.items()}, num_processes=1)
+    numbers = make_plan(recipe, {name: len(of_source) for name, of_source in counted.items()}, num_processes=1)
     streams = [
         Stream(name, source, counted[name], numbers.batch_sizes[name], recipe.seed)
         for name, source in recipe.sources.items()
@@ -286,7 +286,7 @@ def test_source_of_which_nothing_can_be_read_ends_the_run_whatever_is_permitted(
     named = r"error: source imagenet: none of its 15 items can be read, such as (\S+\.JPEG): \w.*"
     found = re.fullmatch(named, first)
     assert found is not None and Path(found[1]).is_file()
-    assert remedy == "omnisource check CONFIG says why each of them cannot; mend them, or take the source out."
+    assert remedy == "omnisource check CONFIG says why each of them cannot; fix them, or take the source out."
     assert output.out.count("replaced by the next item of its list") == 15
 
 

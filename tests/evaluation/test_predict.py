@@ -199,15 +199,15 @@ def test_media_that_was_not_trained_on_is_named_and_the_others_predicted(
 
 def test_every_head_of_a_media_speaks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     recipe = tiny_recipe()
-    more = replace(recipe.sources["imagenet"], label_space="colours")
+    more = replace(recipe.sources["imagenet"], label_space="colors")
     recipe = replace(
         recipe,
-        label_spaces={**recipe.label_spaces, "colours": LabelSpace("image", 2)},
-        sources={**recipe.sources, "colours": more},
+        label_spaces={**recipe.label_spaces, "colors": LabelSpace("image", 2)},
+        sources={**recipe.sources, "colors": more},
     )
-    path = save(recipe, tiny_recognizer(recipe), tmp_path / "c.pt", {**NAMES, "colours": ["warm", "cold"]})
+    path = save(recipe, tiny_recognizer(recipe), tmp_path / "c.pt", {**NAMES, "colors": ["warm", "cold"]})
     lines = json_lines(capsys, str(path), image())
-    assert [line["label_space"] for line in lines] == ["imagenet", "colours"]
+    assert [line["label_space"] for line in lines] == ["imagenet", "colors"]
     assert {entry["class"] for entry in lines[1]["top"]} == {"warm", "cold"}
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.files.atomic import UNFINISHED, written_whole
+from omnisource.files.atomic import UNFINISHED, atomic_write
 
 
 def test_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_text() == "old"
@@ -28,7 +28,7 @@ def test_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) ->
 def test_writing_that_fails_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(error), written_whole(path) as file:
+    with pytest.raises(error), atomic_write(path) as file:
         file.write(b"new")
         raise error
     assert path.read_text() == "old"
@@ -39,10 +39,10 @@ def test_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
     code = (
-        "import resource, sys; from pathlib import Path; from omnisource.files.atomic import written_whole\n"
+        "import resource, sys; from pathlib import Path; from omnisource.files.atomic import atomic_write\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n"
-        "    with written_whole(Path(sys.argv[1])) as file:\n"
+        "    with atomic_write(Path(sys.argv[1])) as file:\n"
         "        file.write(bytes(100_000))\n"
         "except OSError as error:\n"
         "    print(error.filename, error.strerror, sep=': ')\n"
@@ -56,8 +56,8 @@ def test_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
 def test_killed_process_leaves_only_an_unfinished_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     code = (
-        "import os, sys; from pathlib import Path; from omnisource.files.atomic import written_whole\n"
-        "with written_whole(Path(sys.argv[1])) as file:\n"
+        "import os, sys; from pathlib import Path; from omnisource.files.atomic import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as file:\n"
         "    file.write(b'new'); file.flush(); os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=60)
@@ -69,11 +69,11 @@ def test_killed_process_leaves_only_an_unfinished_file(tmp_path: Path) -> None:
 def test_two_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     code = (
-        "import sys; from pathlib import Path; from omnisource.files.atomic import written_whole\n"
-        "with written_whole(Path(sys.argv[1])) as file:\n"
+        "import sys; from pathlib import Path; from omnisource.files.atomic import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as file:\n"
         "    file.write(b'theirs')\n"
     )
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"ou")
         subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
         assert path.read_text() == "theirs"
@@ -82,5 +82,5 @@ def test_two_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "gone/file.txt"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "gone/file.txt"):
         pass

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.data.shards.lookup import stamp_of
+from omnisource.data.shards.lookup import shard_version
 from omnisource.errors import UnreadableMedia
 from omnisource.files import byte_ranges
-from omnisource.files.byte_ranges import OPEN_FILES, FilePart, Stamp, local_stamp, read_part, version_of
+from omnisource.files.byte_ranges import OPEN_FILES, ByteRange, FileVersion, local_version, read_part, version_of
 from tests.support.http_server import serving
 
 CONTENT = bytes(range(256)) * 40
@@ -30,14 +30,14 @@ def written(folder: Path, content: bytes = CONTENT) -> Path:
     return path
 
 
-def part_of(path: Path, offset: int, size: int) -> FilePart:
-    return FilePart(str(path), offset, size, local_stamp(path.stat()))
+def part_of(path: Path, offset: int, size: int) -> ByteRange:
+    return ByteRange(str(path), offset, size, local_version(path.stat()))
 
 
-def behind(url: str, path: Path, offset: int, size: int) -> FilePart:
+def behind(url: str, path: Path, offset: int, size: int) -> ByteRange:
     """Returns a part of the file that a server of the tests has, with the stamp that it tells."""
     found = path.stat()
-    return FilePart(url, offset, size, Stamp(found.st_size, f'"{found.st_mtime_ns}"'))
+    return ByteRange(url, offset, size, FileVersion(found.st_size, f'"{found.st_mtime_ns}"'))
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 1), (0, len(CONTENT)), (77, 3000), (len(CONTENT) - 1, 1), (5, 0)])
@@ -54,7 +54,7 @@ def test_part_that_goes_beyond_the_end_is_refused(tmp_path: Path) -> None:
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableMedia, match=r"gone\.tar: cannot be read: No such file"):
-        read_part(FilePart(str(tmp_path / "gone.tar"), 0, 1, Stamp(1, "")))
+        read_part(ByteRange(str(tmp_path / "gone.tar"), 0, 1, FileVersion(1, "")))
 
 
 @pytest.mark.parametrize("is_renamed", [True, False])
@@ -95,7 +95,7 @@ def test_many_files_are_not_kept_open(tmp_path: Path) -> None:
 
 
 def test_part_travels_to_another_process() -> None:
-    part = FilePart("shard.tar", 1, 2, Stamp(3, "4"))
+    part = ByteRange("shard.tar", 1, 2, FileVersion(3, "4"))
     assert pickle.loads(pickle.dumps(part)) == part
 
 
@@ -124,7 +124,7 @@ def test_remote_file_that_was_replaced_by_one_of_its_length_is_refused_without_a
     with serving(tmp_path) as server:
         server.version_header = header
         url = f"{server.url}/shard.tar"
-        part = FilePart(url, 77, 3000, stamp_of(url))
+        part = ByteRange(url, 77, 3000, shard_version(url))
         assert part.stamp.version == f'"{path.stat().st_mtime_ns}"'
         server.requests.clear()
         assert read_part(part) == CONTENT[77:3077]
@@ -134,7 +134,7 @@ def test_remote_file_that_was_replaced_by_one_of_its_length_is_refused_without_a
         assert caught.value.path == url
         assert caught.value.reason.startswith("was replaced after its index was read (its version was ")
         assert [(method, wanted) for method, _, wanted in server.requests] == [("GET", "bytes=77-3076")] * 2
-        assert read_part(FilePart(url, 77, 3000, stamp_of(url))) == CONTENT[::-1][77:3077]
+        assert read_part(ByteRange(url, 77, 3000, shard_version(url))) == CONTENT[::-1][77:3077]
 
 
 def test_version_is_the_tag_be_it_weak_or_else_the_time() -> None:
@@ -149,8 +149,8 @@ def test_length_is_compared_where_a_server_tells_no_version(tmp_path: Path) -> N
     with serving(tmp_path) as server:
         server.version_header = ""
         url = f"{server.url}/shard.tar"
-        part = FilePart(url, 77, 3000, stamp_of(url))
-        assert part.stamp == Stamp(len(CONTENT), "")
+        part = ByteRange(url, 77, 3000, shard_version(url))
+        assert part.stamp == FileVersion(len(CONTENT), "")
         assert read_part(part) == CONTENT[77:3077]
         path.write_bytes(CONTENT + b"more")
         with pytest.raises(UnreadableMedia, match="it had 10240 bytes, and has 10244"):
@@ -193,7 +193,7 @@ def test_server_that_fails_for_a_moment_is_asked_again(tmp_path: Path) -> None:
 def test_missing_remote_file_is_named_at_once(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with pytest.raises(UnreadableMedia, match=rf"{server.url}/gone\.tar: there is no such file"):
-            read_part(FilePart(f"{server.url}/gone.tar", 0, 10, Stamp(10, "")))
+            read_part(ByteRange(f"{server.url}/gone.tar", 0, 10, FileVersion(10, "")))
         assert len(server.requests) == 1
 
 
@@ -201,18 +201,18 @@ def test_server_that_is_gone_is_named(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         url = f"{server.url}/shard.tar"
     with pytest.raises(UnreadableMedia, match=rf"{url}: cannot be read: "):
-        read_part(FilePart(url, 0, 10, Stamp(10, "")))
+        read_part(ByteRange(url, 0, 10, FileVersion(10, "")))
 
 
 def test_any_kind_of_url_is_read(tmp_path: Path) -> None:
     url = f"file://{written(tmp_path)}"
-    assert read_part(FilePart(url, 77, 30, stamp_of(url))) == CONTENT[77:107]
+    assert read_part(ByteRange(url, 77, 30, shard_version(url))) == CONTENT[77:107]
 
 
 def test_file_behind_another_kind_of_url_is_compared_when_a_process_first_reads_it(tmp_path: Path) -> None:
     path = written(tmp_path)
     url = f"file://{path}"
-    part = FilePart(url, 77, 30, stamp_of(url))
+    part = ByteRange(url, 77, 30, shard_version(url))
     path.write_bytes(CONTENT[::-1])
     os.utime(path, (1, 1))
     with pytest.raises(UnreadableMedia, match=r"shard\.tar: was replaced after its index was read \(its version was "):
@@ -230,10 +230,10 @@ def test_file_behind_another_kind_of_url_is_compared_when_a_process_first_reads_
 def test_package_that_is_not_installed_is_named_with_the_remedy(url: str, remedy: str) -> None:
     code = (
         "import sys; sys.modules['aiohttp'] = sys.modules['s3fs'] = None\n"
-        "from omnisource.files.byte_ranges import FilePart, Stamp, read_part\n"
+        "from omnisource.files.byte_ranges import ByteRange, FileVersion, read_part\n"
         "from omnisource.errors import UserError\n"
         "try:\n"
-        f"    read_part(FilePart({url!r}, 0, 1, Stamp(1, '')))\n"
+        f"    read_part(ByteRange({url!r}, 0, 1, FileVersion(1, '')))\n"
         "except UserError as error:\n"
         "    print(type(error).__name__, error)\n"
     )

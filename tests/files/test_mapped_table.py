@@ -13,7 +13,7 @@ import pytest
 
 from omnisource.files import mapped_table
 from omnisource.files.cache import cache_folder
-from omnisource.files.mapped_table import KEPT_TABLES, Columns, RowWriter, open_columns
+from omnisource.files.mapped_table import KEPT_TABLES, MappedTable, TableWriter, open_table
 
 ROWS = [("a", "", 1, 2**40), ("ü b", "\udcff", -5, 0), ("", "日本", 2**31 - 1, -(2**40))] * 7000
 
@@ -30,14 +30,14 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapped_table, "MEMORY_BYTES", 0)
 
 
-def write(rows=ROWS, key: str = "") -> Columns:
-    writer = RowWriter(["first", "second"], {"small": np.int32, "large": np.int64})
+def write(rows=ROWS, key: str = "") -> MappedTable:
+    writer = TableWriter(["first", "second"], {"small": np.int32, "large": np.int64})
     for row in rows:
         writer.add(*row)
     return writer.finish(key)
 
 
-def rows_of(table: Columns) -> list[tuple[str, str, int, int]]:
+def rows_of(table: MappedTable) -> list[tuple[str, str, int, int]]:
     texts = []
     for name in ("first", "second"):
         blob, offsets = table[name].tobytes(), table[f"{name}.offsets"].tolist()
@@ -57,14 +57,14 @@ def test_small_table_stays_in_memory(own_cache: Path, count: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, len(ROWS)])
 def test_large_table_is_mapped_and_found_again(own_cache: Path, count: int) -> None:
     table = write(ROWS[:count], "key")
-    again = open_columns("key")
+    again = open_table("key")
     assert again is not None
     assert table.path == again.path == str(own_cache / "key.columns")
     assert os.listdir(own_cache) == ["key.columns"]
     for found in (table, again):
         assert rows_of(found) == ROWS[:count]
         assert not any(array.flags.writeable for array in found.arrays.values())
-    assert open_columns("other") is None
+    assert open_table("other") is None
 
 
 @pytest.mark.usefixtures("large")
@@ -88,7 +88,7 @@ def test_folder_that_cannot_be_written_to_is_done_without(tmp_path: Path, monkey
     monkeypatch.setenv("OMNISOURCE_CACHE", str(tmp_path / "file/cache"))
     table = write(key="key")
     assert rows_of(table) == ROWS and table.path == ""
-    assert open_columns("key") is None
+    assert open_table("key") is None
 
 
 @pytest.mark.usefixtures("large")
@@ -97,7 +97,7 @@ def test_table_that_is_cut_is_not_used_and_written_anew(own_cache: Path, length:
     write(key="key")
     content = (own_cache / "key.columns").read_bytes()
     (own_cache / "key.columns").write_bytes(content[:length])
-    assert open_columns("key") is None
+    assert open_table("key") is None
     assert rows_of(write(key="key")) == ROWS
     assert (own_cache / "key.columns").read_bytes() == content
 
@@ -105,7 +105,7 @@ def test_table_that_is_cut_is_not_used_and_written_anew(own_cache: Path, length:
 def test_digest_tells_tables_apart() -> None:
     digests = []
     for rows in (ROWS[:2], ROWS[:3], [("ab", "", 1, 1)], [("a", "b", 1, 1)], [("a", "b", 1, 2)]):
-        writer = RowWriter(["first", "second"], {"small": np.int32, "large": np.int64})
+        writer = TableWriter(["first", "second"], {"small": np.int32, "large": np.int64})
         for row in rows:
             writer.add(*row)
         digests.append(writer.digest())
@@ -122,7 +122,7 @@ def test_oldest_tables_go_but_none_that_may_be_in_use(own_cache: Path) -> None:
         os.utime(own_cache / f"old{number:02d}.columns", (seconds, seconds))
     (own_cache / "notes.txt").touch()
     os.utime(own_cache / "notes.txt", (0, 0))
-    open_columns("first")
+    open_table("first")
     write(key="second")
     left = set(os.listdir(own_cache))
     assert left == {"first.columns", "second.columns", "notes.txt"} | {
@@ -148,10 +148,10 @@ def test_cache_folder_is_the_users_unless_another_is_set(monkeypatch: pytest.Mon
 def test_full_disk_is_named_with_the_remedy(tmp_path: Path) -> None:
     code = (
         "import resource, numpy as np\n"
-        "from omnisource.files.mapped_table import RowWriter\n"
+        "from omnisource.files.mapped_table import TableWriter\n"
         "from omnisource.errors import UserError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**24, 2**24))\n"
-        "writer = RowWriter(['first'], {})\n"
+        "writer = TableWriter(['first'], {})\n"
         "try:\n"
         "    for _ in range(1000): writer.add('x' * 2**15)\n"
         "    writer.finish('key')\n"

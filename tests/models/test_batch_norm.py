@@ -104,7 +104,7 @@ def test_running_statistics_stay_still_until_they_are_combined() -> None:
     statistics = RunningStatistics(norm)
     with statistics.recording():
         norm(torch.randn(3, 4) + 5)
-        # A single vector is normalised by the running statistics: those from before the step.
+        # A single vector is normalized by the running statistics: those from before the step.
         vector = torch.randn(1, 4)
         assert torch.equal(norm(vector), before(vector))
     assert_same_statistics(norm, before)

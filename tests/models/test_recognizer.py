@@ -139,29 +139,29 @@ def test_head_must_be_named_where_there_is_not_exactly_one_of_its_kind() -> None
         recognizer.image_logits(random_clips(1, 3, 32, 32), head="animals")
 
 
-def test_uint8_input_equals_the_input_normalised_by_hand(make_recognizer: MakeRecognizer) -> None:
+def test_uint8_input_equals_the_input_normalized_by_hand(make_recognizer: MakeRecognizer) -> None:
     recognizer = make_recognizer().eval()
     clips = random_clips(2, 3, 3, 32, 32)
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1, 1)
-    normalised = (clips.float() - mean) / std
-    torch.testing.assert_close(recognizer.normalize(clips), normalised, rtol=0, atol=0)
+    normalized = (clips.float() - mean) / std
+    torch.testing.assert_close(recognizer.normalize(clips), normalized, rtol=0, atol=0)
     with torch.no_grad():
-        by_hand = recognizer.video_logits(normalised)
+        by_hand = recognizer.video_logits(normalized)
         torch.testing.assert_close(recognizer.video_logits(clips), by_hand, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_weights_of_another_type_do_not_round_the_normalisation(
+def test_weights_of_another_type_do_not_round_the_normalization(
     make_recognizer: MakeRecognizer, dtype: torch.dtype
 ) -> None:
     recognizer = make_recognizer().eval()
     clips = random_clips(2, 3, 3, 32, 32)
-    normalised = recognizer.normalize(clips)
+    normalized = recognizer.normalize(clips)
     with torch.no_grad():
         logits = recognizer.video_logits(clips)
         recognizer.to(dtype)
-        torch.testing.assert_close(recognizer.normalize(clips), normalised, rtol=0, atol=0)
+        torch.testing.assert_close(recognizer.normalize(clips), normalized, rtol=0, atol=0)
         in_dtype = recognizer.video_logits(clips)
         assert in_dtype.dtype == dtype
         tolerance = 1e-4 if dtype == torch.float64 else 0.1  # 8 bits of mantissa through 18 layers

@@ -1,4 +1,4 @@
-"""Prepared videos and images: their frames, sizes and colours, what is stored, and that changes of them are noticed."""
+"""Prepared videos and images: their frames, sizes and colors, what is stored, and that changes of them are noticed."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def all_pixels(path: Path) -> np.ndarray:
 
 
 def textured(count: int, height: int, width: int) -> np.ndarray:
-    """Returns frames of soft spots, hardly coloured, that drift to the left."""
+    """Returns frames of soft spots, hardly colored, that drift to the left."""
     rng = np.random.default_rng(0)
     spots = rng.integers(30, 220, (9, 12, 1)) + rng.integers(-15, 16, (9, 12, 3))
     ground = np.asarray(Image.fromarray(spots.astype(np.uint8)).resize((width + count, height)))
     return np.stack([ground[:, shift : shift + width] for shift in range(count)])
 
 
-def write_flat_colours(path: Path, matrix: int, color_range: int) -> None:
-    """Writes a video of large fields of strong colours whose matrix and range are written beside them."""
-    colours = np.array([(230, 20, 20), (20, 200, 30), (30, 30, 240), (250, 250, 10)], np.uint8)
-    pixels = np.repeat(np.repeat(colours[None], 64, axis=0), 32, axis=1)
+def write_flat_colors(path: Path, matrix: int, color_range: int) -> None:
+    """Writes a video of large fields of strong colors whose matrix and range are written beside them."""
+    colors = np.array([(230, 20, 20), (20, 200, 30), (30, 30, 240), (250, 250, 10)], np.uint8)
+    pixels = np.repeat(np.repeat(colors[None], 64, axis=0), 32, axis=1)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"qp": "2"})
         stream.height, stream.width = pixels.shape[:2]
@@ -152,11 +152,11 @@ class TestStorage:
 
     @pytest.mark.parametrize("matrix", [1, 5])  # ITU-R BT.709 and BT.601
     @pytest.mark.parametrize("full_range", [False, True])
-    def test_colours_keep_their_matrix_and_range(self, tmp_path: Path, matrix: int, full_range: bool) -> None:
-        original = tmp_path / "colours.mp4"
-        write_flat_colours(original, matrix, color_range=2 if full_range else 1)
+    def test_colors_keep_their_matrix_and_range(self, tmp_path: Path, matrix: int, full_range: bool) -> None:
+        original = tmp_path / "colors.mp4"
+        write_flat_colors(original, matrix, color_range=2 if full_range else 1)
         target = prepared(original)[1]
-        # With the other matrix some colour would be off by 24, with the other range by 16.
+        # With the other matrix some color would be off by 24, with the other range by 16.
         assert np.abs(all_pixels(original).astype(int) - all_pixels(target)).max() < 6
 
 
@@ -310,7 +310,7 @@ class TestImages:
         wanted = Image.fromarray(decode_image(original)).resize((64, 85), Image.Resampling.LANCZOS)
         assert np.abs(np.asarray(wanted).astype(int) - decode_image(target)).mean() < 3
 
-    def test_cmyk_palette_and_grey_become_rgb(self, tmp_path: Path) -> None:
+    def test_cmyk_palette_and_gray_become_rgb(self, tmp_path: Path) -> None:
         picture = Image.fromarray(textured(1, 150, 200)[0])
         for mode, suffix in (("CMYK", ".jpg"), ("P", ".png"), ("L", ".jpg"), ("RGBA", ".png")):
             original = tmp_path / f"{mode}{suffix}"

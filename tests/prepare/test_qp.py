@@ -1,4 +1,4 @@
-"""How coarsely a video may be encoded: the search for the quantizer, and the sample that it is chosen on."""
+"""How coarsely a video may be encoded: the search for the qp, and the sample that it is chosen on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omnisource.prepare.qp import (
     DECIBELS_A_STEP,
     FINEST,
     SAMPLE_FRAMES,
-    fitting_quantizer,
+    fitting_qp,
     sample_positions,
 )
 
@@ -25,15 +25,15 @@ from omnisource.prepare.qp import (
 )
 def test_quantizer_is_fine_enough_and_not_much_finer(at_first: float, falls: list[float], target: float) -> None:
     values = {FINEST: at_first}
-    for quantizer in range(FINEST + 1, COARSEST + 1):
-        values[quantizer] = values[quantizer - 1] - falls[quantizer - 1]
+    for qp in range(FINEST + 1, COARSEST + 1):
+        values[qp] = values[qp - 1] - falls[qp - 1]
     tried: list[int] = []
 
-    def psnr_at(quantizer: int) -> float:
-        tried.append(quantizer)
-        return values[quantizer]
+    def psnr_at(qp: int) -> float:
+        tried.append(qp)
+        return values[qp]
 
-    found = fitting_quantizer(psnr_at, target)
+    found = fitting_qp(psnr_at, target)
     assert len(tried) == len(set(tried))  # nothing is encoded twice
     if values[FINEST] < target:
         assert found == FINEST
@@ -45,16 +45,16 @@ def test_quantizer_is_fine_enough_and_not_much_finer(at_first: float, falls: lis
 def test_usual_video_takes_two_tries() -> None:
     tried: list[int] = []
 
-    def psnr_at(quantizer: int) -> float:
-        tried.append(quantizer)
-        return 60 - 0.72 * quantizer
+    def psnr_at(qp: int) -> float:
+        tried.append(qp)
+        return 60 - 0.72 * qp
 
-    assert fitting_quantizer(psnr_at, 35.1) == 34
+    assert fitting_qp(psnr_at, 35.1) == 34
     assert len(tried) == 2
 
 
 def test_picture_that_nothing_changes_takes_the_coarsest() -> None:
-    assert fitting_quantizer(lambda _: math.inf, 38.0) == COARSEST
+    assert fitting_qp(lambda _: math.inf, 38.0) == COARSEST
 
 
 @given(num_frames=st.integers(1, 5000), group_length=st.integers(1, 400))

@@ -14,7 +14,7 @@ from omnisource.reporting.memory import memory_in_use
 def test_memory_of_the_process_and_its_workers_is_told_in_gib() -> None:
     before = memory_in_use([])
     assert "workers_gib" not in before
-    # Mapped anew and touched: what a tensor is given may have been resident before, freed by an earlier test.
+    # Mapped again and touched: what a tensor is given may have been resident before, freed by an earlier test.
     with mmap.mmap(-1, 2**27) as block:
         for page in range(0, len(block), mmap.PAGESIZE):
             block[page] = 1

@@ -24,7 +24,7 @@ def plain(color: tuple[int, int, int], *shape: int) -> np.ndarray:
 
 
 def box_of(image: np.ndarray, color: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Returns top, bottom, left and right of the pixels of a colour, the ends not included."""
+    """Returns top, bottom, left and right of the pixels of a color, the ends not included."""
     rows, columns = np.nonzero((image == np.array(color)).all(axis=-1))
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 

@@ -351,7 +351,7 @@ def test_run_json_and_the_log_tell_why_a_run_failed(tmp_path: Path) -> None:
         "list.txt:3: no such file\nmend the list",
     )
     log = (tmp_path / "train.log").read_text()
-    assert "  the run failed: list.txt:3: no such file\n" in log and log.endswith("  mend the list\n")
+    assert "  the run failed: list.txt:3: no such file\n" in log and log.endswith("  fix the list\n")
     assert "the run failed" not in shown(console)  # the command line says it
 
 

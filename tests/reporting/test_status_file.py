@@ -57,7 +57,7 @@ def test_changes_wait_for_the_heartbeat_unless_they_are_hurried(tmp_path: Path) 
     for step in range(1, 1001):
         file.change(step=step)
     assert written(tmp_path).step == 0  # a thousand steps wrote nothing
-    file.hurry()
+    file.flush()
     while written(tmp_path).step != 1000:
         time.sleep(0.005)
     file.close()
@@ -142,5 +142,5 @@ def test_ending_follows_from_what_was_raised() -> None:
     assert ending_by(SystemExit(2)) == (
         "failed",
         "another process of the run failed; the output of the run names the error; --resume auto continues it once "
-        "that is mended",
+        "that is fixed",
     )

@@ -12,7 +12,7 @@ import av.container
 import numpy as np
 from PIL import Image
 
-# Numbers are written as 4 x 4 blocks of two colours, most significant bit first: large areas survive any codec.
+# Numbers are written as 4 x 4 blocks of two colors, most significant bit first: large areas survive any codec.
 BLOCKS = 4
 ZERO_COLOUR = (24, 40, 96)
 ONE_COLOUR = (232, 200, 56)
@@ -67,10 +67,10 @@ def moving_square(
     height: int = 64,
     width: int = 80,
     direction: Literal["right", "left", "up", "down"] = "right",
-    colour: Sequence[int] = (230, 60, 40),
+    color: Sequence[int] = (230, 60, 40),
     seed: int = 0,
 ) -> np.ndarray:
-    """Returns frames [num_frames, height, width, 3] uint8: a square crosses a grey, slightly textured ground."""
+    """Returns frames [num_frames, height, width, 3] uint8: a square crosses a gray, slightly textured ground."""
     rng = np.random.default_rng(seed)
     side = max(4, min(height, width) // 4)
     ground = np.repeat(rng.integers(90, 140, (height, width, 1), dtype=np.uint8), 3, axis=2)
@@ -82,7 +82,7 @@ def moving_square(
         if direction in ("left", "up"):
             along = travel - along
         top, left = (across, along) if direction in ("right", "left") else (along, across)
-        frame[top : top + side, left : left + side] = colour
+        frame[top : top + side, left : left + side] = color
     return frames
 
 
@@ -154,7 +154,7 @@ def write_image(path: str | Path, array: np.ndarray, orientation: int | None = N
 
     Args:
         path: File to write; its suffix names the format.
-        array: Pixels: RGB, RGBA or grey.
+        array: Pixels: RGB, RGBA or gray.
         orientation: EXIF orientation, 1 to 8, to be written beside them.
         options: Further options of Pillow's `save`, such as `quality`.
     """

@@ -19,7 +19,7 @@ Direction = Literal["right", "left", "up", "down"]
 VIDEO_CLASSES: dict[str, Direction] = {"moving down": "down", "moving left": "left", "moving right": "right"}
 """Class name of each direction; the blanks are meant, Kinetics has them too."""
 IMAGE_CLASSES = {"n01440764": (220, 40, 40), "n01443537": (40, 200, 60), "n01484850": (50, 80, 230)}
-"""Colour by class folder, named as ImageNet names them."""
+"""Color by class folder, named as ImageNet names them."""
 
 TRAINING_CLIPS, VALIDATION_CLIPS = 4, 2
 IMAGES = 5
@@ -78,7 +78,7 @@ def write_images(folder: Path, name: str, count: int, first_seed: int = 0, suffi
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for seed in range(first_seed, first_seed + count):
-        image = moving_square(2, HEIGHT, WIDTH, colour=IMAGE_CLASSES[name], seed=seed)[0]
+        image = moving_square(2, HEIGHT, WIDTH, color=IMAGE_CLASSES[name], seed=seed)[0]
         paths.append(write_image(folder / f"{name}_{seed}{suffix}", image))
     return paths
 

@@ -46,7 +46,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """Returns what the program has written, without control sequences; a line written anew is one more line."""
+        """Returns what the program has written, without control sequences; a line written again is one more line."""
         return REWRITTEN.sub("\n", CONTROL.sub("", self.raw)).replace("\r", "")
 
     def read_until(self, is_enough: Callable[[str], bool], seconds: float = 100) -> None:

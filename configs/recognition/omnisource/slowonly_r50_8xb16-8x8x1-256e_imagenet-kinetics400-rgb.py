@@ -34,7 +34,7 @@ from omnisource import (
     Validation,
 )
 
-centre_crop = EvaluationViews(num_clips=1, num_crops=1, short_side=256, crop_size=224)
+center_crop = EvaluationViews(num_clips=1, num_crops=1, short_side=256, crop_size=224)
 
 recipe = Recipe(
     model=Model(depth=50),
@@ -52,7 +52,7 @@ recipe = Recipe(
             batch_size=16,
             sampling=ClipSampling(clip_length=8, frame_interval=8),
             training_view=TrainingView(crop_size=224),
-            validation_views=centre_crop,
+            validation_views=center_crop,
             test_views=EvaluationViews(num_clips=10, num_crops=3, short_side=256, crop_size=256),
         ),
         "imagenet": Source(
@@ -62,8 +62,8 @@ recipe = Recipe(
             train=Split(folder="train", list="meta/train.txt"),
             ends_with="kinetics400",
             training_view=TrainingView(crop_size=224),
-            validation_views=centre_crop,
-            test_views=centre_crop,
+            validation_views=center_crop,
+            test_views=center_crop,
         ),
     },
     main_source="kinetics400",

@@ -22,7 +22,7 @@ def heard_by(listener: Callable[[], None]) -> Iterator[None]:
         _listener.reset(token)
 
 
-def give_sign() -> None:
+def beat() -> None:
     """Tells whoever listens that the reader goes on."""
     listener = _listener.get()
     if listener is not None:

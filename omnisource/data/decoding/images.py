@@ -148,11 +148,11 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(path: str, image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16"):
-        # The high byte, as for 16 bits a colour; Pillow's own conversion would make everything above 255 white.
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        # The high byte, as for 16 bits a color; Pillow's own conversion would make everything above 255 white.
+        gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise UnreadableMedia(path, "its grey values have 32 bits, of which no brightness can be told: give it 8 or 16")
+        raise UnreadableMedia(path, "its gray values have 32 bits, of which no brightness can be told: give it 8 or 16")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # palettes may hold transparency, which the next line drops
     return np.array(image.convert("RGB"))  # a copy, which unlike the view can be written to

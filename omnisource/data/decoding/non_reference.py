@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
-def spare_packets(codec: str, extradata: bytes | None, packets: Iterable[bytes]) -> frozenset[int]:
+def non_reference_packets(codec: str, extradata: bytes | None, packets: Iterable[bytes]) -> frozenset[int]:
     """Returns the numbers (0-based) of the packets whose pictures no other of these needs; none where it is not sure.
 
     Args:
@@ -41,13 +41,13 @@ H264_BESIDES = (6, 9, 12)  # messages, delimiters, filler
 H264_PARAMETER_SETS = (7, 8)
 # The fields of a slice header that are read fit into this many bytes.
 HEADER_BYTES = 16
-# Profiles whose sequence headers tell the colour format, section 7.3.2.1.1.
+# Profiles whose sequence headers tell the color format, section 7.3.2.1.1.
 H264_HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 
 class _H264Picture(NamedTuple):
     is_restart: bool
-    is_spare: bool
+    is_non_reference: bool
     number: int
 
 
@@ -58,7 +58,7 @@ def _spare_in_h264(headers: _H264Headers, packets: Iterable[bytes]) -> frozenset
     calls spare, or the other way round, shows by the numbers that follow.
     """
     held = list(packets)
-    if not any(headers.claims_spare(data) for data in held):
+    if not any(headers.claims_non_reference(data) for data in held):
         return frozenset()  # as of videos without B-frames, whose numbers need not be read
     spare = set()
     last_needed: int | None = None
@@ -70,7 +70,7 @@ def _spare_in_h264(headers: _H264Headers, packets: Iterable[bytes]) -> frozenset
             expected = picture.number if last_needed is None else (last_needed + 1) % headers.numbers
         if picture.number != expected:
             raise _Unsure
-        if picture.is_spare:
+        if picture.is_non_reference:
             spare.add(place)
         else:
             last_needed = picture.number
@@ -94,7 +94,7 @@ class _H264Headers:
         self._parameter_sets = {*sequences, *pictures}
         self.numbers = 1 << self._read_sequence_header(sequences[0])
 
-    def claims_spare(self, data: bytes) -> bool:
+    def claims_non_reference(self, data: bytes) -> bool:
         """Returns whether a part of the packet says that no other picture needs it."""
         units = _units(data, self._length_bytes)
         return any(data[start] & 31 == H264_SLICE and not data[start] >> 5 for start, _ in units)
@@ -102,29 +102,29 @@ class _H264Headers:
     def read_picture(self, data: bytes) -> _H264Picture:
         picture: _H264Picture | None = None
         for start, end in _units(data, self._length_bytes):
-            kind, is_spare = data[start] & 31, not data[start] >> 5
+            kind, is_non_reference = data[start] & 31, not data[start] >> 5
             if kind in (H264_SLICE, H264_RESTART):
                 if picture is None:
                     header = data[start + 1 : min(end, start + 1 + HEADER_BYTES)]
-                    picture = self._read_slice_header(header, kind == H264_RESTART, is_spare)
-                elif picture[:2] != (kind == H264_RESTART, is_spare):
+                    picture = self._read_slice_header(header, kind == H264_RESTART, is_non_reference)
+                elif picture[:2] != (kind == H264_RESTART, is_non_reference):
                     raise _Unsure
             elif kind not in H264_BESIDES and not (
                 kind in H264_PARAMETER_SETS and data[start:end] in self._parameter_sets
             ):
                 raise _Unsure
-        if picture is None or (picture.is_restart and picture.is_spare):
+        if picture is None or (picture.is_restart and picture.is_non_reference):
             raise _Unsure
         return picture
 
-    def _read_slice_header(self, data: bytes, is_restart: bool, is_spare: bool) -> _H264Picture:
+    def _read_slice_header(self, data: bytes, is_restart: bool, is_non_reference: bool) -> _H264Picture:
         """Source: section 7.3.3."""
         bits = _Bits(data)
         if bits.count() != 0:  # the first slice starts at the first block of the picture
             raise _Unsure
         bits.count()  # kind of slice
         bits.count()  # picture header
-        return _H264Picture(is_restart, is_spare, bits.take(self.numbers.bit_length() - 1))
+        return _H264Picture(is_restart, is_non_reference, bits.take(self.numbers.bit_length() - 1))
 
     def _read_sequence_header(self, unit: bytes) -> int:
         """Returns how many bits the number of a picture has. Source: section 7.3.2.1.1."""
@@ -133,7 +133,7 @@ class _H264Headers:
         bits.take(16)  # constraints and level
         bits.count()  # its own number
         if profile in H264_HIGH_PROFILES:
-            _skip_colour_format(bits)
+            _skip_color_format(bits)
         number_bits = bits.count() + 4
         order_kind = bits.count()
         if order_kind == 0:
@@ -150,15 +150,15 @@ class _H264Headers:
         return number_bits
 
 
-def _skip_colour_format(bits: _Bits) -> None:
-    colour_format = bits.count()
-    if colour_format == 3 and bits.take(1):
-        raise _Unsure  # each colour is a picture of its own
+def _skip_color_format(bits: _Bits) -> None:
+    color_format = bits.count()
+    if color_format == 3 and bits.take(1):
+        raise _Unsure  # each color is a picture of its own
     bits.count()  # bits of brightness
-    bits.count()  # bits of colour
+    bits.count()  # bits of color
     bits.take(1)
     if bits.take(1):  # tables of quantization follow
-        for table in range(8 if colour_format != 3 else 12):
+        for table in range(8 if color_format != 3 else 12):
             if bits.take(1):
                 _skip_quantization(bits, 16 if table < 6 else 64)
 

@@ -18,7 +18,7 @@ from omnisource.errors import UnreadableMedia
 SIDE_DATA = cast(Callable[[VideoFrame], Iterable[SideData]], SideDataContainer)
 
 
-class CollectedFrames:
+class RgbCollector:
     """The frames that were asked for: each is converted once, and copied to wherever it is wanted.
 
     Attributes:

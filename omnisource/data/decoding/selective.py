@@ -10,10 +10,10 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, give_sign
-from omnisource.data.decoding.non_reference import spare_packets
+from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, beat
+from omnisource.data.decoding.non_reference import non_reference_packets
 from omnisource.data.decoding.packet_index import MAX_HELD_BYTES, IndexedPacket, Run, VideoIndex, read_packets_from
-from omnisource.data.decoding.rgb import CollectedFrames
+from omnisource.data.decoding.rgb import RgbCollector
 
 
 def read_what_is_needed(
@@ -21,7 +21,7 @@ def read_what_is_needed(
     stream: VideoStream,
     index: VideoIndex,
     positions: Sequence[int],
-    collected: CollectedFrames,
+    collected: RgbCollector,
 ) -> bool:
     """Takes frames, decoding from the keyframes before them; returns whether all was as expected.
 
@@ -29,7 +29,7 @@ def read_what_is_needed(
 
     Args:
         container: The file; where it stands changes, if its packets are not in memory.
-        stream: Its video, of which the decoder starts anew.
+        stream: Its video, of which the decoder starts again.
         index: Its index, with timestamps.
         positions: Frames that are wanted, ascending; at least one.
         collected: Takes them.
@@ -44,7 +44,7 @@ def read_what_is_needed(
 
 
 def _read_run(
-    container: InputContainer, stream: VideoStream, index: VideoIndex, run: Run, collected: CollectedFrames
+    container: InputContainer, stream: VideoStream, index: VideoIndex, run: Run, collected: RgbCollector
 ) -> bool:
     """Takes the wanted frames of a run; returns whether all frames came that the decoder was given packets of."""
     packets, expected = _needed_packets(container, stream, index, run)
@@ -61,7 +61,7 @@ def _read_run(
                 return False  # the container calls something a keyframe that is none
             num_seen += 1
             if not num_seen % FRAMES_A_SIGN:
-                give_sign()
+                beat()
             if frame.pts in run.wanted:
                 collected.take(run.wanted[frame.pts], frame)
                 num_taken += 1
@@ -82,7 +82,7 @@ def _needed_packets(
         return packets, _shown(indexed, run)
     held = list(packets)
     codec = stream.codec_context
-    spare = spare_packets(codec.codec.canonical_name, codec.extradata, (bytes(packet) for packet in held))
+    spare = non_reference_packets(codec.codec.canonical_name, codec.extradata, (bytes(packet) for packet in held))
     needed = [place for place in range(len(held)) if place not in spare or held[place].pts in run.wanted]
     return [held[place] for place in needed], _shown([indexed[place] for place in needed], run)
 

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from omnisource.data.decoding.container import open_video, reason_of
-from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, give_sign
+from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, beat
 from omnisource.data.decoding.packet_index import Keyframe, VideoIndex, end_of, read_packets, read_packets_from
 from omnisource.errors import UnreadableMedia
 
@@ -45,7 +45,7 @@ def decode_from_keyframe(
     Args:
         path: The file, for errors.
         container: The file; where it stands changes, if its packets are not in memory.
-        stream: Its video, of which the decoder starts anew.
+        stream: Its video, of which the decoder starts again.
         index: Its index, with timestamps.
         keyframe: One of its keyframes.
 
@@ -111,7 +111,7 @@ def decode_in_order(
                 yield frame, damaged
                 position += 1
                 if not position % FRAMES_A_SIGN:
-                    give_sign()
+                    beat()
     except FFmpegError as error:
         raise UnreadableMedia(path, f"damaged after {position} frames ({reason_of(error)})") from error
 

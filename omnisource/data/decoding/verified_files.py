@@ -46,7 +46,7 @@ class KnownFiles:
         number = self._read(1, fingerprint)
         return number - 1 if number else None
 
-    def num_whole(self, fingerprint: int) -> int:
+    def num_verified(self, fingerprint: int) -> int:
         """Returns how many frames from the start on were decoded in order, none of them damaged."""
         return self._read(0, fingerprint)
 
@@ -54,10 +54,10 @@ class KnownFiles:
         """Notes that decoding all of a file gave so many frames."""
         self._write(1, fingerprint, num_frames + 1)  # 0: not known
 
-    def remember_num_whole(self, fingerprint: int, num_whole: int) -> None:
+    def remember_num_verified(self, fingerprint: int, num_verified: int) -> None:
         """Notes that decoding a file in order gave so many frames, none of them damaged."""
-        if num_whole > self.num_whole(fingerprint):
-            self._write(0, fingerprint, num_whole)
+        if num_verified > self.num_verified(fingerprint):
+            self._write(0, fingerprint, num_verified)
 
     def _read(self, kind: int, fingerprint: int) -> int:
         word = self._words.read(2 * (fingerprint % self._num_slots) + kind)

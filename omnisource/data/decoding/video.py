@@ -26,7 +26,7 @@ from omnisource.data.decoding.container import open_video, reason_of
 from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN
 from omnisource.data.decoding.images import decode_frame_folder, decode_image
 from omnisource.data.decoding.packet_index import read_index
-from omnisource.data.decoding.rgb import CollectedFrames
+from omnisource.data.decoding.rgb import RgbCollector
 from omnisource.data.decoding.selective import read_what_is_needed
 from omnisource.data.decoding.sequential import DecodedFrames, decode_file_in_order, decode_from_keyframe, decode_held
 from omnisource.data.decoding.verified_files import KnownFiles, fingerprint, known_files
@@ -80,7 +80,7 @@ class VideoFile:
         self._content = content
         self._known = known_files() if known is None else known
         self._fingerprint = fingerprint(self.path, content)
-        is_known = self._known.num_whole(self._fingerprint) > 0 or seems_sealed(self.path, content)
+        is_known = self._known.num_verified(self._fingerprint) > 0 or seems_sealed(self.path, content)
         self._container, self._stream = open_video(self.path, content, is_known)
         self._is_decoder_fresh = not is_known  # it would decode as a plain decode does
         self.frames_per_second: Fraction | None = self._stream.average_rate
@@ -90,7 +90,7 @@ class VideoFile:
             self._index = read_index(self._container, self._stream, None if claimed is None else seal.add)
             self._can_seek = self._index.timestamps is not None
             if not self._can_seek:
-                self.close()  # counting frames opens the file anew, which rewinds every container the same
+                self.close()  # counting frames opens the file again, which rewinds every container the same
             self.num_frames = self._index.num_frames
             num_hidden = len(self._index.packets) - self.num_frames  # by an edit list
             self.declared_frames = declared_packets - num_hidden if declared_packets else None
@@ -131,7 +131,7 @@ class VideoFile:
             FewerFrames: The file has another length than was known; `num_frames` is right from now on.
         """
         wanted = np.asarray(indices, dtype=np.int64)
-        collected = CollectedFrames(self.path, wanted)
+        collected = RgbCollector(self.path, wanted)
         if collected.positions[0] < 0 or collected.positions[-1] >= self.num_frames:
             raise IndexError(f"frames {list(indices)} of {self.path}, which has {self.num_frames}")
         counted = self._known.num_frames(self._fingerprint)
@@ -139,19 +139,19 @@ class VideoFile:
             self.num_frames = counted
             self._require_frames()
             raise FewerFrames(counted)
-        if self._can_seek and self._num_whole() > collected.positions[-1]:
+        if self._can_seek and self._num_verified() > collected.positions[-1]:
             self._is_decoder_fresh = False
             if read_what_is_needed(self._container, self._stream, self._index, collected.positions, collected):
                 return collected.pixels()
             # The index is wrong about this file, so nothing that was read with its help counts.
-            collected = CollectedFrames(self.path, wanted)
+            collected = RgbCollector(self.path, wanted)
             self._can_seek = False
             if self._correct_length():
                 raise FewerFrames(self.num_frames)
         elif self._can_seek and self._read_on(collected):
             return collected.pixels()
         else:
-            collected = CollectedFrames(self.path, wanted)
+            collected = RgbCollector(self.path, wanted)
         self._read_by_counting(collected)
         return collected.pixels()
 
@@ -172,22 +172,22 @@ class VideoFile:
                     raise UnreadableMedia(self.path, f"{reason} before frame {position}")
                 size = (frame.width, frame.height)
                 self._can_seek = self._can_seek and self._is_where_indexed(position, frame)
-                self._note_whole(position + 1, is_last=False)
+                self._note_verified(position + 1, is_last=False)
                 yield frame
-        self._note_whole(position + 1, is_last=True)
+        self._note_verified(position + 1, is_last=True)
         if position + 1 != self._index.num_frames:
             self._known.remember_num_frames(self._fingerprint, position + 1)
         if size is None:  # the packets promised some, but all of them are taken for a last one that was cut off
             raise UnreadableMedia(self.path, NO_FRAMES)
 
-    def _num_whole(self) -> int:
+    def _num_verified(self) -> int:
         """Returns how many frames from the start on may be read without decoding those that precede them."""
-        return self.num_frames if self._is_sealed else self._known.num_whole(self._fingerprint)
+        return self.num_frames if self._is_sealed else self._known.num_verified(self._fingerprint)
 
-    def _note_whole(self, num_whole: int, is_last: bool) -> None:
+    def _note_verified(self, num_verified: int, is_last: bool) -> None:
         """Remembers now and then, and where `is_last`, that so many frames came in order and whole."""
-        if self._can_seek and (is_last or not num_whole % FRAMES_A_SIGN):
-            self._known.remember_num_whole(self._fingerprint, num_whole)
+        if self._can_seek and (is_last or not num_verified % FRAMES_A_SIGN):
+            self._known.remember_num_verified(self._fingerprint, num_verified)
 
     def _verify_seal(self, claimed: str | None, seal: RunningSeal) -> bool:
         """Returns whether all packets are as `omnisource prepare` wrote them; False where it did not.
@@ -200,17 +200,19 @@ class VideoFile:
         # What was prepared can be sought in: if this cannot, its timestamps were changed.
         if not self._can_seek or seal.text() != claimed:
             raise UnreadableMedia(self.path, "damaged: it was changed since it was prepared; prepare it again")
-        self._known.remember_num_whole(self._fingerprint, self.num_frames)
+        self._known.remember_num_verified(self._fingerprint, self.num_frames)
         return True
 
-    def _read_on(self, collected: CollectedFrames) -> bool:
+    def _read_on(self, collected: RgbCollector) -> bool:
         """Reads frames, of which not all are known to be whole, by decoding all that follow a keyframe that is.
 
         Returns:
             Whether all was as it should be. If not, the frames are to be decoded from the start.
         """
         # The frame of the keyframe must have come in its place, too: decoders can leave out just that one.
-        last_whole = min(max(0, self._num_whole() - 1), collected.positions[-1])  # others may have noted more meanwhile
+        last_whole = min(
+            max(0, self._num_verified() - 1), collected.positions[-1]
+        )  # others may have noted more meanwhile
         keyframe = self._index.keyframe_before(last_whole)
         if not keyframe.position:
             return False
@@ -227,7 +229,7 @@ class VideoFile:
                         return False  # the container calls something a keyframe that is none
                     if position == targets[0]:
                         collected.take(targets.popleft(), frame)
-                    self._note_whole(position + 1, is_last=not targets)
+                    self._note_verified(position + 1, is_last=not targets)
                     if not targets:
                         break
             if targets or not earlier:
@@ -236,7 +238,7 @@ class VideoFile:
         except (UnreadableMedia, FFmpegError):
             return False
 
-    def _read_by_counting(self, collected: CollectedFrames) -> None:
+    def _read_by_counting(self, collected: RgbCollector) -> None:
         """Reads frames by decoding all from the start."""
         targets = iter(collected.positions)
         target = next(targets)
@@ -253,18 +255,18 @@ class VideoFile:
                     collected.take(target, frame)
                     target = next(targets, None)
                 if damaged is None:
-                    self._note_whole(position + 1, is_last=target is None)
+                    self._note_verified(position + 1, is_last=target is None)
                 if target is None:
                     return
         if damaged is None:
-            self._note_whole(position + 1, is_last=True)
+            self._note_verified(position + 1, is_last=True)
         self.num_frames = position + 1
         self._require_frames()
         self._known.remember_num_frames(self._fingerprint, self.num_frames)
         raise FewerFrames(self.num_frames)
 
     def _decode_in_order(self) -> DecodedFrames:
-        """Yields all frames from the first on, of the packets that are in memory, or else of the file opened anew."""
+        """Yields all frames from the first on, of the packets that are in memory, or else of the file opened again."""
         held = self._index.held_packets
         if held is None or not self._is_decoder_fresh:
             return decode_file_in_order(self.path, self._content)

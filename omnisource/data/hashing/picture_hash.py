@@ -22,9 +22,9 @@ HASH_BITS = 256
 HASH_BYTES = HASH_BITS // 8
 """Bytes of a hash."""
 
-_SIDE = 32  # pixels of the small grey picture that the waves are found in
+_SIDE = 32  # pixels of the small gray picture that the waves are found in
 _WAVES = 16  # of each direction
-_CLEAR = 1.0  # grey levels: weaker waves are noise of the encoding, and so are their signs
+_CLEAR = 1.0  # gray levels: weaker waves are noise of the encoding, and so are their signs
 _LEAST_CLEAR_WAVES = 128
 _GREY = (0.299, 0.587, 0.114)  # shares of red, green and blue in the brightness, ITU-R BT.601
 
@@ -35,7 +35,7 @@ class PictureHash:
 
     Attributes:
         bits: `HASH_BYTES` bytes.
-        is_plain: Whether noise of the encoding decides most of the bits, as in a picture of one colour or a plain
+        is_plain: Whether noise of the encoding decides most of the bits, as in a picture of one color or a plain
             gradient: it cannot be told from others.
     """
 
@@ -55,7 +55,7 @@ def video_hashes(frames: Sequence[np.ndarray] | np.ndarray) -> tuple[PictureHash
 
 
 def _small(pixels: np.ndarray) -> np.ndarray:
-    """Returns a picture in grey, [_SIDE, _SIDE] float64."""
+    """Returns a picture in gray, [_SIDE, _SIDE] float64."""
     # [H, W, 3] -> [1, 3, H, W] as a view, then small; in this order it is the small picture that becomes floats.
     picture = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
     small = functional.interpolate(picture, (_SIDE, _SIDE), mode="bilinear", antialias=True)[0].numpy()

@@ -11,8 +11,8 @@ from typing import overload
 
 import numpy as np
 
-from omnisource.files.byte_ranges import FilePart, Stamp
-from omnisource.files.mapped_table import Columns, RowWriter, offsets_name
+from omnisource.files.byte_ranges import ByteRange, FileVersion
+from omnisource.files.mapped_table import MappedTable, TableWriter, offsets_name
 
 _CHUNK = 65536  # entries of an array that are looked at together: what is mapped need not be in memory as a whole
 
@@ -33,10 +33,10 @@ class Item:
     key: str
     label: int
     num_frames: int | None
-    part: FilePart | None = None
+    part: ByteRange | None = None
 
 
-class Texts(Sequence[str]):
+class PackedStrings(Sequence[str]):
     """Many texts in one array of bytes: ten million paths cost their characters and 8 bytes each.
 
     Attributes:
@@ -50,7 +50,7 @@ class Texts(Sequence[str]):
         self.offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
 
     @classmethod
-    def of(cls, columns: Columns, name: str) -> Texts:
+    def of(cls, columns: MappedTable, name: str) -> PackedStrings:
         """Returns a column of text without copying it."""
         texts = cls.__new__(cls)
         texts.blob, texts.offsets = columns[name], columns[offsets_name(name)]
@@ -92,14 +92,14 @@ class Parts:
     """
 
     urls: tuple[str, ...]
-    stamps: tuple[Stamp, ...]
+    stamps: tuple[FileVersion, ...]
     shards: np.ndarray
     offsets: np.ndarray
     sizes: np.ndarray
 
-    def __getitem__(self, index: int) -> FilePart:
+    def __getitem__(self, index: int) -> ByteRange:
         shard = self.shards[index]
-        return FilePart(self.urls[shard], int(self.offsets[index]), int(self.sizes[index]), self.stamps[shard])
+        return ByteRange(self.urls[shard], int(self.offsets[index]), int(self.sizes[index]), self.stamps[shard])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,10 +118,10 @@ class Items:
     """
 
     folder: str
-    keys: Texts
+    keys: PackedStrings
     labels: np.ndarray
     num_frames: np.ndarray | None = None
-    paths: Texts | None = None
+    paths: PackedStrings | None = None
     num_ignored: int = 0
     parts: Parts | None = None
 
@@ -145,7 +145,7 @@ class Items:
         if not indices:
             return self
         assert self.parts is None, "what is wrong in a shard is left out while it is read"
-        writer = RowWriter(["keys", "paths"], {"labels": np.int32, "num_frames": np.int32})
+        writer = TableWriter(["keys", "paths"], {"labels": np.int32, "num_frames": np.int32})
         for index, key in enumerate(self.keys):
             if index not in indices:
                 path = "" if self.paths is None else self.paths[index]
@@ -153,10 +153,10 @@ class Items:
         columns = writer.finish()
         return Items(
             self.folder,
-            Texts.of(columns, "keys"),
+            PackedStrings.of(columns, "keys"),
             columns["labels"],
             None if self.num_frames is None else columns["num_frames"],
-            None if self.paths is None else Texts.of(columns, "paths"),
+            None if self.paths is None else PackedStrings.of(columns, "paths"),
             self.num_ignored,
         )
 
@@ -179,7 +179,7 @@ class Items:
 
 def no_items(folder: str) -> Items:
     """Returns the items of an empty list."""
-    return Items(os.path.abspath(folder), Texts(), np.zeros(0, np.int32))
+    return Items(os.path.abspath(folder), PackedStrings(), np.zeros(0, np.int32))
 
 
 def member_path(shard: str, member: str) -> str:

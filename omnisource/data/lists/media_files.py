@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omnisource.data.lists.items import Texts
+from omnisource.data.lists.items import PackedStrings
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number
 from omnisource.errors import UserError
-from omnisource.files.mapped_table import RowWriter
+from omnisource.files.mapped_table import TableWriter
 
 if TYPE_CHECKING:
     from omnisource.types import Media  # would import torch, which listing files does not need
@@ -188,7 +188,7 @@ class FileFinder:
         self.problems: list[Problem] = []
         self._tree: _VideoTree | None = None
 
-    def find_files(self, keys: Texts) -> None:
+    def find_files(self, keys: PackedStrings) -> None:
         """Looks for files."""
         for listing, indices in self._listings(keys):
             for index in indices:
@@ -206,7 +206,7 @@ class FileFinder:
             return f"3 columns instead of 2 (`path label`), or a missing file: {path}"
         return f"missing file: {path}"
 
-    def find_folders(self, keys: Texts) -> None:
+    def find_folders(self, keys: PackedStrings) -> None:
         """Looks for folders."""
         for listing, indices in self._listings(keys):
             for index in indices:
@@ -216,7 +216,7 @@ class FileFinder:
                     what = "is a file, not a folder of frames" if name in listing.files else "missing folder"
                     self.missing.append((index, f"{what}: {path}"))
 
-    def find_videos(self, keys: Texts) -> Texts:
+    def find_videos(self, keys: PackedStrings) -> PackedStrings:
         """Looks for videos by their names without suffix: at their place, or else anywhere below the folder.
 
         Returns:
@@ -235,11 +235,11 @@ class FileFinder:
                     found[index] = suffixes.setdefault(path[len(keys[index]) :], len(suffixes))
                 else:
                     elsewhere[index] = path
-        writer = RowWriter(["paths"], {})
+        writer = TableWriter(["paths"], {})
         endings = list(suffixes)
         for index, key in enumerate(keys):
             writer.add(elsewhere.get(index) or key + endings[found[index]])
-        return Texts.of(writer.finish(writer.digest()), "paths")
+        return PackedStrings.of(writer.finish(writer.digest()), "paths")
 
     def _the_video(self, index: int, key: str, found: list[str]) -> str:
         if not found and "/" not in key:
@@ -252,7 +252,7 @@ class FileFinder:
             self.missing.append((index, f"missing video: {os.path.join(self.folder, key)} with any suffix of videos"))
         return found[0] if found else key
 
-    def _listings(self, keys: Texts) -> Iterator[tuple[Listing, list[int]]]:
+    def _listings(self, keys: PackedStrings) -> Iterator[tuple[Listing, list[int]]]:
         """Yields (listing of a folder, indices of the paths in it), one folder at a time, until too much is missing."""
         for parent, indices in _by_parent(keys):
             if len(self.missing) > MOST_PROBLEMS:
@@ -266,13 +266,13 @@ class _VideoTree:
     """The videos at any depth below a folder, by their names without suffix; as hashes, in little memory."""
 
     def __init__(self, folder: str, problems: list[Problem]) -> None:
-        writer = RowWriter(["paths"], {"hashes": np.int64})
+        writer = TableWriter(["paths"], {"hashes": np.int64})
         for path in _files_below(folder, problems):
             stem, suffix = os.path.splitext(os.path.basename(path))
             if suffix.lower() in VIDEO_SUFFIXES:
                 writer.add(path, hash(stem))
         columns = writer.finish()
-        self._paths = Texts.of(columns, "paths")
+        self._paths = PackedStrings.of(columns, "paths")
         self._order = np.argsort(columns["hashes"])
         self._hashes = columns["hashes"][self._order]
 
@@ -283,7 +283,7 @@ class _VideoTree:
         return sorted(path for path in paths if os.path.splitext(os.path.basename(path))[0] == stem)
 
 
-def _by_parent(keys: Texts) -> Iterator[tuple[str, list[int]]]:
+def _by_parent(keys: PackedStrings) -> Iterator[tuple[str, list[int]]]:
     """Yields (folder, indices of the paths in it)."""
     numbers: dict[str, int] = {}
     parents = np.empty(len(keys), dtype=np.int32)

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from omnisource.data.lists.items import Items, Texts, no_items
+from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import LARGEST, LabelReader
 from omnisource.data.lists.media_files import FileFinder
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, csv_rows, is_number, text_rows
-from omnisource.files.mapped_table import Columns, RowWriter, open_columns
+from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
 from omnisource.recipe.data import Split
 
 _COLUMNS = {
@@ -37,7 +37,7 @@ def read_list(
         problems: Takes what is wrong. An item with a wrong label is among the items, with the label 0.
     """
     columns = _columns(path, split, labels, problems)
-    keys, lines = Texts.of(columns, "keys"), columns["lines"]
+    keys, lines = PackedStrings.of(columns, "keys"), columns["lines"]
     finder = FileFinder(folder)
     paths = None
     if split.format == "video_frames_label":
@@ -56,13 +56,13 @@ def read_list(
     return items.without({index for index, _ in finder.missing})
 
 
-def _columns(path: str, split: Split, labels: LabelReader, problems: list[Problem]) -> Columns:
+def _columns(path: str, split: Split, labels: LabelReader, problems: list[Problem]) -> MappedTable:
     """Returns what a list says, a row an item: `keys`, `labels`, `num_frames` and `lines`.
 
     A large list that was read before, and had no mistakes then, is not read again, but for its digest.
     """
     key = _digest(path, split, labels)
-    found = open_columns(key) if key else None
+    found = open_table(key) if key else None
     if found is not None:
         return found
     if split.format == "csv":
@@ -70,7 +70,7 @@ def _columns(path: str, split: Split, labels: LabelReader, problems: list[Proble
     else:
         rows = text_rows(path, _COLUMNS[split.format], labels.is_label, problems)
     num_problems = len(problems)
-    writer = RowWriter(["keys"], {"labels": np.int32, "num_frames": np.int32, "lines": np.int32})
+    writer = TableWriter(["keys"], {"labels": np.int32, "num_frames": np.int32, "lines": np.int32})
     hashes = array("q")
     for row in _checked(rows, path, split, labels, problems):
         hashes.append(hash(row[0]))
@@ -82,7 +82,7 @@ def _columns(path: str, split: Split, labels: LabelReader, problems: list[Proble
         is_doubtful = True
     columns = writer.finish("" if is_doubtful else key)
     if is_doubtful and not has_ids:
-        problems += _duplicates(path, Texts.of(columns, "keys"), columns["lines"])
+        problems += _duplicates(path, PackedStrings.of(columns, "keys"), columns["lines"])
     return columns
 
 
@@ -124,7 +124,7 @@ def _has_repeated(hashes: array[int]) -> bool:
     return bool(np.any(ordered[1:] == ordered[:-1]))
 
 
-def _duplicates(path: str, keys: Texts, lines: np.ndarray) -> list[Problem]:
+def _duplicates(path: str, keys: PackedStrings, lines: np.ndarray) -> list[Problem]:
     # By hashes: a dictionary of ten million paths would need more memory than everything else here.
     hashes = np.fromiter((hash(key) for key in keys), dtype=np.int64, count=len(keys))
     order = np.argsort(hashes, kind="stable")  # of equal ones the earliest is first

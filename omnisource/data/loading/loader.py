@@ -28,7 +28,7 @@ class _Wanted:
 
     Attributes:
         request: What the stream asks for.
-        submitted: What the workers were given: the same, or its first neighbour that is not known to be unreadable.
+        submitted: What the workers were given: the same, or its first neighbor that is not known to be unreadable.
         ticket: Under which they return it.
     """
 
@@ -107,14 +107,14 @@ class Loader:
         for _ in range(len(stream.items)):
             if submitted.path not in self.unreadable.reasons:
                 break
-            submitted = stream.neighbour(submitted)
+            submitted = stream.neighbor(submitted)
         return _Wanted(request, submitted, self.workers.submit(submitted))
 
     def _collect(self, stream: Stream, batch: list[_Wanted]) -> Batch:
         return collate(stream.name, stream.source, [self._readable(stream, wanted) for wanted in batch])
 
     def _readable(self, stream: Stream, wanted: _Wanted) -> Clip:
-        """Returns the clip of a sample or, where its file cannot be read, of the nearest neighbour that can.
+        """Returns the clip of a sample or, where its file cannot be read, of the nearest neighbor that can.
 
         What is known when the sample is due decides, not what was known when it was requested: so the sample does not
         depend on how far ahead was requested.
@@ -132,11 +132,11 @@ class Loader:
                 self.unreadable.add(result, "replaced by the next item of its list")
             elif is_submitted:
                 self.workers.discard(wanted.ticket)
-            request = stream.neighbour(request)
+            request = stream.neighbor(request)
         first, reason = request.path, self.unreadable.reasons[request.path]  # the wanted one again
         raise UserError(
             f"source {stream.name}: none of its {len(stream.items)} items can be read, such as {first}: {reason}\n"
-            "omnisource check CONFIG says why each of them cannot; mend them, or take the source out."
+            "omnisource check CONFIG says why each of them cannot; fix them, or take the source out."
         )
 
 

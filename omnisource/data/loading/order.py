@@ -99,7 +99,7 @@ def drawn_at(seed: int, source: str, table: ClassTable, first: int, length: int)
     class_key, item_key = (np.uint64(derived_seed(seed, "draw", source, part)) for part in ("class", "item"))
     classes = np.searchsorted(table.cumulative, _uniform(positions, class_key), side="right")
     starts, counts = table.starts[classes], np.diff(table.starts)[classes]
-    # A float64 has 53 bits, far more than any class has items: no item is favoured noticeably.
+    # A float64 has 53 bits, far more than any class has items: no item is favored noticeably.
     places = starts + (_uniform(positions, item_key) * counts).astype(np.int64)
     return table.items[places].astype(np.int64)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from omnisource.data.lists.items import Items
-from omnisource.files.byte_ranges import FilePart
+from omnisource.files.byte_ranges import ByteRange
 from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, SplitName, TrainingView, split_of
 from omnisource.types import Media
 
@@ -42,7 +42,7 @@ class SampleRequest:
     seed: int = 0
     epoch: int = 0
     index: int = 0
-    part: FilePart | None = None
+    part: ByteRange | None = None
 
 
 def request_of(

@@ -55,7 +55,7 @@ class Stream:
         """Returns the request of one item with the augmentation that it has in `epoch`."""
         return request_of(self.name, self.source, "train", self.items, index, self.seed, epoch)
 
-    def neighbour(self, request: SampleRequest) -> SampleRequest:
+    def neighbor(self, request: SampleRequest) -> SampleRequest:
         """Returns the request that replaces an unreadable one: the next item of the list, in the same epoch."""
         return self.request(request.epoch, (request.index + 1) % len(self.items))
 

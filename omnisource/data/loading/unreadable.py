@@ -82,7 +82,7 @@ class UnreadableLog:
         if len(self.reasons) > self.permitted:
             files = [f"{path}: {reason}" for path, reason in self.reasons.items()]
             raise UserError(
-                f"{shortened(files)}\n{len(files)} unreadable, {self.permitted} permitted. Mend or remove the files "
+                f"{shortened(files)}\n{len(files)} unreadable, {self.permitted} permitted. Fix or remove the files "
                 "(omnisource check CONFIG finds them all), or permit more with max_unreadable=N or "
                 "max_unreadable_share=S."
             )

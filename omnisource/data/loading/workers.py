@@ -63,7 +63,7 @@ class WorkerPool:
     Args:
         num_workers: Number of processes; 0 loads in the calling process, at the moment of `result`.
         item_timeout_seconds: Wall time after which a worker that is still at one request is ended and the file
-            counts as unreadable; counted anew whenever it gives a sign that it goes on with a long file
+            counts as unreadable; counted again whenever it gives a sign that it goes on with a long file
             (`signs_of_life`). Time in which the whole program was stopped does not count.
         item_processor_seconds: The same for processor time, which a busy machine or a slow disk does not use up;
             looked at about once a second. No limit where the system does not tell it (elsewhere than on Linux).

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from omnisource.files.atomic import written_whole
+from omnisource.files.atomic import atomic_write
 
 INDEX_SUFFIX = ".index.jsonl"
 """What the name of an index has after that of its shard."""
@@ -127,7 +127,7 @@ def save_index(index: ShardIndex, path: Path) -> None:
             return
         if not is_index(present):
             raise FileExistsError(f"{path}: is there already, and is no index of a shard")
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 

@@ -19,10 +19,10 @@ from omnisource.data.shards.index import (
 )
 from omnisource.errors import UserError
 from omnisource.files.byte_ranges import (
-    Stamp,
+    FileVersion,
     is_missing,
     is_url,
-    local_stamp,
+    local_version,
     reason_of,
     remote_filesystem,
     retried,
@@ -40,7 +40,7 @@ class UnreadableShard(Exception):
     """A shard that cannot be used, with the reason."""
 
 
-def stamp_of(url: str) -> Stamp:
+def shard_version(url: str) -> FileVersion:
     """Returns the stamp of a shard.
 
     Raises:
@@ -49,7 +49,7 @@ def stamp_of(url: str) -> Stamp:
     """
     if not is_url(url):
         try:
-            return local_stamp(os.stat(url))
+            return local_version(os.stat(url))
         except OSError as error:
             raise UnreadableShard("missing shard" if isinstance(error, FileNotFoundError) else error.strerror) from None
     filesystem, path = remote_filesystem(url)
@@ -58,10 +58,10 @@ def stamp_of(url: str) -> Stamp:
         raise UnreadableShard("the server does not say how large it is, so that no parts of it can be read")
     if information.get("partial") is False:
         raise UnreadableShard("the server does not support requests of ranges, so that no parts of it can be read")
-    return Stamp(information["size"], version_of(information))
+    return FileVersion(information["size"], version_of(information))
 
 
-def index_of(url: str, stamp: Stamp) -> ShardIndex:
+def index_of(url: str, stamp: FileVersion) -> ShardIndex:
     """Returns the index of a shard, and keeps it where there was none that fits.
 
     An index beside a local shard, or in the cache folder, must be of the same size and version. An index beside a
@@ -80,7 +80,7 @@ def index_of(url: str, stamp: Stamp) -> ShardIndex:
             return index
         _say(f"{place}: is of another version of the shard; the headers of the shard are read instead")
     index = _scanned(url, stamp)
-    if Stamp(index.size, index.version) != stamp:
+    if FileVersion(index.size, index.version) != stamp:
         raise UnreadableShard("was replaced while it was read; start again")
     _keep(index, url, in_cache)
     return index
@@ -119,7 +119,7 @@ def _remote_content(url: str) -> bytes:
         raise UnreadableShard(reason_of(error)) from error
 
 
-def _scanned(url: str, stamp: Stamp) -> ShardIndex:
+def _scanned(url: str, stamp: FileVersion) -> ShardIndex:
     try:
         if is_url(url):
             return _scanned_remote(url, stamp)
@@ -130,7 +130,7 @@ def _scanned(url: str, stamp: Stamp) -> ShardIndex:
         raise UnreadableShard(f"cannot be read: {error.strerror or error}") from error
 
 
-def _scanned_remote(url: str, stamp: Stamp) -> ShardIndex:
+def _scanned_remote(url: str, stamp: FileVersion) -> ShardIndex:
     _say(f"{url}: has no index; its headers are read, once")
     filesystem, path = remote_filesystem(url)
 
@@ -163,7 +163,7 @@ def _keep(index: ShardIndex, url: str, in_cache: Path) -> None:
         save_index(index, in_cache)
         remove_old(in_cache.parent, INDEX_SUFFIX, KEPT_INDEXES)
     except OSError as error:
-        _say(f"{url}: its index cannot be kept, and is made anew each time: {error}")
+        _say(f"{url}: its index cannot be kept, and is made again each time: {error}")
 
 
 def _path_in_cache(url: str) -> Path:

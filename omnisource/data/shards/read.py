@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omnisource.data.lists.items import Items, Parts, Texts, member_path
+from omnisource.data.lists.items import Items, PackedStrings, Parts, member_path
 from omnisource.data.lists.labels import LabelReader
 from omnisource.data.lists.media_files import suffixes_of
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem
 from omnisource.data.shards.index import TEXT_BYTES, Member, ShardIndex, ShardSample
-from omnisource.data.shards.lookup import UnreadableShard, index_of, stamp_of
-from omnisource.files.byte_ranges import Stamp, is_url
-from omnisource.files.mapped_table import Columns, RowWriter, open_columns
+from omnisource.data.shards.lookup import UnreadableShard, index_of, shard_version
+from omnisource.files.byte_ranges import FileVersion, is_url
+from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
 from omnisource.recipe.data import SHARD_RANGE, TarShards
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ def read_shards(root: str, shards: TarShards, media: Media, labels: LabelReader,
         problems.append(Problem(", ".join(shards.urls), None, "the shards are empty"))
     return Items(
         folder=os.path.abspath(os.path.expanduser(root) or "."),
-        keys=Texts.of(columns, "keys"),
+        keys=PackedStrings.of(columns, "keys"),
         labels=columns["labels"],
-        paths=Texts.of(columns, "members"),
+        paths=PackedStrings.of(columns, "members"),
         parts=Parts(
             tuple(urls),
             # No item lies in a shard that has none.
-            tuple(stamp if isinstance(stamp, Stamp) else Stamp(0, "") for stamp in stamps),
+            tuple(stamp if isinstance(stamp, FileVersion) else FileVersion(0, "") for stamp in stamps),
             columns["shards"],
             columns["offsets"],
             columns["sizes"],
@@ -84,15 +84,15 @@ def read_shards(root: str, shards: TarShards, media: Media, labels: LabelReader,
 
 
 def _columns(
-    urls: list[str], stamps: list[Stamp | UnreadableShard], reader: _SampleReader, threads: ThreadPoolExecutor
-) -> Columns:
+    urls: list[str], stamps: list[FileVersion | UnreadableShard], reader: _SampleReader, threads: ThreadPoolExecutor
+) -> MappedTable:
     """Returns a row a sample: `keys`, `members`, `labels`, `shards`, `offsets` and `sizes`.
 
     A large set of shards that was read before, and had no mistakes then, is not read again.
     """
     options = ("shards 1", urls, stamps, reader.shards, reader.media, reader.labels.options())
     key = hashlib.blake2b(repr(options).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    found = open_columns(key)
+    found = open_table(key)
     if found is not None:
         return found
     problems = reader.problems
@@ -109,14 +109,14 @@ def _columns(
     return reader.writer.finish(key if len(problems) == num_problems else "")
 
 
-def _stamp(url: str) -> Stamp | UnreadableShard:
+def _stamp(url: str) -> FileVersion | UnreadableShard:
     try:
-        return stamp_of(url)
+        return shard_version(url)
     except UnreadableShard as error:
         return error
 
 
-def _index(url: str, stamp: Stamp | UnreadableShard) -> ShardIndex | UnreadableShard:
+def _index(url: str, stamp: FileVersion | UnreadableShard) -> ShardIndex | UnreadableShard:
     try:
         return stamp if isinstance(stamp, UnreadableShard) else index_of(url, stamp)
     except UnreadableShard as error:
@@ -133,7 +133,7 @@ class _SampleReader:
         self.problems = problems
         self.suffixes = (_plain_suffix(shards.media_suffix),) if shards.media_suffix else suffixes_of(media)
         numbers = {"labels": np.int32, "shards": np.int32, "offsets": np.int64, "sizes": np.int64}
-        self.writer = RowWriter(["keys", "members"], numbers)
+        self.writer = TableWriter(["keys", "members"], numbers)
 
     def add_shard(self, url: str, number: int, index: ShardIndex | UnreadableShard) -> None:
         if isinstance(index, UnreadableShard):

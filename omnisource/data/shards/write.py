@@ -20,7 +20,7 @@ from typing import BinaryIO
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from omnisource.data.shards.index import INDEX_SUFFIX, ShardIndex, save_index, scan_file
 from omnisource.errors import UserError
-from omnisource.files.atomic import UNFINISHED, written_whole
+from omnisource.files.atomic import UNFINISHED, atomic_write
 
 _BLOCK_BYTES = 512  # of a tar file
 _NAME_LENGTH = 60  # characters of a file's name that are kept: with number and suffix, tar takes 100
@@ -136,7 +136,7 @@ def _pack(samples: list[_Sample], path: Path) -> None:
     try:
         is_there = path.exists()
         if not is_there:
-            with written_whole(path) as file:
+            with atomic_write(path) as file:
                 _write(samples, file)
         index = scan_file(path)  # read back, so that what it promises is there
         if is_there and not _holds(path, index, samples):

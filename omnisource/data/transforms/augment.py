@@ -1,4 +1,4 @@
-"""Random changes of a clip's pixels in training, the same for all its frames: RandAugment, colour jitter, erasing.
+"""Random changes of a clip's pixels in training, the same for all its frames: RandAugment, color jitter, erasing.
 
 A clip is [3, T, H, W] uint8, 0-255, RGB; an image is a clip of one frame. All that is random is drawn from the
 generator of the sample.
@@ -17,7 +17,7 @@ from omnisource.data.transforms.pixel_operations import MEAN_COLOR
 from omnisource.recipe.data import HIGHEST_MAGNITUDE, ColorJitter, RandAugment, RandomErasing
 
 ERASING_TRIES = 10
-"""A box that does not fit into the frame is drawn anew, this often."""
+"""A box that does not fit into the frame is drawn again, this often."""
 
 NOISE_STD = (58.395, 57.12, 57.375)
 """Standard deviation of noise that normalizing maps to one, a channel."""
@@ -51,7 +51,7 @@ def augment(
 
 
 def jitter_colors(clip: Tensor, settings: ColorJitter, rng: np.random.Generator) -> Tensor:
-    """Returns a clip [3, T, H, W] uint8 with its colours jittered.
+    """Returns a clip [3, T, H, W] uint8 with its colors jittered.
 
     Args:
         clip: [3, T, H, W] uint8.
@@ -111,7 +111,7 @@ def erase_randomly(clip: Tensor, settings: RandomErasing, rng: np.random.Generat
         rng: Draws whether, the box, and what fills it.
 
     Source: huggingface/pytorch-image-models commit 066e4906, timm/data/random_erasing.py, which erases after
-    normalizing. Before it, random colours are normal with the mean and the deviation of ImageNet, cut off at 0 and 255.
+    normalizing. Before it, random colors are normal with the mean and the deviation of ImageNet, cut off at 0 and 255.
     """
     if rng.random() >= settings.probability:
         return clip

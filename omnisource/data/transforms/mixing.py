@@ -94,9 +94,9 @@ def draw_mixes(
     weights = rng.beta(mixing.mixup_alpha, mixing.mixup_alpha, count) if mixing.mixup_alpha else np.ones(count)
     shares = rng.beta(mixing.cutmix_alpha, mixing.cutmix_alpha, count) if mixing.cutmix_alpha else np.ones(count)
     height, width = frame_size
-    centres = zip(rng.integers(0, height, count).tolist(), rng.integers(0, width, count).tolist(), strict=True)
+    centers = zip(rng.integers(0, height, count).tolist(), rng.integers(0, width, count).tolist(), strict=True)
     mixes: list[Mix | None] = []
-    for position, (row, column) in enumerate(centres):
+    for position, (row, column) in enumerate(centers):
         partner = int(partners[position])
         if not is_mixed[position] or (num_others is None and partner == position):
             mixes.append(None)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 MEAN_COLOR = (124, 116, 104)
-"""Red, green and blue that normalizing maps to about zero: the mean colour of ImageNet, as whole levels."""
+"""Red, green and blue that normalizing maps to about zero: the mean color of ImageNet, as whole levels."""
 
 _PIXELS_AT_A_TIME = 4096  # of an affine map: its temporary values then stay in the processor's cache
 
@@ -29,22 +29,22 @@ def scale_brightness(clip: Tensor, factor: float) -> Tensor:
 
 
 def scale_contrast(clip: Tensor, factor: float) -> Tensor:
-    """Returns the clip with every value's distance from the mean grey of the clip times `factor`: 0 is plain grey."""
-    mean = int(_grey(clip).sum(dtype=torch.int64)) / clip[0].numel()
+    """Returns the clip with every value's distance from the mean gray of the clip times `factor`: 0 is plain gray."""
+    mean = int(_gray(clip).sum(dtype=torch.int64)) / clip[0].numel()
     return _looked_up(clip, _blended_levels(int(mean + 0.5), factor))
 
 
 def scale_saturation(clip: Tensor, factor: float) -> Tensor:
-    """Returns the clip with every pixel's distance from its own grey times `factor`: 0 is black and white."""
+    """Returns the clip with every pixel's distance from its own gray times `factor`: 0 is black and white."""
     result = torch.empty_like(clip)
     for frame in range(clip.shape[1]):  # one at a time stays in the processor's cache
         pixels = clip[:, frame]
-        _blend(_grey(pixels).float(), pixels.float(), factor, out=result[:, frame])
+        _blend(_gray(pixels).float(), pixels.float(), factor, out=result[:, frame])
     return result
 
 
 def scale_sharpness(clip: Tensor, factor: float) -> Tensor:
-    """Returns the clip with every pixel's distance from its smoothed neighbourhood times `factor`: 0 is smoothed.
+    """Returns the clip with every pixel's distance from its smoothed neighborhood times `factor`: 0 is smoothed.
 
     The pixels at the edges of a frame stay as they are.
     """
@@ -55,7 +55,7 @@ def scale_sharpness(clip: Tensor, factor: float) -> Tensor:
         pixels = clip[:, frame].float()
         rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
         inner = pixels[:, 1:-1, 1:-1]
-        # The nine neighbours, the one in the middle five times; 13 is odd, so no half is ever rounded.
+        # The nine neighbors, the one in the middle five times; 13 is odd, so no half is ever rounded.
         smoothed = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * inner
         smoothed = smoothed.add_(6.5).mul_(1 / 13).floor_()
         _blend(smoothed, inner, factor, out=result[:, frame, 1:-1, 1:-1])
@@ -63,7 +63,7 @@ def scale_sharpness(clip: Tensor, factor: float) -> Tensor:
 
 
 def turn_hue(clip: Tensor, shift: float) -> Tensor:
-    """Returns the clip with every pixel's hue turned by `shift` full turns of the colour circle (HSV), -0.5 to 0.5.
+    """Returns the clip with every pixel's hue turned by `shift` full turns of the color circle (HSV), -0.5 to 0.5.
 
     Source: pytorch/vision commit b52f7a79, torchvision/transforms/_functional_tensor.py, `adjust_hue`, which does not
     round the hue; results are rounded to the nearest level here.
@@ -132,7 +132,7 @@ def equalize(clip: Tensor) -> Tensor:
 
 
 def translate(clip: Tensor, right: int, down: int) -> Tensor:
-    """Returns the clip moved by whole pixels; what comes in has the mean colour."""
+    """Returns the clip moved by whole pixels; what comes in has the mean color."""
     height, width = clip.shape[2:]
     result = torch.tensor(MEAN_COLOR, dtype=torch.uint8).view(3, 1, 1, 1).expand_as(clip).contiguous()
     to_rows, from_rows = _overlap(height, down)
@@ -152,7 +152,7 @@ def shear_y(clip: Tensor, factor: float) -> Tensor:
 
 
 def rotate(clip: Tensor, degrees: float) -> Tensor:
-    """Returns the clip turned counterclockwise about its centre; bilinear."""
+    """Returns the clip turned counterclockwise about its center; bilinear."""
     height, width = clip.shape[2:]
     angle = -math.radians(degrees % 360)
     cosine, sine = round(math.cos(angle), 15), round(math.sin(angle), 15)  # as Pillow, to the last digit
@@ -161,22 +161,22 @@ def rotate(clip: Tensor, degrees: float) -> Tensor:
 
 
 def affine(clip: Tensor, matrix: tuple[float, float, float, float, float, float]) -> Tensor:
-    """Returns the clip seen through an affine map, bilinear; what lies outside the frames has the mean colour.
+    """Returns the clip seen through an affine map, bilinear; what lies outside the frames has the mean color.
 
     Counted in float64 and rounded down, as Pillow does it.
 
     Args:
         clip: [3, T, H, W] uint8.
         matrix: a, b, c, d, e, f: the pixel at (x, y) comes from (a x + b y + c, d x + e y + f), in pixels from the
-            top left corner of the frame; pixels have their centres at halves.
+            top left corner of the frame; pixels have their centers at halves.
     """
     channels, length, height, width = clip.shape
     a, b, c, d, e, f = matrix
     x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
     from_x, from_y = (a * x + b * y + c).ravel(), (d * x + e * y + f).ravel()
     inside = np.flatnonzero((from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height))
-    left, right, right_share = _neighbours(from_x[inside], width)
-    upper, lower, lower_share = _neighbours(from_y[inside], height)
+    left, right, right_share = _neighbors(from_x[inside], width)
+    upper, lower, lower_share = _neighbors(from_y[inside], height)
     # A pixel of all frames is one row here, so that it is fetched at once: [3, T, H, W] -> [H * W, 3 * T].
     pixels = torch.from_numpy(np.ascontiguousarray(clip.numpy().reshape(channels * length, height * width).T))
     result = torch.tensor(MEAN_COLOR, dtype=torch.uint8).repeat_interleave(length).repeat(height * width, 1)
@@ -205,7 +205,7 @@ def erase(clip: Tensor, box: tuple[int, int, int, int], fill: Tensor) -> Tensor:
     return result
 
 
-def _grey(pixels: Tensor) -> Tensor:
+def _gray(pixels: Tensor) -> Tensor:
     """Returns the luma (ITU-R 601) of pixels [3, ...] uint8: [...] int32, 0-255."""
     red, green, blue = pixels.to(torch.int32)
     return red.mul_(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(0x8000).bitwise_right_shift_(16)
@@ -239,12 +239,12 @@ def _overlap(side: int, shift: int) -> tuple[slice, slice]:
     return (first, second) if shift >= 0 else (second, first)
 
 
-def _neighbours(positions: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _neighbors(positions: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the two pixels of a side around each position, and the share of the second."""
-    centres = positions - 0.5
-    first = np.floor(centres)
+    centers = positions - 0.5
+    first = np.floor(centers)
     index = first.astype(np.int64)
-    return index.clip(0, side - 1), (index + 1).clip(0, side - 1), centres - first
+    return index.clip(0, side - 1), (index + 1).clip(0, side - 1), centers - first
 
 
 def _between(pixels: Tensor, first: np.ndarray, second: np.ndarray, second_share: Tensor) -> Tensor:

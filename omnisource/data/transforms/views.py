@@ -10,10 +10,10 @@ from torch.nn import functional
 from omnisource.data.transforms.augment import augment
 from omnisource.recipe.data import EvaluationViews, TrainingView
 
-# A random crop that does not fit into the frame is drawn anew, this often.
+# A random crop that does not fit into the frame is drawn again, this often.
 CROP_TRIES = 10
 
-# OpenCV's weights of neighbouring pixels are integers that sum to this.
+# OpenCV's weights of neighboring pixels are integers that sum to this.
 WEIGHT_SCALE = 2048
 
 
@@ -48,7 +48,7 @@ def random_resized_crop_box(
     """Returns (top, left, height, width) of a random crop, in pixels of a frame of the given size.
 
     Its area is drawn uniformly as a share of the frame's, its aspect log-uniformly. After ten draws that do not fit it
-    is the largest centred square.
+    is the largest centerd square.
 
     Source: open-mmlab/mmaction2 v1.2.0 (commit 4d6c9347), mmaction/datasets/transforms/processing.py.
     """
@@ -103,7 +103,7 @@ def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
 def crop_corners(height: int, width: int, views: EvaluationViews) -> list[tuple[int, int]]:
     """Returns (top, left) of every crop of a resized frame, in the order of the views.
 
-    One crop is the centre. Three lie at the start, at the end and in the centre of the longer side (the width, where
+    One crop is the center. Three lie at the start, at the end and in the center of the longer side (the width, where
     both are equal), in this order.
     """
     size = views.crop_size
@@ -130,12 +130,12 @@ class _Resize:
     def __init__(self, source: tuple[int, int], target: tuple[int, int], rows: slice, columns: slice) -> None:
         self._is_identity = source == target
         self._rows, self._columns = rows, columns
-        upper, lower, lower_weights = _neighbours(source[0], target[0], rows)
+        upper, lower, lower_weights = _neighbors(source[0], target[0], rows)
         self._source_rows, places = np.unique(np.concatenate([upper, lower]), return_inverse=True)
         self._upper, self._lower = np.split(places, 2)  # among the source rows that are read at all
         self._lower_weights = lower_weights[:, None, None]
         self._upper_weights = WEIGHT_SCALE - self._lower_weights
-        self._left, self._right, right_weights = _neighbours(source[1], target[1], columns)
+        self._left, self._right, right_weights = _neighbors(source[1], target[1], columns)
         self._right_sixteenths, self._right_rest = (
             part.astype(np.int16)[:, None, None] for part in np.divmod(right_weights, 16)
         )
@@ -186,9 +186,9 @@ class _Resize:
         result >>= 16
 
 
-def _neighbours(source: int, target: int, wanted: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _neighbors(source: int, target: int, wanted: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns, for each wanted pixel of a side, the two source pixels around it and the weight of the second."""
-    centres = ((np.arange(target)[wanted] + 0.5) * (source / target) - 0.5).astype(np.float32)
-    first = np.floor(centres).astype(np.int64)
-    weights = np.rint((centres - first.astype(np.float32)) * np.float32(WEIGHT_SCALE)).astype(np.int32)
+    centers = ((np.arange(target)[wanted] + 0.5) * (source / target) - 0.5).astype(np.float32)
+    first = np.floor(centers).astype(np.int64)
+    weights = np.rint((centers - first.astype(np.float32)) * np.float32(WEIGHT_SCALE)).astype(np.int32)
     return first.clip(0, source - 1), (first + 1).clip(0, source - 1), weights

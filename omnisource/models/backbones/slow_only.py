@@ -55,9 +55,9 @@ class MediaConv(nn.Conv3d):
 
 
 class MediaBatchNorm(BatchNorm):
-    """The batch normalisation of the backbone: the one place that knows which statistics a batch uses.
+    """The batch normalization of the backbone: the one place that knows which statistics a batch uses.
 
-    In training every batch is normalised by its own statistics, and only video batches are counted into the running
+    In training every batch is normalized by its own statistics, and only video batches are counted into the running
     ones: images have other statistics than videos. In evaluation both use the running statistics. So does a batch of
     a single value a channel (one small image, late in the network): it has no variance.
     """
@@ -66,7 +66,7 @@ class MediaBatchNorm(BatchNorm):
         super().__init__(channels, momentum=0.01)
 
     def forward(self, x: Tensor, media: Media) -> Tensor:
-        """Returns x normalised: [N, C, T, H, W] for videos, [N, C, H, W] for images."""
+        """Returns x normalized: [N, C, T, H, W] for videos, [N, C, H, W] for images."""
         return self.normalized(x, is_counted=media == "video")
 
 
@@ -179,7 +179,7 @@ class SlowOnly(nn.Module):
         """Returns features at 1/32 of the input's height and width.
 
         Args:
-            x: [N, 3, T, H, W] for videos, [N, 3, H, W] for images; normalised, floating point.
+            x: [N, 3, T, H, W] for videos, [N, 3, H, W] for images; normalized, floating point.
             media: Which path x takes.
 
         Returns:

@@ -13,8 +13,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from omnisource.files.seal import is_sealed, is_whole
 from omnisource.errors import UserError
+from omnisource.files.seal import is_sealed, is_whole
 
 _INERT_MODULES = ("mmengine", "numpy", "collections")
 _INERT_NAMES = ("builtins.getattr",)

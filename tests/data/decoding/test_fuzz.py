@@ -232,15 +232,15 @@ class TestJudge:
     def test_sees_a_wrong_length(self) -> None:
         clips = [self.clip(request, 128) for request in self.requests]
         for length, is_right in ((20, True), (21, False)):
-            reading = Reading(20, length, (Read((0,), ("grey",)),))
-            assert bool(judge(self.variant, self.grey, reading, clips, self.grey).faults) != is_right
+            reading = Reading(20, length, (Read((0,), ("gray",)),))
+            assert bool(judge(self.variant, self.gray, reading, clips, self.gray).faults) != is_right
 
     @pytest.mark.parametrize("place", [0, 1])
     def test_sees_a_wrong_clip(self, place: int) -> None:
-        reading = Reading(20, 20, (Read((0,), ("grey",)),))
+        reading = Reading(20, 20, (Read((0,), ("gray",)),))
         clips = [self.clip(request, 128) for request in self.requests]
         clips[place] = self.clip(self.requests[place], 129)
-        (fault,) = judge(self.variant, self.grey, reading, clips, self.grey).faults
+        (fault,) = judge(self.variant, self.gray, reading, clips, self.gray).faults
         assert type(self.requests[place].view).__name__ in fault
 
     @pytest.mark.parametrize("place", [0, 1])
@@ -267,7 +267,7 @@ class TestJudge:
         (fault,) = judge(self.variant, either, reading, [wrong, right[1]], either).faults
         assert "EvaluationViews" in fault
 
-    grey = SequentialDecode(("grey",) * 20, pixels={"grey": np.full((64, 64, 3), 128, np.uint8)})
+    gray = SequentialDecode(("gray",) * 20, pixels={"gray": np.full((64, 64, 3), 128, np.uint8)})
     requests = clip_requests(variant, Path(variant.name))
 
     def clip(self, request: SampleRequest, value: int) -> Clip:

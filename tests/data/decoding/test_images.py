@@ -86,10 +86,10 @@ class TestPixels:
         pixels = decode_image(tmp_path / "cmyk.jpg")
         assert np.abs(pixels.astype(int) - PICTURE).mean() < 4
 
-    def test_of_grey_are_repeated(self, tmp_path: Path):
-        grey = np.arange(48 * 64).reshape(48, 64).astype(np.uint8)
-        pixels = decode_image(write_image(tmp_path / "grey.png", grey))
-        assert np.array_equal(pixels, np.repeat(grey[..., None], 3, axis=2))
+    def test_of_gray_are_repeated(self, tmp_path: Path):
+        gray = np.arange(48 * 64).reshape(48, 64).astype(np.uint8)
+        pixels = decode_image(write_image(tmp_path / "gray.png", gray))
+        assert np.array_equal(pixels, np.repeat(gray[..., None], 3, axis=2))
 
     def test_of_one_bit_are_black_and_white(self, tmp_path: Path):
         bits = np.random.default_rng(0).random((9, 13)) > 0.5
@@ -97,12 +97,12 @@ class TestPixels:
         assert np.array_equal(decode_image(tmp_path / "bits.png")[..., 1], bits * np.uint8(255))
 
     @pytest.mark.parametrize("suffix", ["png", "tiff"])
-    def test_of_16_bit_grey_keep_their_high_byte(self, suffix: str, tmp_path: Path):
-        grey = np.random.default_rng(0).integers(0, 2**16, (20, 30), dtype=np.uint16)
-        pixels = decode_image(write_image(tmp_path / f"deep.{suffix}", grey))
-        assert np.array_equal(pixels, np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2))
+    def test_of_16_bit_gray_keep_their_high_byte(self, suffix: str, tmp_path: Path):
+        gray = np.random.default_rng(0).integers(0, 2**16, (20, 30), dtype=np.uint16)
+        pixels = decode_image(write_image(tmp_path / f"deep.{suffix}", gray))
+        assert np.array_equal(pixels, np.repeat((gray >> 8).astype(np.uint8)[..., None], 3, axis=2))
 
-    def test_of_a_palette_are_its_colours(self, tmp_path: Path):
+    def test_of_a_palette_are_its_colors(self, tmp_path: Path):
         Image.fromarray(PICTURE).quantize(2).save(tmp_path / "palette.png", transparency=0)
         with Image.open(tmp_path / "palette.png") as image:
             assert image.mode == "P"
@@ -145,7 +145,7 @@ class TestReducedSize:
         assert decode_image(path, 10).shape == (480, 640, 3)
 
     @pytest.mark.parametrize("mode", ["L", "CMYK"])
-    def test_works_in_other_colours_and_on_its_side(self, mode: str, tmp_path: Path):
+    def test_works_in_other_colors_and_on_its_side(self, mode: str, tmp_path: Path):
         exif = Image.Exif()
         exif[0x0112] = 6
         stored = Image.fromarray(np.ascontiguousarray(np.rot90(numbered_frame(777, 480, 640)))).convert(mode)
@@ -187,7 +187,7 @@ class TestUnreadableImages:
         path = truncate(write_image(tmp_path / f"cut.{suffix}", noise), share)
         assert self.refusal(path)
 
-    def test_32_bit_grey(self, tmp_path: Path):
+    def test_32_bit_gray(self, tmp_path: Path):
         Image.fromarray(np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)).save(tmp_path / "float.tiff")
         assert "32 bits" in self.refusal(tmp_path / "float.tiff")
 

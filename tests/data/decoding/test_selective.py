@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from omnisource.data.decoding import packet_index, selective
-from omnisource.data.decoding.non_reference import spare_packets
+from omnisource.data.decoding.non_reference import non_reference_packets
 from omnisource.data.decoding.verified_files import KnownFiles, fingerprint, known_files
 from omnisource.data.decoding.video import FewerFrames, VideoFile
 from omnisource.errors import UnreadableMedia
@@ -53,7 +53,7 @@ def spare_of(path: Path) -> frozenset[int]:
     with av.open(str(path)) as container:
         codec = container.streams.video[0].codec_context
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-        return spare_packets(codec.codec.canonical_name, codec.extradata, packets)
+        return non_reference_packets(codec.codec.canonical_name, codec.extradata, packets)
 
 
 def timestamps_of(path: Path) -> list[int | None]:
@@ -77,10 +77,10 @@ def long_video(path: Path, **how) -> Path:
     return write_video(path, np.tile(frames, (20, 1, 1, 1)), **how)
 
 
-def as_if_whole(path: Path, num_whole: int = 10_000) -> KnownFiles:
+def as_if_whole(path: Path, num_verified: int = 10_000) -> KnownFiles:
     """Returns a memory in which so many frames of the file were found whole."""
     known = KnownFiles()
-    known.remember_num_whole(fingerprint(str(path), None), num_whole)
+    known.remember_num_verified(fingerprint(str(path), None), num_verified)
     return known
 
 
@@ -117,7 +117,7 @@ class TestSparePackets:
     @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "theora"])
     @pytest.mark.parametrize("extradata", [None, b"", b"\x01", b"\x01" * 40, bytes(40)])
     def test_are_none_without_a_header_that_makes_sense(self, codec: str, extradata: bytes | None):
-        assert spare_packets(codec, extradata, [b"", b"\x00\x00\x00\x01\x65", b"rubbish"]) == frozenset()
+        assert non_reference_packets(codec, extradata, [b"", b"\x00\x00\x00\x01\x65", b"rubbish"]) == frozenset()
 
     def test_are_none_where_the_numbers_of_pictures_tell_that_a_needed_one_is_called_spare(self, tmp_path: Path):
         how = {"x264-params": "bframes=7:b-adapt=0:b-pyramid=normal:keyint=30"}
@@ -140,7 +140,7 @@ class TestSparePackets:
                 for array in damaged[:: rng.integers(1, 4)]:
                     array[rng.integers(0, min(len(array), 40), 2)] = rng.integers(0, 256, 2)
                 head, *rest = [array.tobytes()[: rng.integers(1, 2000)] for array in damaged]
-                assert spare_packets(codec.codec.canonical_name, head, rest) <= set(range(20))
+                assert non_reference_packets(codec.codec.canonical_name, head, rest) <= set(range(20))
 
 
 def _called_spare(data: bytes) -> bytes:
@@ -202,7 +202,7 @@ class TestWhatNobodyNeedsIsNotDecoded:
         with VideoFile(path, known=known) as video:
             for frame, index in zip(video.frames([75, 50, 50]), [75, 50, 50], strict=True):
                 assert np.array_equal(frame, before[index])
-            assert known.num_whole(identity) == 76
+            assert known.num_verified(identity) == 76
             for index in (78, 83, 97):  # on and on, with a decoder that has been used
                 assert np.array_equal(video.frames([index])[0], before[index])
 
@@ -242,7 +242,7 @@ def test_early_and_late_frames_cost_no_more_than_each_alone(
     with VideoFile(path, known=known) as video:
         for frame, index in zip(video.frames([85, 3, 45]), [85, 3, 45], strict=True):
             assert np.array_equal(frame, before[index])
-    assert known.num_whole(fingerprint(str(path), None)) == 86
+    assert known.num_verified(fingerprint(str(path), None)) == 86
 
 
 def test_group_that_is_too_large_for_memory_is_decoded_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -277,7 +277,7 @@ class TestDamageIsFound:
                 else:
                     with pytest.raises(UnreadableMedia, match="damaged"):
                         video.frames(wanted)
-            assert known.num_whole(identity) in (0, 101)
+            assert known.num_verified(identity) in (0, 101)
 
     def test_behind_what_is_known_to_be_whole(self, tmp_path: Path):
         path = write_video(tmp_path / "groups.mp4", numbered_frames(100), options=GROUPS_OF_20)
@@ -286,7 +286,7 @@ class TestDamageIsFound:
         for wanted in ([70], [81], [99, 3]):  # in its group, at a keyframe behind it, and far from one another
             with VideoFile(path, known=known) as video, pytest.raises(UnreadableMedia, match="damaged"):
                 video.frames(wanted)
-        assert known.num_whole(fingerprint(str(path), None)) == 45
+        assert known.num_verified(fingerprint(str(path), None)) == 45
 
     def test_once(self, tmp_path: Path):
         path = write_video(tmp_path / "short.mp4", numbered_frames(60), options=GROUPS_OF_20)
@@ -302,7 +302,7 @@ class TestDamageIsFound:
         known = KnownFiles()
         with VideoFile(path, known=known) as video, closing(video.all_frames()) as frames:
             assert sum(1 for _ in frames) == 60
-        assert known.num_whole(fingerprint(str(path), None)) == 60
+        assert known.num_verified(fingerprint(str(path), None)) == 60
 
 
 class TestFramesStayTheSame:
@@ -422,7 +422,7 @@ class TestKnownFiles:
             else:
                 with pytest.raises(FewerFrames):
                     video.frames([59])
-        assert (known.num_frames(identity), known.num_whole(identity)) == (59, 59)
+        assert (known.num_frames(identity), known.num_verified(identity)) == (59, 59)
         overwrite_packets(path, [10])  # whoever decodes again from the start would meet this
         known.remember_num_frames(fingerprint(str(path), None), 59)
         with VideoFile(path, known=known) as video:
@@ -457,34 +457,34 @@ class TestKnownFiles:
     def test_forget_the_earlier_of_two_files_in_one_slot(self):
         known = KnownFiles(num_slots=4)
         one, other = 5 << 40, 9 << 40  # in one slot of the four
-        known.remember_num_whole(one, 30)
+        known.remember_num_verified(one, 30)
         known.remember_num_frames(one, 40)
-        assert (known.num_whole(one), known.num_frames(one)) == (30, 40)
-        assert (known.num_whole(other), known.num_frames(other)) == (0, None)
-        known.remember_num_whole(other, 3)
-        assert (known.num_whole(other), known.num_frames(other)) == (3, None)
-        assert (known.num_whole(one), known.num_frames(one)) == (0, 40)
+        assert (known.num_verified(one), known.num_frames(one)) == (30, 40)
+        assert (known.num_verified(other), known.num_frames(other)) == (0, None)
+        known.remember_num_verified(other, 3)
+        assert (known.num_verified(other), known.num_frames(other)) == (3, None)
+        assert (known.num_verified(one), known.num_frames(one)) == (0, 40)
 
     def test_keep_the_longest_stretch_that_is_whole(self):
         known = KnownFiles(num_slots=4)
-        for num_whole in (30, 10):
-            known.remember_num_whole(7 << 40, num_whole)
-        assert known.num_whole(7 << 40) == 30
+        for num_verified in (30, 10):
+            known.remember_num_verified(7 << 40, num_verified)
+        assert known.num_verified(7 << 40) == 30
         known.remember_num_frames(7 << 40, 0)
         assert known.num_frames(7 << 40) == 0
 
     def test_find_numbers_out_again_that_are_too_large_to_remember(self):
         known = KnownFiles(num_slots=4)
         known.remember_num_frames(7 << 40, 2**40)
-        known.remember_num_whole(7 << 40, 2**40)
-        assert (known.num_whole(7 << 40), known.num_frames(7 << 40)) == (0, None)
+        known.remember_num_verified(7 << 40, 2**40)
+        assert (known.num_verified(7 << 40), known.num_frames(7 << 40)) == (0, None)
 
     def test_can_be_shared_by_processes_and_kept_for_later_ones(self, tmp_path: Path):
         one, other = (KnownFiles(num_slots=8, path=tmp_path / "known") for _ in range(2))
-        one.remember_num_whole(7 << 40, 30)
+        one.remember_num_verified(7 << 40, 30)
         other.remember_num_frames(7 << 40, 40)
         for known in (one, other, KnownFiles(num_slots=8, path=tmp_path / "known")):
-            assert (known.num_whole(7 << 40), known.num_frames(7 << 40)) == (30, 40)
+            assert (known.num_verified(7 << 40), known.num_frames(7 << 40)) == (30, 40)
 
     def test_are_kept_in_the_cache_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         path = write_video(tmp_path / "counted.ts", numbered_frames(20))
@@ -516,10 +516,10 @@ class TestKnownFiles:
         path = write_video(tmp_path / "video.mp4", numbered_frames(30))
         known, identity = KnownFiles(), fingerprint(str(path), None)
         with VideoFile(path, known=known) as video:
-            assert known.num_whole(identity) == 0
-            for index, num_whole in ((3, 4), (1, 4), (12, 13)):
+            assert known.num_verified(identity) == 0
+            for index, num_verified in ((3, 4), (1, 4), (12, 13)):
                 video.frames([index])
-                assert known.num_whole(identity) == num_whole
+                assert known.num_verified(identity) == num_verified
 
 
 class TestContent:

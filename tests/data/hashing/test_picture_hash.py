@@ -25,11 +25,11 @@ def differing(first: PictureHash, second: PictureHash) -> int:
 
 
 def test_bits_are_the_signs_of_the_slow_waves() -> None:
-    grey = scenery(0, 32, 32)[..., 0]
-    bits = np.unpackbits(np.frombuffer(image_hash(np.repeat(grey[..., None], 3, axis=2)).bits, np.uint8))
+    gray = scenery(0, 32, 32)[..., 0]
+    bits = np.unpackbits(np.frombuffer(image_hash(np.repeat(gray[..., None], 3, axis=2)).bits, np.uint8))
     for down, across in ((0, 1), (1, 0), (3, 5), (15, 15), (9, 0), (0, 12)):
         wave = sum(
-            float(grey[row, column])
+            float(gray[row, column])
             * math.cos(math.pi * (2 * row + 1) * down / 64)
             * math.cos(math.pi * (2 * column + 1) * across / 64)
             for row in range(32)
@@ -69,7 +69,7 @@ def test_pictures_of_any_size_have_a_hash(height: int) -> None:
     assert len(image_hash(picture).bits) == HASH_BYTES
 
 
-def test_pictures_of_one_colour_and_gradients_are_plain() -> None:
+def test_pictures_of_one_color_and_gradients_are_plain() -> None:
     rng = np.random.default_rng(0)
     black = np.zeros((90, 120, 3), dtype=np.uint8)
     noisy = np.clip(rng.normal(128, 2, (90, 120, 1)), 0, 255).astype(np.uint8).repeat(3, axis=2)

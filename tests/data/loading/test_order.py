@@ -67,7 +67,7 @@ def test_every_item_is_followed_by_every_other_equally_often(count: int) -> None
     assert_equally_likely(seen[~np.eye(count, dtype=bool)])
 
 
-def test_positions_in_neighbouring_epochs_are_independent() -> None:
+def test_positions_in_neighboring_epochs_are_independent() -> None:
     count = 12
     seen = np.zeros((count, count))
     orders = [epoch_order(count, epoch) for epoch in range(601)]

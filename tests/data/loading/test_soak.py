@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks.soak import GROWTH_LIMIT, File, soak, under_many_names, write_files
-from omnisource.data.lists.items import Items, Texts
+from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.stream import Stream
@@ -128,7 +128,7 @@ def streams_of(folder: Path) -> list[Stream]:
 def stream_of(media: Media, paths: Sequence[Path]) -> Stream:
     view, sampling = TrainingView(crop_size=32), ClipSampling(4, 2)
     source = Source(media, "classes", str(paths[0].parent), Split(), sampling=sampling, training_view=view)
-    items = Items(source.root, Texts([path.name for path in paths]), np.arange(len(paths), dtype=np.int32))
+    items = Items(source.root, PackedStrings([path.name for path in paths]), np.arange(len(paths), dtype=np.int32))
     return Stream(media, source, items, batch_size=4, seed=3)
 
 

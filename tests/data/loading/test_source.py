@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from omnisource.data.datasets import class_names_of
-from omnisource.data.lists.items import Items, Texts
+from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.data.loading.loader import Loader, collate, evaluation_clips, results_in_order
 from omnisource.data.loading.order import items_at
 from omnisource.data.loading.request import SampleRequest, request_of
@@ -26,7 +26,7 @@ Pair = tuple[int, int]
 """Epoch and index of a sample."""
 
 
-def labelled(request: SampleRequest) -> Clip:
+def labeled(request: SampleRequest) -> Clip:
     """Returns a clip whose pixels tell its epoch and its index; files whose name says so are damaged."""
     if "damaged" in request.key:
         raise UnreadableMedia(request.path, "damaged")
@@ -41,7 +41,7 @@ def pairs_of(batch: Batch) -> list[Pair]:
 
 
 def items_named(names: Sequence[str], folder: str = "/data") -> Items:
-    return Items(folder, Texts(names), np.arange(len(names), dtype=np.int32) % 7)
+    return Items(folder, PackedStrings(names), np.arange(len(names), dtype=np.int32) % 7)
 
 
 def stream_of(
@@ -61,7 +61,7 @@ def loader_of(
     prefetch_steps: int = 2,
 ) -> Loader:
     log = UnreadableLog(permitted, notify=notify)
-    return Loader(streams, WorkerPool(0, 60, load=labelled), microbatches, mine, log, prefetch_steps)
+    return Loader(streams, WorkerPool(0, 60, load=labeled), microbatches, mine, log, prefetch_steps)
 
 
 def steps_of(loader: Loader, count: int) -> list[list[tuple[Batch, ...]]]:
@@ -220,7 +220,7 @@ class TestUnreadableFiles:
 
         def noted(request: SampleRequest) -> Clip:
             read.append(request.key)
-            return labelled(request)
+            return labeled(request)
 
         log = UnreadableLog(3, notify=lambda line: None)
         loader = Loader([stream_of(10, 4, damaged=(3, 4, 9))], WorkerPool(0, 60, load=noted), 1, [0], log)
@@ -312,7 +312,7 @@ class TestEvaluation:
     def test_gives_the_items_in_order(self, num_workers: int) -> None:
         items = items_named([f"damaged{index}" if index in (3, 8) else f"file{index}" for index in range(12)])
         wanted = [0, 3, 4, 11, 8, 2]
-        with WorkerPool(num_workers, 60, load=labelled) as workers:
+        with WorkerPool(num_workers, 60, load=labeled) as workers:
             results = list(evaluation_clips("clips", self.source, "test", items, wanted, workers, ahead=2))
         assert [index for index, _ in results] == wanted
         for index, result in results:
@@ -338,14 +338,14 @@ class TestEvaluation:
                 taken.append(index)
                 yield request_of("clips", self.source, "test", items_named(["file"] * 20), index)
 
-        with WorkerPool(0, 60, load=labelled) as workers:
+        with WorkerPool(0, 60, load=labeled) as workers:
             results = results_in_order(requests(), workers, ahead=3)
             assert next(results)[0].index == 0
             assert taken == [0, 1, 2, 3]
             assert [request.index for request, _ in results] == list(range(1, 20))
 
     def test_that_is_abandoned_leaves_no_results_behind(self) -> None:
-        with WorkerPool(0, 60, load=labelled) as workers:
+        with WorkerPool(0, 60, load=labeled) as workers:
             clips = evaluation_clips("clips", self.source, "test", items_named(["f"] * 9), range(9), workers, ahead=4)
             next(clips)
             clips.close()  # type: ignore[attr-defined]
@@ -354,7 +354,7 @@ class TestEvaluation:
                     workers.result(ticket)
 
     def test_of_nothing_gives_nothing(self) -> None:
-        with WorkerPool(0, 60, load=labelled) as workers:
+        with WorkerPool(0, 60, load=labeled) as workers:
             assert list(evaluation_clips("clips", self.source, "test", items_named([]), [], workers, ahead=4)) == []
 
 
@@ -370,7 +370,9 @@ class TestSource:
 
     def test_gives_requests_that_say_everything(self) -> None:
         source = Source("video", "classes", "/data", Split(frame_template="{:03d}.png"), sampling=ClipSampling(5, 2))
-        items = Items("/data/raw", Texts(["a", "b"]), np.array([4, 5]), np.array([20, 30]), Texts(["x/a", "x/b"]))
+        items = Items(
+            "/data/raw", PackedStrings(["a", "b"]), np.array([4, 5]), np.array([20, 30]), PackedStrings(["x/a", "x/b"])
+        )
         assert request_of("clips", source, "train", items, 1, seed=8, epoch=2) == SampleRequest(
             source="clips",
             media="video",

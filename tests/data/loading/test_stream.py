@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnisource.data.lists.items import Items, Texts
+from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.data.loading.stream import Stream, first_position
 from omnisource.recipe.data import Source, Split
 
@@ -16,7 +16,9 @@ from omnisource.recipe.data import Source, Split
 def stream(
     labels: list[int], batch_size: int | Fraction, class_power: float = 1.0, seed: int = 0, name: str = "clips"
 ) -> Stream:
-    items = Items("/data", Texts(f"file{index}" for index in range(len(labels))), np.array(labels, dtype=np.int32))
+    items = Items(
+        "/data", PackedStrings(f"file{index}" for index in range(len(labels))), np.array(labels, dtype=np.int32)
+    )
     source = Source("video", "classes", "/data", Split(), class_power=class_power)
     return Stream(name, source, items, batch_size, seed)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, give_sign, heard_by
+from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, beat, heard_by
 from omnisource.data.decoding.verified_files import KnownFiles
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.loading.request import SampleRequest
@@ -86,7 +86,7 @@ def obey(request: SampleRequest) -> Any:
                 end = time.process_time() + HANG_SECONDS / 4
                 while time.process_time() < end:
                     pass
-                give_sign()
+                beat()
             if request.key.endswith("hangs"):
                 time.sleep(10 * PATIENCE_SECONDS)
         case "spins":

@@ -23,7 +23,7 @@ from omnisource.data.loading.worker_process import outcome
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.shards import lookup
 from omnisource.data.shards.index import INDEX_SUFFIX
-from omnisource.data.shards.lookup import UnreadableShard, index_of, stamp_of
+from omnisource.data.shards.lookup import UnreadableShard, index_of, shard_version
 from omnisource.data.shards.read import shard_places
 from omnisource.data.shards.write import ShardFile, write_shards
 from omnisource.errors import UnreadableMedia, UserError
@@ -149,7 +149,7 @@ def test_old_indexes_are_removed_from_the_cache_and_used_ones_are_not(
     (of_y,) = {*folder.iterdir()} - {of_x}
     for path in (of_x, of_y):
         os.utime(path, (0, 0))
-    read(tmp_path, "x.tar")  # not made anew, but used
+    read(tmp_path, "x.tar")  # not made again, but used
     read(tmp_path, "z.tar")
     assert of_x.exists() and not of_y.exists()
 
@@ -238,7 +238,7 @@ def test_everything_that_is_wrong_is_named_with_shard_and_sample(tmp_path: Path)
         **{"good.mp4": b"", "good.cls": b"0"},
         **{"large.mp4": b"", "large.cls": b"3"},
         **{"word.mp4": b"", "word.cls": b"kick"},
-        **{"unlabelled.mp4": b"", "nothing.cls": b"0"},
+        **{"unlabeled.mp4": b"", "nothing.cls": b"0"},
         **{"two.mp4": b"", "two.avi": b"", "two.cls": b"0"},
         **{"binary.mp4": b"", "binary.cls": b"\xff", "good.json": b"{}"},
     }
@@ -248,7 +248,7 @@ def test_everything_that_is_wrong_is_named_with_shard_and_sample(tmp_path: Path)
         "x.tar: good.json: does not lie beside the other members of its sample",
         "x.tar::large: label 3 is outside the classes (allowed: 0 to 2)",
         "x.tar::word: label 'kick' is not a number (allowed: 0 to 2)",
-        "x.tar::unlabelled: no label in this sample, which would be its member cls",
+        "x.tar::unlabeled: no label in this sample, which would be its member cls",
         "x.tar::nothing: no video in this sample; it has .cls",
         "x.tar::two: 2 members could be the video, set media_suffix; it has .mp4, .avi, .cls",
         "x.tar::binary: the member cls holds no label: it is no text, or longer than 65536 bytes",
@@ -256,7 +256,7 @@ def test_everything_that_is_wrong_is_named_with_shard_and_sample(tmp_path: Path)
         "z.tar: missing shard",
     ]
     items, _ = find_problems(str(tmp_path), TarShards(("x.tar",)), "video", None, 3, "tiny")
-    kept = ("good", "large", "word", "unlabelled", "binary")
+    kept = ("good", "large", "word", "unlabeled", "binary")
     assert [item.key for item in items] == [f"x.tar::{name}.mp4" for name in kept]
     with pytest.raises(UserError) as caught:
         read(tmp_path, "x.tar")
@@ -483,7 +483,7 @@ def test_shard_that_is_replaced_by_one_of_its_length_in_the_middle_of_a_run_is_r
 
 def test_shard_that_is_replaced_while_its_headers_are_read_is_refused(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "x.tar", {"1.mp4": b"one", "1.cls": b"2"})
-    before = stamp_of(str(shard))
+    before = shard_version(str(shard))
     write_tar(shard, {"2.mp4": b"two", "2.cls": b"1"})
     os.utime(shard, (5, 5))
     with pytest.raises(UnreadableShard, match="was replaced while it was read; start again"):

@@ -153,7 +153,7 @@ class TestRandAugment:
 
 
 class TestRandomErasing:
-    def test_erases_one_box_of_all_frames_with_the_mean_colour(self):
+    def test_erases_one_box_of_all_frames_with_the_mean_color(self):
         clip = textured(4, 50, 70)
         ours = erase_randomly(clip, RandomErasing(probability=1), generator(5))
         changed = (ours != clip).any(dim=0).any(dim=0).numpy()
@@ -185,15 +185,15 @@ class TestRandomErasing:
         erased = sum(erase_randomly(clip, RandomErasing(), rng) is not clip for _ in range(1000))
         assert 195 < erased < 305  # four standard deviations around 250
 
-    def test_random_colour_is_one_and_noise_is_many_but_the_same_in_all_frames(self):
+    def test_random_color_is_one_and_noise_is_many_but_the_same_in_all_frames(self):
         clip = torch.full((3, 3, 60, 60), 1, dtype=torch.uint8)
-        for fill, colours in (("color", 1), ("noise", 100)):
+        for fill, colors in (("color", 1), ("noise", 100)):
             settings = RandomErasing(1.0, 0.2, 0.3, 0.5, 2.0, fill)  # type: ignore[arg-type]
             ours = erase_randomly(clip, settings, generator(1))
             assert (ours == ours[:, :1]).all()
             erased = ours[:, 0][:, (ours[:, 0] != 1).any(dim=0)]
             found = len(erased.unique(dim=1).T)
-            assert found == colours if fill == "color" else found > colours
+            assert found == colors if fill == "color" else found > colors
 
     def test_noise_is_normal_after_normalizing_but_for_what_is_cut_off(self):
         clip = torch.zeros((3, 1, 400, 400), dtype=torch.uint8)

@@ -22,7 +22,7 @@ Picture = Image.Image
 
 
 def textured(length: int = 3, height: int = 37, width: int = 53, *, low=9, high=240, seed=0) -> Tensor:
-    """Returns a clip of smooth colours that moves, with noise and plain parts, within a range of levels."""
+    """Returns a clip of smooth colors that moves, with noise and plain parts, within a range of levels."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))
     frame = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
@@ -166,7 +166,7 @@ class TestMoving:
         matrix = (0.8, 0.31, -4.5, -0.2, 1.1, 7.25)
         assert_same(pixel.affine(clip, matrix), frame_by_frame(clip, transformed(matrix)), clip)
 
-    def test_mean_colour_is_zero_after_normalizing(self):
+    def test_mean_color_is_zero_after_normalizing(self):
         assert [round(value) for value in MEAN] == list(MEAN_COLOR)
 
 

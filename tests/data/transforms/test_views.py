@@ -60,14 +60,14 @@ class TestRandomResizedCropBox:
         areas, aspects = boxes[:, 2] * boxes[:, 3] / (1000 * 1200), boxes[:, 3] / boxes[:, 2]
         assert 0.079 < areas.min() < 0.09 and 0.9 < areas.max() <= 1
         assert 0.745 < aspects.min() < 0.76 and 1.32 < aspects.max() < 1.34
-        small = areas < 0.4  # those always fit, so nothing is drawn anew and the distributions show
+        small = areas < 0.4  # those always fit, so nothing is drawn again and the distributions show
         assert abs(areas[small].mean() - 0.24) < 0.01
         assert abs(np.log(aspects[small]).mean()) < 0.015  # log-uniform: as often wide as tall
         assert 0 in boxes[small, 0] or boxes[small, 0].min() < 5
         assert (boxes[small, 0] + boxes[small, 2]).max() > 995
 
     @pytest.mark.parametrize("height, width, box", [(40, 1000, (0, 480, 40, 40)), (901, 30, (435, 0, 30, 30))])
-    def test_is_the_centre_square_where_nothing_fits(self, height: int, width: int, box: tuple[int, ...]):
+    def test_is_the_center_square_where_nothing_fits(self, height: int, width: int, box: tuple[int, ...]):
         view = TrainingView(min_area=0.5)
         assert random_resized_crop_box(height, width, view, np.random.default_rng(0)) == box
 
@@ -176,7 +176,7 @@ class TestCropCorners:
     def test_three_crops_of_a_square_are_the_same(self):
         assert crop_corners(256, 256, EvaluationViews(10, 3, 256, 256)) == [(0, 0)] * 3
 
-    def test_one_crop_is_the_centre(self):
+    def test_one_crop_is_the_center(self):
         assert crop_corners(256, 341, EvaluationViews(1, 1, 256, 224)) == [(16, 58)]
 
 
@@ -188,12 +188,12 @@ class TestEvaluationViews:
     )
     def test_resizing_equals_opencv_bit_for_bit(self, channel: list[list[int]], sums: list[int]):
         height, width = len(channel), len(channel[0])
-        left, right, centre = evaluation_views(PATTERN[None], EvaluationViews(1, 3, height, height))[:, :, 0]
+        left, right, center = evaluation_views(PATTERN[None], EvaluationViews(1, 3, height, height))[:, :, 0]
         whole = torch.cat([left[:, :, : width - height], right], dim=2)  # [3, height, width]
         assert whole[0].tolist() == channel
         assert whole.sum(dim=(1, 2)).tolist() == sums
         step = (width - height) // 2
-        assert torch.equal(centre, whole[:, :, step : step + height])
+        assert torch.equal(center, whole[:, :, step : step + height])
 
     @given(st.integers(2, 60), st.integers(2, 60), st.integers(2, 60))
     def test_resizing_stays_within_a_level_of_exact_bilinear(self, height: int, width: int, short_side: int):
@@ -228,7 +228,7 @@ class TestEvaluationViews:
         views = evaluation_views(frame, EvaluationViews(1, 3, 30, 30))
         assert views[:, 0, 0, 0, 0].tolist() == [0, 60, 30]
 
-    def test_an_image_gives_one_centre_view(self):
+    def test_an_image_gives_one_center_view(self):
         image = numbered_frames(1, 300, 400, first=0b0110_1001_1001_0110)
         views = evaluation_views(image[None], EvaluationViews(1, 1, 256, 224))
         assert views.shape == (1, 3, 1, 224, 224)

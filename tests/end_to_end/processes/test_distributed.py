@@ -246,17 +246,17 @@ assert [(one.step, one.replaced_by_path) for one in told] == [(s, f"by {n}.mp4")
 assert log.replacements == {"both.mp4": 4} and agree(log, 9) == []
 
 assert distributed.gather(me) == [0, 1]
-assert distributed.from_first(lambda: ("rank", me)) == ("rank", 0)
+assert distributed.run_on_rank0(lambda: ("rank", me)) == ("rank", 0)
 assert distributed.average(torch.tensor([float(me), 3.0])).tolist() == [0.5, 3.0]
 assert distributed.add_up(torch.tensor([float(me), 3.0])).tolist() == [1.0, 6.0]
 assert [part.tolist() for part in distributed.gather_tensors(torch.tensor([[me]]))] == [[[0]], [[1]]]
 try:
-    distributed.fail_together(UserError("mine") if me == 1 else None)
+    distributed.raise_on_all_ranks(UserError("mine") if me == 1 else None)
 except UserError as error:
     assert me == 1 and str(error) == "mine"
 except SystemExit as silent:
     assert me == 0 and silent.code == 2
-distributed.fail_together(None)
+distributed.raise_on_all_ranks(None)
 print("agreed")
 distributed.stop()
 """

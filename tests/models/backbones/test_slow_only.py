@@ -70,7 +70,7 @@ def test_frames_keep_their_number_and_pixels_shrink_32_times() -> None:
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_centre_frames_of_a_still_clip_equal_the_image_path(depth: int) -> None:
+def test_center_frames_of_a_still_clip_equal_the_image_path(depth: int) -> None:
     torch.manual_seed(0)
     backbone = slow_only(depth, width=0.125).double().eval()
     randomize(backbone)
@@ -80,8 +80,8 @@ def test_centre_frames_of_a_still_clip_equal_the_image_path(depth: int) -> None:
     with torch.no_grad():
         of_clip = backbone(image.unsqueeze(2).repeat(1, 1, 2 * reach + 3, 1, 1), "video")
         of_image = backbone(image, "image")
-    for centre in (reach, reach + 1, reach + 2):
-        torch.testing.assert_close(of_clip[:, :, centre], of_image, rtol=1e-9, atol=1e-12)
+    for center in (reach, reach + 1, reach + 2):
+        torch.testing.assert_close(of_clip[:, :, center], of_image, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(of_clip[:, :, 0], of_image, rtol=1e-3)
 
 
@@ -117,7 +117,7 @@ def test_running_statistics_move_by_a_hundredth_and_only_for_videos() -> None:
     assert norm.num_batches_tracked is not None and norm.num_batches_tracked.item() == 1
 
 
-def test_training_normalises_images_by_their_own_statistics_and_evaluation_by_the_running_ones() -> None:
+def test_training_normalizes_images_by_their_own_statistics_and_evaluation_by_the_running_ones() -> None:
     torch.manual_seed(0)
     norm = MediaBatchNorm(3)
     randomize(norm)

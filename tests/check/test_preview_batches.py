@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
-from omnisource.check.batch_pictures import DrawnSample, caption, draw_batches, first_samples, load_sample
+from omnisource.check.preview_batches import DrawnSample, caption, draw_batches, first_samples, load_sample
 from omnisource.data.datasets import read_splits, resolve_classes
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.request import SampleRequest
@@ -20,12 +20,12 @@ from omnisource.data.loading.sample import load_clip
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
-from omnisource.data.shards.lookup import stamp_of
+from omnisource.data.shards.lookup import shard_version
 from omnisource.data.transforms.mixing import mix_batches
 from omnisource.errors import UserError
-from omnisource.files.byte_ranges import FilePart
+from omnisource.files.byte_ranges import ByteRange
 from omnisource.recipe.data import ClipSampling, TrainingView
-from omnisource.training.plan import plan
+from omnisource.training.plan import make_plan
 from tests.support.http_server import serving
 from tests.support.media import scenery, truncate, write_image
 from tests.support.miniature import IMAGE_CLASSES, VIDEO_CLASSES
@@ -63,7 +63,7 @@ def streams_of(recipe: Recipe) -> tuple[dict[str, Stream], int]:
     """Returns the streams of a run of one process, and its microbatches a step."""
     resolved, names = resolve_classes(recipe)
     items = read_splits(resolved, names, "train")
-    numbers = plan(resolved, {name: len(of_source) for name, of_source in items.items()}, 1)
+    numbers = make_plan(resolved, {name: len(of_source) for name, of_source in items.items()}, 1)
     streams = {
         name: Stream(name, source, items[name], numbers.batch_sizes[name], recipe.seed)
         for name, source in resolved.sources.items()
@@ -120,7 +120,7 @@ def test_frames_are_what_was_decoded_with_the_outline_of_the_crop(data: Path) ->
         length, height, width, _ = sample.frames.shape
         assert length == sample.clip.shape[1] and (height, width) == (24, 28)  # of 40 x 48, in a place of 24 x 32
         assert all(has_color(frame, YELLOW, within=0) for frame in sample.frames)
-        # Moving squares on a plain ground: what is not outlined has the colours of the file.
+        # Moving squares on a plain ground: what is not outlined has the colors of the file.
         assert np.abs(sample.frames[0].astype(int) - sample.frames[1].astype(int)).max() > 30
 
 
@@ -138,7 +138,7 @@ def test_file_is_read_once_for_its_clip_and_its_frames(tmp_path: Path) -> None:
     path = write_image(tmp_path / "picture.png", scenery(0))
     with serving(tmp_path) as server:
         url = f"{server.url}/{path.name}"
-        part = FilePart(url, 0, path.stat().st_size, stamp_of(url))
+        part = ByteRange(url, 0, path.stat().st_size, shard_version(url))
         server.requests.clear()
         sampling, view = ClipSampling(), TrainingView(crop_size=32)
         request = SampleRequest("tiny", "image", url, path.name, 0, None, "", sampling, view, part=part)
@@ -158,7 +158,7 @@ def test_every_source_gets_a_sheet_named_after_it(data: Path, tmp_path: Path) ->
         assert not has_color(picture, RED_CROSS, within=3)
 
 
-def test_colours_of_the_data_are_on_the_sheet(data: Path, tmp_path: Path) -> None:
+def test_colors_of_the_data_are_on_the_sheet(data: Path, tmp_path: Path) -> None:
     _, path = draw_batches(tiny_recipe(data), "config.py", tmp_path)
     picture = pixels(path)
     assert all(has_color(picture, color, within=40) for color in IMAGE_CLASSES.values())

@@ -26,7 +26,7 @@ from omnisource.recipe.data import TrainingView
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import contact_sheet, has_mark
 from omnisource.reporting.progress import progress_bar
-from omnisource.training.plan import plan
+from omnisource.training.plan import make_plan
 from omnisource.types import Batch, Clip
 
 MOST_SAMPLES = 16
@@ -99,7 +99,7 @@ def draw_batches(recipe: Recipe, config_path: str, folder: Path) -> list[Path]:
     require_data(recipe, ("train",), config_path)
     recipe, class_names = resolve_classes(recipe)
     items = read_splits(recipe, class_names, "train")
-    numbers = plan(recipe, {name: len(of_source) for name, of_source in items.items()}, num_processes=1)
+    numbers = make_plan(recipe, {name: len(of_source) for name, of_source in items.items()}, num_processes=1)
     streams = {
         name: Stream(name, source, items[name], numbers.batch_sizes[name], recipe.seed)
         for name, source in recipe.sources.items()
@@ -253,7 +253,7 @@ def _tile(sample: DrawnSample) -> np.ndarray:
     chosen = sample.clip[:, _shown(sample.clip.shape[1])].permute(1, 2, 3, 0).numpy()  # [3, T, S, S] -> [T, S, S, 3]
     length, side = chosen.shape[:2]
     shape = _slot(length, side)
-    frames = [_centred(frame, *shape) for frame in (sample.frames if sample.frames is not None else [])]
+    frames = [_centerd(frame, *shape) for frame in (sample.frames if sample.frames is not None else [])]
     if not frames:
         frames = [np.full((*shape, 3), _BACKGROUND, np.uint8)] * length
     if length == 1:
@@ -297,7 +297,7 @@ def _outlined(frames: np.ndarray, box: tuple[int, int, int, int], side: int) -> 
     return small
 
 
-def _centred(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+def _centerd(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     """Returns a frame [h, w, 3] in the middle of a white one."""
     result = np.full((height, width, 3), _BACKGROUND, np.uint8)
     top, left = (height - frame.shape[0]) // 2, (width - frame.shape[1]) // 2
@@ -306,7 +306,7 @@ def _centred(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _crossed_out(length: int, side: int) -> Tensor:
-    """Returns a grey clip with a red cross, [1, 3, T, S, S] uint8."""
+    """Returns a gray clip with a red cross, [1, 3, T, S, S] uint8."""
     rows, columns = np.indices((side, side))
     width = max(1, side // 40)
     is_cross = (abs(rows - columns) <= width) | (abs(rows + columns - side + 1) <= width)
