@@ -39,7 +39,7 @@ from omnisource.recipe.data import ListFormat, Source, Split, SplitName, TarShar
 from omnisource.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from omnisource.types import Media  # would import torch, which reading lists does not need
+    from omnisource.types import Media
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -15,21 +15,21 @@ import sys
 import time
 from pathlib import Path
 import torch
-from omnisource import distributed, failure_watch
+from omnisource.distributed import failure_watch, processes
 from omnisource.cli.main import run
 from omnisource.errors import UserError
 
 failure_watch.SILENCE_SECONDS, failure_watch.STORE_SECONDS = 4.0, 2.0
 
 def work():
-    distributed.start(torch.device("cpu"))
+    processes.start(torch.device("cpu"))
     print("started", flush=True)
     try:
         while os.environ["RANK"] != "3" or not Path(sys.argv[1]).exists():
             time.sleep(0.1)
         raise UserError("data/bad.mp4: damaged")
     except UserError as error:
-        if distributed.is_own_failure(error):
+        if processes.is_own_failure(error):
             raise
         return 1
 
@@ -42,7 +42,7 @@ import sys
 import time
 import torch
 import torch.distributed as dist
-from omnisource import distributed
+from omnisource.distributed import processes
 
 attempt, rank = os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]
 joined = dist.init_process_group
@@ -53,15 +53,15 @@ def join_late(*arguments, **options):
     joined(*arguments, **options)
 
 dist.init_process_group = join_late
-distributed.start(torch.device("cpu"))
-total = distributed.add_up(torch.ones(1)).item()
+processes.start(torch.device("cpu"))
+total = processes.add_up(torch.ones(1)).item()
 if attempt == "0":
     if rank == "1":
         os._exit(3)
     time.sleep(60)  # until torchrun ends it
 sys.stdout.write(f"attempt {attempt} of {rank}: {total:g} processes\\n")
 sys.stdout.flush()
-distributed.stop()
+processes.stop()
 """
 
 
@@ -100,7 +100,7 @@ def test_processes_that_torchrun_starts_again_find_each_other_and_not_those_that
 SLOW = """
 import time
 from torch.distributed import HashStore
-from omnisource import failure_watch
+from omnisource.distributed import failure_watch
 
 failure_watch.SIGN_INTERVAL_SECONDS = 0.2
 
@@ -122,7 +122,7 @@ import threading
 import time
 from pathlib import Path
 from torch.distributed import HashStore
-from omnisource import failure_watch
+from omnisource.distributed import failure_watch
 
 failure_watch.SIGN_INTERVAL_SECONDS = 0.1
 store = HashStore()

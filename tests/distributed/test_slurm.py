@@ -15,12 +15,12 @@ TWO_JOBS = """
 import os
 import sys
 import torch
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.cli.main import run
 
 def work():
     os.environ[os.environ["DIFFERING"]] = os.environ["RANK"]
-    distributed.start(torch.device("cpu"))
+    processes.start(torch.device("cpu"))
     return 0
 
 sys.exit(run(work))

@@ -154,13 +154,13 @@ def test_synchronization_changes_no_key_and_nothing_in_one_process(make_recogniz
 # The batches differ in size, and the heads of one process see single vectors, which leave no statistics.
 COMBINED = """
 import torch
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.models.batch_norm import RunningStatistics
 from omnisource.models.heads import HeadBatchNorm
 from omnisource.models.backbones.slow_only import MediaBatchNorm
 
-distributed.start(torch.device("cpu"))
-me = distributed.rank()
+processes.start(torch.device("cpu"))
+me = processes.rank()
 torch.manual_seed(0)
 sizes = [(3, 2), (1, 1), (1, 4)]  # by process, of its two microbatches
 clips = [[torch.randn(n, 4, 2, 3, 3, dtype=torch.float64) for n in of_process] for of_process in sizes]
@@ -186,10 +186,10 @@ for step in range(2):
 assert ours[0].num_batches_tracked == 12 and ours[1].num_batches_tracked == 6
 for (name, mine), other in zip(ours.state_dict().items(), alone.state_dict().values(), strict=True):
     torch.testing.assert_close(mine, other, rtol=1e-14, atol=1e-16, msg=name)
-    for part in distributed.gather_tensors(mine):
+    for part in processes.gather_tensors(mine):
         assert torch.equal(part, mine), name  # bit for bit the same on all processes
 print("combined")
-distributed.stop()
+processes.stop()
 """
 
 
@@ -204,15 +204,15 @@ def test_processes_combine_statistics_in_the_order_of_the_microbatches(tmp_path:
 SYNCHRONIZED = """
 import copy
 import torch
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.models.batch_norm import RunningStatistics, synchronize_batch_norm
 from omnisource.models.heads import HeadBatchNorm
 from omnisource.models.recognizer import LabelSpace, Model, Recognizer
 from omnisource.models.backbones.slow_only import MediaBatchNorm
 from omnisource.types import Batch
 
-distributed.start(torch.device("cpu"))
-me = distributed.rank()
+processes.start(torch.device("cpu"))
+me = processes.rank()
 torch.manual_seed(0)
 SIZES = [3, 1, 2]
 first, last = sum(SIZES[:me]), sum(SIZES[: me + 1])
@@ -245,10 +245,10 @@ def check(norm, x, media, tolerance, recorded):
     close(out, expected[first:last], tolerance)
     close(mine.grad, whole.grad[first:last], tolerance)
     for name in ("weight", "bias"):
-        close(distributed.add_up(getattr(ours, name).grad), getattr(alone, name).grad, tolerance)
+        close(processes.add_up(getattr(ours, name).grad), getattr(alone, name).grad, tolerance)
     for (name, buffer), other in zip(ours.named_buffers(), alone.buffers(), strict=True):
         close(buffer, other, tolerance)
-        assert all(torch.equal(part, buffer) for part in distributed.gather_tensors(buffer)), name
+        assert all(torch.equal(part, buffer) for part in processes.gather_tensors(buffer)), name
     counted = 0 if media == ("image",) else 1
     assert ours.num_batches_tracked == counted
     ours.eval(), alone.eval()
@@ -298,7 +298,7 @@ spaces = {"photos": LabelSpace("image", 3, dropout=0.0), "actions": LabelSpace("
 alone = Recognizer(Model(depth=18, width=0.0625), spaces).double().train()
 ours = copy.deepcopy(alone)
 synchronize_batch_norm(ours)
-model, statistics = distributed.in_parallel(ours), RunningStatistics(ours)
+model, statistics = processes.in_parallel(ours), RunningStatistics(ours)
 with statistics.recording():
     for place in range(2):
         mine = [Batch(*names, clips[place, me], labels[place, me], ("", "")) for *names, clips, labels in sources]
@@ -316,7 +316,7 @@ for (name, mine), other in zip(ours.named_parameters(), alone.parameters(), stri
 for mine, other in zip(ours.buffers(), alone.buffers(), strict=True):
     close(mine, other, 1e-12 if mine.is_floating_point() else 0)
 print("synchronized")
-distributed.stop()
+processes.stop()
 """
 
 

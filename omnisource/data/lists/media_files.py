@@ -15,7 +15,7 @@ from omnisource.errors import UserError
 from omnisource.files.mapped_table import TableWriter
 
 if TYPE_CHECKING:
-    from omnisource.types import Media  # would import torch, which listing files does not need
+    from omnisource.types import Media
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (

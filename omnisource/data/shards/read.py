@@ -23,7 +23,7 @@ from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
 from omnisource.recipe.data import SHARD_RANGE, TarShards
 
 if TYPE_CHECKING:
-    from omnisource.types import Media  # would import torch, which reading shards does not need
+    from omnisource.types import Media
 
 _AT_ONCE = 8  # shards that are asked for at the same time: servers answer late
 

@@ -201,7 +201,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.training.train import train
 from tests.support.holding import in_each_step
 from tests.end_to_end.processes.test_killed_workers import children
@@ -215,19 +215,19 @@ if __name__ == "__main__":
     data, work_dir, *overrides = sys.argv[1:]
     with in_each_step(kill_a_worker):
         train(tiny_recipe(Path(data), *overrides), Path(work_dir))
-    distributed.stop()
+    processes.stop()
 """
 """A run of which the second process loses its loading worker."""
 
 AGREEMENT = """
 import torch
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.data.loading.unreadable import Replacement, UnreadableLog
 from omnisource.errors import UserError
 from omnisource.training.saver import agree
 
-distributed.start(torch.device("cpu"))
-me = distributed.rank()
+processes.start(torch.device("cpu"))
+me = processes.rank()
 log = UnreadableLog(2, {"both.mp4": "cut", f"{me}.mp4": f"met by {me}"})
 log.untold = [Replacement(step, "clips", 0, 5, "both.mp4", "cut", 6, f"by {me}.mp4") for step in (2, 1, 9)]
 merged = {"both.mp4": "cut", "0.mp4": "met by 0", "1.mp4": "met by 1"}
@@ -245,20 +245,20 @@ told = agree(log, 4)
 assert [(one.step, one.replaced_by_path) for one in told] == [(s, f"by {n}.mp4") for s in (1, 2) for n in (0, 1)]
 assert log.replacements == {"both.mp4": 4} and agree(log, 9) == []
 
-assert distributed.gather(me) == [0, 1]
-assert distributed.run_on_rank0(lambda: ("rank", me)) == ("rank", 0)
-assert distributed.average(torch.tensor([float(me), 3.0])).tolist() == [0.5, 3.0]
-assert distributed.add_up(torch.tensor([float(me), 3.0])).tolist() == [1.0, 6.0]
-assert [part.tolist() for part in distributed.gather_tensors(torch.tensor([[me]]))] == [[[0]], [[1]]]
+assert processes.gather(me) == [0, 1]
+assert processes.run_on_rank0(lambda: ("rank", me)) == ("rank", 0)
+assert processes.average(torch.tensor([float(me), 3.0])).tolist() == [0.5, 3.0]
+assert processes.add_up(torch.tensor([float(me), 3.0])).tolist() == [1.0, 6.0]
+assert [part.tolist() for part in processes.gather_tensors(torch.tensor([[me]]))] == [[[0]], [[1]]]
 try:
-    distributed.raise_on_all_ranks(UserError("mine") if me == 1 else None)
+    processes.raise_on_all_ranks(UserError("mine") if me == 1 else None)
 except UserError as error:
     assert me == 1 and str(error) == "mine"
 except SystemExit as silent:
     assert me == 0 and silent.code == 2
-distributed.raise_on_all_ranks(None)
+processes.raise_on_all_ranks(None)
 print("agreed")
-distributed.stop()
+processes.stop()
 """
 
 

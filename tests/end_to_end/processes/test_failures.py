@@ -34,7 +34,7 @@ FAILING = """
 import sys
 import time
 import torch
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.errors import UserError
 from omnisource.cli.main import run
 
@@ -60,7 +60,7 @@ WAITING = """
 import os
 import time
 import torch
-from omnisource import distributed
+from omnisource.distributed import processes
 
 processes.start(torch.device("cpu"))
 print("started", os.getpid(), flush=True)
@@ -73,7 +73,7 @@ MISSING = """
 import os
 import sys
 import torch
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.cli.main import run
 from omnisource.errors import UserError
 
@@ -101,7 +101,7 @@ import atexit
 import sys
 import time
 import torch
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.cli.main import run
 from omnisource.errors import UserError
 

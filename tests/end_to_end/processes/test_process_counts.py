@@ -42,13 +42,13 @@ SETTINGS = (
 SCRIPT = """
 import sys
 from pathlib import Path
-from omnisource import distributed
+from omnisource.distributed import processes
 from omnisource.training.train import train
 from tests.support.tiny_runs import mixed_recipe
 
 data, work_dir, resume, *overrides = sys.argv[1:]
 train(mixed_recipe(Path(data), *overrides), Path(work_dir), resume=resume)
-distributed.stop()
+processes.stop()
 """
 
 
