@@ -18,8 +18,9 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
+from omnisource.training.train import train
 from tests.support.holding import in_each_step, wait_to_be_killed
-from tests.support.tiny_runs import difference, environment, lines_of
+from tests.support.tiny_runs import difference, environment, lines_of, mixed_recipe
 
 CONFIG = """
 import os
@@ -255,12 +256,7 @@ def _whole_lines(path: Path) -> Iterator[dict]:
 
 
 def uninterrupted_run(folder: Path, data: Path, overrides: Sequence[str]) -> Path:
-    """Trains in `folder`/whole without being killed; returns the work dir."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "config.py"
-    config.write_text(CONFIG)
-    process = _start(config, data, overrides, folder / "whole", num_workers=1)
-    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 0, output
+    """Trains in `folder`/whole, in this process, without being killed; returns the work dir."""
+    train(mixed_recipe(data, *overrides, "deterministic=True", "num_workers=0"), folder / "whole")
     assert checkpoint_path(folder / "whole", _last_step(folder / "whole")).exists()
     return folder / "whole"

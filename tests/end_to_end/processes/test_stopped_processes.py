@@ -44,15 +44,31 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("signalled", ["0", "1"])
-def test_signal_to_one_process_stops_all_saved_and_the_run_goes_on_the_same(
-    data: Path, tmp_path: Path, signalled: str
-) -> None:
-    script = tmp_path / "run.py"
+@pytest.fixture(scope="module")
+def command(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Returns the script of a process, and the arguments of a run of 12 steps."""
+    script = tmp_path_factory.mktemp("script") / "run.py"
     script.write_text(SCRIPT)
     settings = tiny_overrides(num_epochs=4, more=[*roots(data), "deterministic=True", "validation.interval_epochs=2"])
-    arguments = ["train", str(PUBLISHED_CONFIG), *settings]  # 12 steps
-    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    return script, ["train", str(PUBLISHED_CONFIG), *settings]
+
+
+@pytest.fixture(scope="module")
+def whole(command: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the work dir of the run that got no signal."""
+    script, arguments = command
+    work_dir = tmp_path_factory.mktemp("whole") / "run"
+    result = torchrun(script, "none", str(work_dir), *arguments)
+    assert result.returncode == 0, result.stderr
+    return work_dir
+
+
+@pytest.mark.parametrize("signalled", ["0", "1"])
+def test_signal_to_one_process_stops_all_saved_and_the_run_goes_on_the_same(
+    command: tuple[Path, list[str]], whole: Path, tmp_path: Path, signalled: str
+) -> None:
+    script, arguments = command
+    stopped = tmp_path / "stopped"
 
     result = torchrun(script, signalled, str(stopped), *arguments)
     assert "Traceback" not in result.stderr.split("torch/distributed")[0], result.stderr
@@ -67,9 +83,8 @@ def test_signal_to_one_process_stops_all_saved_and_the_run_goes_on_the_same(
     assert (status["state"], status["step"]) == ("interrupted", step)
     assert status["reason"] == f"SIGUSR1, saved as {saved.name}"
 
-    for work_dir in (stopped, whole):
-        result = torchrun(script, "none", str(work_dir), *arguments)
-        assert result.returncode == 0, result.stderr
+    result = torchrun(script, "none", str(stopped), *arguments)
+    assert result.returncode == 0, result.stderr
     assert lines_of(stopped) == lines_of(whole)
     ours, theirs = (read_checkpoint(saved_checkpoints(work_dir)[-1]).state for work_dir in (stopped, whole))
     assert ours["step"] == 12 and difference(ours, theirs) == ""
