@@ -115,7 +115,7 @@ def test_a_group_that_is_set_by_halves_is_refused(published: Recipe) -> None:
     [
         ("num_epoch", "num_epochs"),
         ("optimizer.learning_rat", "optimizer.learning_rate"),
-        ("optimizer.learning_rate", "optimizer.learning_rate"),
+        ("optimiser.learning_rate", "optimizer.learning_rate"),
         ("sources.kinetics.root", "sources.kinetics400.root"),
         ("sources.kinetics400.train.lists", "sources.kinetics400.train.list"),
         ("sources.imagenet.validation.lst", "sources.imagenet.validation.list"),

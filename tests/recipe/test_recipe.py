@@ -113,7 +113,7 @@ def test_published_recipe_says_what_was_published() -> None:
         ({"deterministic": 1}, "deterministic = 1: wants True or False"),
         ({"precision": "float8"}, "precision = 'float8': wants one of float32, bfloat16, float16, float64"),
         ({"optimizer": {"learning_rate": 1}}, "optimizer = {'learning_rate': 1}: wants Optimizer(...)"),
-        ({"model": Model}, "model = <class 'omnisource.models.recognizer.Model'>: wants Model(...)"),
+        ({"model": Model}, "model = <class 'omnisource.recipe.model.Model'>: wants Model(...)"),
         ({"sources": [VIDEOS]}, "sources must be a group of keys"),
         ({"optimizer": Optimizer(learning_rate=float("nan"))}, "optimizer.learning_rate = nan: wants a finite number"),
     ],
