@@ -10,7 +10,8 @@ from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.errors import UserError
 from omnisource.models.cost import count_multiply_adds, count_parameters, count_parameters_after_sum
 from omnisource.models.recognizer import Recognizer
-from omnisource.recipe import config
+from omnisource.recipe.keys import describe_keys
+from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
 from omnisource.training.plan import batch_size_text, make_plan
@@ -20,13 +21,13 @@ UNKNOWN = "unknown"
 
 def print_keys(recipe: Recipe) -> None:
     """Prints every key that an override can set, with its value and its meaning."""
-    for key, value, meaning in config.describe_keys(recipe):
+    for key, value, meaning in describe_keys(recipe):
         print(f"{key}={value}\n    {meaning}")
 
 
 def print_recipe(recipe: Recipe) -> None:
     """Prints the resolved recipe, the counts of its sources, its parameters and multiply-adds."""
-    print(config.to_json(recipe))
+    print(to_json(recipe))
     _print_sources(recipe)
     _print_cost(recipe)
 

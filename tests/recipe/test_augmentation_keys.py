@@ -12,8 +12,11 @@ import pytest
 from omnisource import ColorJitter, Mixing, RandAugment, RandomErasing, Recipe, Source, TrainingView
 from omnisource.cli.main import main
 from omnisource.errors import UserError
-from omnisource.recipe.config import differences, field_docs, from_plain, load_config, to_plain, union_members
+from omnisource.recipe.keys import differences, field_docs
+from omnisource.recipe.loading import load_config
 from omnisource.recipe.overrides import apply_overrides
+from omnisource.recipe.plain import from_plain, to_plain
+from omnisource.recipe.values import union_members
 from tests.support.miniature import OWN_DATA_CONFIG, PUBLISHED_CONFIG
 
 VIDEOS, IMAGES = "sources.videos", "sources.images"
