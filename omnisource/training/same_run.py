@@ -19,7 +19,7 @@ from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
 from omnisource.recipe.keys import differences, is_among, marked_keys
 from omnisource.recipe.marks import MAY_DIFFER
-from omnisource.recipe.plain import to_plain
+from omnisource.recipe.plain import from_plain, to_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.plan import Plan
 
@@ -81,12 +81,13 @@ def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Ma
     """Checks that a checkpoint is of the run that the recipe describes.
 
     Raises:
-        UserError: Listing what differs.
+        UserError: Listing what differs; or if the checkpoint's recipe has keys that a newer omnisource wrote.
     """
+    theirs = from_plain(type(recipe), checkpoint.recipe, str(path))  # with defaults for keys that came later
     may_differ = marked_keys(type(recipe), MAY_DIFFER)
     differing = [
         f"  {key}: {their_value!r} in the checkpoint, {our_value!r} now"
-        for key, our_value, their_value in differences(to_plain(recipe), checkpoint.recipe)
+        for key, our_value, their_value in differences(to_plain(recipe), to_plain(theirs))
         if not is_among(key, may_differ)
     ]
     for name, digest in facts["digests"].items():
