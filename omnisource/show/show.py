@@ -1,4 +1,4 @@
-"""A recipe for people: its keys with their meaning, its numbers, its parameters and its cost. Needs no data."""
+"""A recipe for people: its numbers, its parameters and its cost. Needs no data."""
 
 from __future__ import annotations
 
@@ -10,19 +10,12 @@ from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.errors import UserError
 from omnisource.models.cost import count_multiply_adds, count_parameters, count_parameters_after_sum
 from omnisource.models.recognizer import Recognizer
-from omnisource.recipe.keys import describe_keys
 from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
 from omnisource.training.plan import batch_size_text, make_plan
 
 UNKNOWN = "unknown"
-
-
-def print_keys(recipe: Recipe) -> None:
-    """Prints every key that an override can set, with its value and its meaning."""
-    for key, value, meaning in describe_keys(recipe):
-        print(f"{key}={value}\n    {meaning}")
 
 
 def print_recipe(recipe: Recipe) -> None:
