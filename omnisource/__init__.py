@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TarShards,
         TrainingView,
     )
+    from omnisource.recipe.loading import load_config
     from omnisource.recipe.model import LabelSpace, Model
     from omnisource.recipe.optimization import Optimizer, Schedule
     from omnisource.recipe.recipe import Checkpoints, Recipe, Validation
@@ -55,6 +56,7 @@ __all__ = [
     "UserError",
     "Validation",
     "__version__",
+    "load_config",
     "load_recognizer",
 ]
 
@@ -81,6 +83,7 @@ _HOMES = {
     "UnreadableMedia": "omnisource.errors",
     "UserError": "omnisource.errors",
     "Validation": "omnisource.recipe.recipe",
+    "load_config": "omnisource.recipe.loading",
     "load_recognizer": "omnisource.evaluation.predict",
 }
 

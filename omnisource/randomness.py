@@ -1,4 +1,7 @@
-"""Random generators as pure functions of where they are used, so that nothing random needs to be replayed."""
+"""Random generators as pure functions of where they are used, so that nothing random needs to be replayed.
+
+torch is imported by what seeds it: making lists draws items too, and starts at once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import hashlib
 import os
 
 import numpy as np
-import torch
 
 
 def derived_seed(*parts: int | str) -> int:
@@ -32,6 +34,8 @@ def sample_generator(seed: int, source: str, epoch: int, index: int) -> np.rando
 
 def seed_initialization(seed: int) -> None:
     """Seeds torch's global generators for the initial weights of a run."""
+    import torch
+
     torch.manual_seed(derived_seed(seed, "initialization") % 2**63)
 
 
@@ -41,6 +45,8 @@ def seed_microbatch(seed: int, step: int, microbatch: int) -> None:
     Dropout is so a function of (seed, step, microbatch): a resumed run needs no stored state, and another number of
     processes draws the same masks.
     """
+    import torch
+
     torch.manual_seed(derived_seed(seed, "dropout", step, microbatch) % 2**63)
 
 
@@ -49,6 +55,8 @@ def make_deterministic() -> None:
 
     Has to come before the first matrix product on a GPU: cuBLAS reads its setting then.
     """
+    import torch
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False

@@ -6,8 +6,7 @@ omnisource train configs/examples/ut_interaction_scratch.py sources.ut_interacti
 from dataclasses import replace
 from pathlib import Path
 
-from omnisource import Recipe
-from omnisource.recipe.config import load_config
+from omnisource import Recipe, load_config
 
 joint = load_config(str(Path(__file__).with_name("ut_interaction_sports.py")), Recipe)
 

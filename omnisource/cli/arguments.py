@@ -27,7 +27,7 @@ def load_recipe(config_path: str, overrides: Sequence[str]) -> Recipe:
     Raises:
         UserError: If the config cannot be loaded, or an override is none of this recipe.
     """
-    from omnisource.recipe.config import load_config
+    from omnisource.recipe.loading import load_config
     from omnisource.recipe.overrides import apply_overrides
     from omnisource.recipe.recipe import Recipe
 

@@ -17,11 +17,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from omnisource.show.show import print_keys, print_recipe
-
     recipe = load_recipe(arguments.config, arguments.overrides)
     if arguments.keys:
+        from omnisource.show.keys import print_keys
+
         print_keys(recipe)
     else:
+        from omnisource.show.show import print_recipe
+
         print_recipe(recipe)
     return 0

@@ -21,9 +21,9 @@ from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import from_published, sizes_of
 from omnisource.models.weights.load import load_into, required_average, state_dict_in
 from omnisource.models.weights.read import read_weights_file
-from omnisource.recipe import config
 from omnisource.recipe.data import ClipSampling, EvaluationViews
 from omnisource.recipe.model import LabelSpace, Model
+from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.types import Media
 
@@ -104,7 +104,7 @@ def _metadata(path: Path) -> dict[str, str]:
 def _load_own(
     path: Path, plain_recipe: Mapping[str, Any], class_names: Mapping[str, Sequence[str]], state: Mapping[str, Tensor]
 ) -> Loaded:
-    recipe = config.from_plain(Recipe, plain_recipe, str(path))
+    recipe = from_plain(Recipe, plain_recipe, str(path))
     recognizer = Recognizer(recipe.model, recipe.label_spaces)
     load_into(recognizer, state, origin=str(path), strict=True)
     views: dict[Media, ViewsOfMedia] = {}

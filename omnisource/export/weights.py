@@ -15,7 +15,7 @@ from torch import Tensor
 from omnisource.checkpoints.file import Checkpoint, read_checkpoint
 from omnisource.errors import UserError
 from omnisource.models.weights.load import required_average, save_published
-from omnisource.recipe import config
+from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
 
@@ -98,7 +98,7 @@ def export_checkpoint(path: Path, target: Path, *, average: bool = False) -> Non
     checkpoint = read_checkpoint(path)
     state = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
     if target.suffix == ".pth":
-        recipe = config.from_plain(Recipe, checkpoint.recipe, str(path))
+        recipe = from_plain(Recipe, checkpoint.recipe, str(path))
         save_published(target, state, recipe.only_head("image"), recipe.only_head("video"))
     else:
         _save_safetensors(state, checkpoint, target)

@@ -1,40 +1,25 @@
-"""What is wrong with a recipe: bounds, and what must fit together."""
+"""What does not fit together in a recipe. The bounds of single values stand beside their fields."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from omnisource.recipe.data import (
-    HIGHEST_MAGNITUDE,
-    NUM_OPERATIONS,
-    SHARD_RANGE,
-    ColorJitter,
-    Mixing,
-    RandAugment,
-    RandomErasing,
-    Source,
-    Split,
-    TarShards,
-)
+from omnisource.recipe.data import SHARD_RANGE, Mixing, RandomErasing, Source, Split, TarShards, TrainingView
 from omnisource.recipe.model import label_space_name_fault
 from omnisource.types import Media
 
 if TYPE_CHECKING:
     from omnisource.recipe.recipe import Recipe
 
-WIDEST = 64
-"""Largest `model.width`: beyond it a layer would have more weights than any memory holds."""
-
 
 def recipe_faults(recipe: Recipe) -> list[str]:
-    """Returns what is wrong with a recipe whose values have the right types, a line each."""
-    faults = [*_name_faults(recipe), *_number_faults(recipe)]
+    """Returns what does not fit together in a recipe whose values have the right types, a line each."""
+    faults = _name_faults(recipe)
     for name, source in recipe.sources.items():
         faults += [*_source_faults(recipe, name, source), *_view_faults(name, source)]
-        faults += mixing_faults(name, recipe.sources)
+        faults += _mixing_faults(name, recipe.sources)
     return faults
 
 
@@ -54,60 +39,11 @@ def _name_faults(recipe: Recipe) -> list[str]:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
             faults.append(f"source {name!r}: the name may have letters, digits, _ and - only")
     used = {source.label_space for source in recipe.sources.values()}
-    for name, space in recipe.label_spaces.items():
+    for name in recipe.label_spaces:
         if fault := label_space_name_fault(name):
             faults.append(fault)
         if name not in used:
             faults.append(f"label_spaces.{name}: no source uses it, so its head would never be trained: remove it")
-        if space.num_classes is not None and space.num_classes < 1:
-            faults.append(f"label_spaces.{name}.num_classes={space.num_classes}: must be at least 1")
-        if not 0 <= space.dropout < 1:
-            faults.append(f"label_spaces.{name}.dropout={space.dropout}: must be in [0, 1)")
-        if not 0 <= space.label_smoothing < 1:
-            faults.append(f"label_spaces.{name}.label_smoothing={space.label_smoothing}: must be in [0, 1)")
-    return faults
-
-
-def _number_faults(recipe: Recipe) -> list[str]:
-    least = {
-        "num_epochs": (recipe.num_epochs, 1),
-        "accumulation": (recipe.accumulation, 1),
-        "views_at_a_time": (recipe.views_at_a_time, 1),
-        "num_workers": (recipe.num_workers, 0),
-        "max_unreadable": (recipe.max_unreadable, 0),
-        "max_skipped_steps": (recipe.max_skipped_steps, 0),
-        "checkpoints.interval_minutes": (recipe.checkpoints.interval_minutes, 0),
-        "log_interval_steps": (recipe.log_interval_steps, 1),
-        "seed": (recipe.seed, 0),
-        "validation.interval_epochs": (recipe.validation.interval_epochs, 0),
-        "checkpoints.interval_epochs": (recipe.checkpoints.interval_epochs, 1),
-        "checkpoints.interval_steps": (recipe.checkpoints.interval_steps, 0),
-        "checkpoints.keep_last": (recipe.checkpoints.keep_last, 1),
-        "schedule.warmup_epochs": (recipe.schedule.warmup_epochs, 0),
-        "schedule.warmup_start_factor": (recipe.schedule.warmup_start_factor, 0),
-        "schedule.final_factor": (recipe.schedule.final_factor, 0),
-        "optimizer.momentum": (recipe.optimizer.momentum, 0),
-        "optimizer.weight_decay": (recipe.optimizer.weight_decay, 0),
-        "optimizer.base_batch_size": (recipe.optimizer.base_batch_size, 1),
-    }
-    faults = [f"{key}={value}: must be at least {low}" for key, (value, low) in least.items() if value < low]
-    positive = {
-        "optimizer.learning_rate": recipe.optimizer.learning_rate,
-        "item_timeout_seconds": recipe.item_timeout_seconds,
-        "item_processor_seconds": recipe.item_processor_seconds,
-        "model.width": recipe.model.width,
-    }
-    if recipe.optimizer.max_gradient_norm is not None:
-        positive["optimizer.max_gradient_norm"] = recipe.optimizer.max_gradient_norm
-    faults += [f"{key}={value}: must be above 0" for key, value in positive.items() if value <= 0]
-    if recipe.model.width > WIDEST:
-        faults.append(f"model.width={recipe.model.width}: must be at most {WIDEST}")
-    if recipe.ema_decay is not None and not 0 <= recipe.ema_decay < 1:
-        faults.append(f"ema_decay={recipe.ema_decay}: must be in [0, 1)")
-    if not 0 <= recipe.max_unreadable_share <= 1:
-        faults.append(f"max_unreadable_share={recipe.max_unreadable_share}: must be in [0, 1]")
-    if not all(0 <= beta < 1 for beta in recipe.optimizer.betas):
-        faults.append(f"optimizer.betas={recipe.optimizer.betas}: both must be in [0, 1)")
     return faults
 
 
@@ -121,10 +57,6 @@ def _source_faults(recipe: Recipe, name: str, source: Source) -> list[str]:
     faults += _pace_faults(recipe, key, source)
     if source.class_power == 1 and source.epoch_items is not None:
         faults.append(f"{key}.epoch_items={source.epoch_items}: with class_power=1 an epoch is every item once")
-    if source.epoch_items is not None and source.epoch_items < 1:
-        faults.append(f"{key}.epoch_items={source.epoch_items}: must be at least 1")
-    if source.loss_weight < 0:
-        faults.append(f"{key}.loss_weight={source.loss_weight}: must be at least 0")
     for split_name in ("train", "validation", "test"):
         split: Split | TarShards | None = getattr(source, split_name)
         if split is not None:
@@ -137,8 +69,6 @@ def _pace_faults(recipe: Recipe, key: str, source: Source) -> list[str]:
     faults = []
     if [source.batch_size is not None, bool(source.ends_with), bool(source.ratio_to)].count(True) != 1:
         faults.append(f"{key}: set exactly one of batch_size, ends_with and ratio_to")
-    if source.batch_size is not None and source.batch_size < 1:
-        faults.append(f"{key}.batch_size={source.batch_size}: must be at least 1")
     sized = {name: other.batch_size for name, other in recipe.sources.items() if other.batch_size is not None}
     for field_name, pace in (("ends_with", source.ends_with), ("ratio_to", source.ratio_to)):
         if pace and pace not in sized:
@@ -173,31 +103,36 @@ def _split_faults(key: str, split: Split | TarShards, media: Media) -> list[str]
 
 
 def _view_faults(name: str, source: Source) -> list[str]:
-    key, view = f"sources.{name}", source.training_view
-    faults = []
-    least_one = {
-        "training_view.crop_size": view.crop_size,
-        "sampling.clip_length": source.sampling.clip_length,
-        "sampling.frame_interval": source.sampling.frame_interval,
-    }
+    key = f"sources.{name}"
+    faults = training_view_faults(f"{key}.training_view", source.training_view)
     for which in ("validation_views", "test_views"):
         views = getattr(source, which)
-        least_one[f"{which}.num_clips"] = views.num_clips
         if not 1 <= views.crop_size <= views.short_side:
             faults.append(f"{key}.{which}: crop_size={views.crop_size} must be in 1..short_side={views.short_side}")
-    faults += [f"{key}.{which}={value}: must be at least 1" for which, value in least_one.items() if value < 1]
+    return faults
+
+
+def training_view_faults(key: str, view: TrainingView) -> list[str]:
+    """Returns what does not fit together in a view of training, a line each; `key` names the view."""
+    faults = []
     if not 0 < view.min_area <= view.max_area <= 1:
-        faults.append(
-            f"{key}.training_view: needs 0 < min_area <= max_area <= 1, has {view.min_area} and {view.max_area}"
-        )
+        faults.append(f"{key}: needs 0 < min_area <= max_area <= 1, has {view.min_area} and {view.max_area}")
     if not 0 < view.min_aspect <= view.max_aspect:
+        faults.append(f"{key}: needs 0 < min_aspect <= max_aspect, has {view.min_aspect} and {view.max_aspect}")
+    if view.random_erasing is not None:
+        faults += _erasing_faults(f"{key}.random_erasing", view.random_erasing)
+    return faults
+
+
+def _erasing_faults(key: str, settings: RandomErasing) -> list[str]:
+    faults = []
+    if not 0 < settings.min_area <= settings.max_area < 1:
+        faults.append(f"{key}: needs 0 < min_area <= max_area < 1, has {settings.min_area:g} and {settings.max_area:g}")
+    if not 0 < settings.min_aspect <= settings.max_aspect:
         faults.append(
-            f"{key}.training_view: needs 0 < min_aspect <= max_aspect, has {view.min_aspect} and {view.max_aspect}"
+            f"{key}: needs 0 < min_aspect <= max_aspect, has {settings.min_aspect:g} and {settings.max_aspect:g}"
         )
-    if not 0 <= view.flip_probability <= 1:
-        faults.append(f"{key}.training_view.flip_probability={view.flip_probability}: must be in [0, 1]")
-    augmentations = view.rand_augment, view.color_jitter, view.random_erasing
-    return faults + augmentation_faults(f"{key}.training_view", *augmentations)
+    return faults
 
 
 def shard_faults(shards: TarShards) -> list[str]:
@@ -215,67 +150,20 @@ def shard_faults(shards: TarShards) -> list[str]:
     return faults
 
 
-def augmentation_faults(
-    key: str,
-    rand_augment: RandAugment | None,
-    color_jitter: ColorJitter | None,
-    random_erasing: RandomErasing | None,
-) -> list[str]:
-    """Returns what is wrong with the numbers of augmentations, a line each; `key` goes before their keys."""
-    at_most: dict[str, tuple[float, float]] = {}  # value and limit by key; nothing may be negative
-    if rand_augment is not None:
-        # As many as there are operations: more would leave nothing of any clip.
-        at_most["rand_augment.num_operations"] = (rand_augment.num_operations, NUM_OPERATIONS)
-        at_most["rand_augment.magnitude"] = (rand_augment.magnitude, HIGHEST_MAGNITUDE)
-        at_most["rand_augment.magnitude_std"] = (rand_augment.magnitude_std, HIGHEST_MAGNITUDE)
-        at_most["rand_augment.probability"] = (rand_augment.probability, 1)
-    if color_jitter is not None:
-        for name in ("brightness", "contrast", "saturation"):
-            at_most[f"color_jitter.{name}"] = (getattr(color_jitter, name), math.inf)
-        at_most["color_jitter.hue"] = (color_jitter.hue, 0.5)
-        at_most["color_jitter.probability"] = (color_jitter.probability, 1)
-    if random_erasing is not None:
-        at_most["random_erasing.probability"] = (random_erasing.probability, 1)
-    faults = []
-    for name, (value, limit) in at_most.items():
-        if not 0 <= value <= limit:
-            allowed = "at least 0" if limit == math.inf else f"in [0, {limit:g}]"
-            faults.append(f"{key}.{name}={value:g}: must be {allowed}")
-    return faults if random_erasing is None else faults + _erasing_faults(f"{key}.random_erasing", random_erasing)
-
-
-def _erasing_faults(key: str, settings: RandomErasing) -> list[str]:
-    faults = []
-    if not 0 < settings.min_area <= settings.max_area < 1:
-        faults.append(f"{key}: needs 0 < min_area <= max_area < 1, has {settings.min_area:g} and {settings.max_area:g}")
-    if not 0 < settings.min_aspect <= settings.max_aspect:
-        faults.append(
-            f"{key}: needs 0 < min_aspect <= max_aspect, has {settings.min_aspect:g} and {settings.max_aspect:g}"
-        )
-    return faults
-
-
-def mixing_number_faults(key: str, mixing: Mixing) -> list[str]:
-    """Returns what is wrong with the numbers of a mixing, a line each; `key` goes before their keys."""
-    faults = []
-    for name in ("mixup_alpha", "cutmix_alpha"):
-        if getattr(mixing, name) < 0:
-            faults.append(f"{key}.{name}={getattr(mixing, name):g}: must be at least 0")
+def nothing_mixed_faults(key: str, mixing: Mixing) -> list[str]:
+    """Returns that a mixing mixes nothing, where it does not; `key` names it."""
     if mixing.mixup_alpha == 0 and mixing.cutmix_alpha == 0:
-        faults.append(f"{key}: mixup_alpha and cutmix_alpha are both 0, so nothing is mixed: set one, or {key}=None")
-    for name in ("probability", "switch_probability"):
-        if not 0 <= getattr(mixing, name) <= 1:
-            faults.append(f"{key}.{name}={getattr(mixing, name):g}: must be in [0, 1]")
-    return faults
+        return [f"{key}: mixup_alpha and cutmix_alpha are both 0, so nothing is mixed: set one, or {key}=None"]
+    return []
 
 
-def mixing_faults(name: str, sources: Mapping[str, Source]) -> list[str]:
+def _mixing_faults(name: str, sources: Mapping[str, Source]) -> list[str]:
     """Returns what is wrong with how a source mixes its samples, and with the partner that it names, a line each."""
     source = sources[name]
     if source.mixing is None:
         return []
     key, partner_name = f"sources.{name}.mixing", source.mixing.partner
-    faults = mixing_number_faults(key, source.mixing)
+    faults = nothing_mixed_faults(key, source.mixing)
     if not partner_name:
         if source.batch_size == 1:
             faults.append(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Interval
+
+from omnisource.recipe.marks import MAY_DIFFER, NonNegativeFloat, PositiveInt, Share
 from omnisource.types import Media
 
 SHARD_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -21,10 +24,10 @@ ListFormat = Literal["path_label", "video_frames_label", "frames_folder", "csv",
 class Split:
     """One list of a source: the items it is trained, validated or tested on."""
 
-    folder: str = ""
+    folder: Annotated[str, MAY_DIFFER] = ""
     """Folder that the paths of the list start from, below the source's root."""
 
-    list: str = ""
+    list: Annotated[str, MAY_DIFFER] = ""
     """List file, below the source's root; not read where the format is "folders"."""
 
     format: ListFormat = "path_label"
@@ -46,7 +49,7 @@ class Split:
 class TarShards:
     """Tar files of the webdataset convention: the items that a source is trained, validated or tested on."""
 
-    urls: tuple[str, ...] = ()
+    urls: Annotated[tuple[str, ...], MAY_DIFFER] = ()
     """The shards: paths below the source's root, or URLs. {000000..000012} stands for all numbers from one to the
     other."""
 
@@ -64,10 +67,10 @@ class TarShards:
 class ClipSampling:
     """How a clip is taken from a video."""
 
-    clip_length: int = 8
+    clip_length: PositiveInt = 8
     """Frames in a clip."""
 
-    frame_interval: int = 8
+    frame_interval: PositiveInt = 8
     """Frames of the video from one frame of the clip to the next."""
 
 
@@ -79,19 +82,19 @@ HIGHEST_MAGNITUDE = 10.0
 class ColorJitter:
     """Brightness, contrast, saturation and hue changed by chance, in an order drawn by chance."""
 
-    brightness: float = 0.4
+    brightness: NonNegativeFloat = 0.4
     """Brightness is multiplied by a factor from max(0, 1 - this) to 1 + this. 0: left as it is."""
 
-    contrast: float = 0.4
+    contrast: NonNegativeFloat = 0.4
     """Contrast is multiplied by a factor from max(0, 1 - this) to 1 + this. 0: left as it is."""
 
-    saturation: float = 0.4
+    saturation: NonNegativeFloat = 0.4
     """Saturation is multiplied by a factor from max(0, 1 - this) to 1 + this. 0: left as it is."""
 
-    hue: float = 0.0
+    hue: Annotated[float, Interval(ge=0, le=0.5)] = 0.0
     """Hue is turned by -this to this, in turns of the color circle, at most 0.5. 0: left as it is."""
 
-    probability: float = 1.0
+    probability: Share = 1.0
     """Probability that colors are changed at all, one draw a clip."""
 
 
@@ -99,16 +102,16 @@ class ColorJitter:
 class RandAugment:
     """A few operations drawn from fifteen, of one magnitude: timm's rand-m9-n2-mstd0.5-inc1, unless set otherwise."""
 
-    num_operations: int = 2
+    num_operations: Annotated[int, Interval(ge=0, le=NUM_OPERATIONS)] = 2  # more would leave nothing of any clip
     """Operations that are drawn, with replacement, and applied one after another."""
 
-    magnitude: float = 9.0
+    magnitude: Annotated[float, Interval(ge=0, le=HIGHEST_MAGNITUDE)] = 9.0
     """Strength of the operations, from 0 to 10 as in timm and PySlowFast; torchvision's 0 to 30 is three times it."""
 
-    magnitude_std: float = 0.5
+    magnitude_std: Annotated[float, Interval(ge=0, le=HIGHEST_MAGNITUDE)] = 0.5
     """Standard deviation of the normal noise on the magnitude of each operation. 0: no noise."""
 
-    probability: float = 0.5
+    probability: Share = 0.5
     """Probability that an operation which was drawn is applied; 1 in the RandAugment paper and in torchvision."""
 
 
@@ -116,7 +119,7 @@ class RandAugment:
 class RandomErasing:
     """A box of the frame filled in by chance, the same box with the same pixels in all frames of a clip."""
 
-    probability: float = 0.25
+    probability: Share = 0.25
     """Probability that a box is erased, one draw a clip."""
 
     min_area: float = 0.02
@@ -139,7 +142,7 @@ class RandomErasing:
 class TrainingView:
     """The random view that training takes of an image or, the same for all its frames, of a clip."""
 
-    crop_size: int = 224
+    crop_size: PositiveInt = 224
     """Height and width of the crop after resizing, in pixels."""
 
     min_area: float = 0.08
@@ -154,7 +157,7 @@ class TrainingView:
     max_aspect: float = 4 / 3
     """Largest ratio of width to height of the crop."""
 
-    flip_probability: float = 0.5
+    flip_probability: Share = 0.5
     """Probability of a horizontal flip, one draw a clip."""
 
     rand_augment: RandAugment | None = None
@@ -171,7 +174,7 @@ class TrainingView:
 class EvaluationViews:
     """The fixed views of an item that evaluation averages over."""
 
-    num_clips: int = 1
+    num_clips: PositiveInt = 1
     """Clips taken evenly from a video; images have one."""
 
     num_crops: Literal[1, 3] = 1
@@ -188,16 +191,16 @@ class EvaluationViews:
 class Mixing:
     """How the samples of a source are mixed with others in training: by mixup, by CutMix, or by either."""
 
-    mixup_alpha: float = 0.0
+    mixup_alpha: NonNegativeFloat = 0.0
     """Mixup draws a sample's weight from Beta(alpha, alpha); 0.8 is common. 0: no mixup."""
 
-    cutmix_alpha: float = 0.0
+    cutmix_alpha: NonNegativeFloat = 0.0
     """CutMix draws the share that a sample keeps from Beta(alpha, alpha); 1 is common. 0: no CutMix."""
 
-    probability: float = 1.0
+    probability: Share = 1.0
     """Probability that a sample is mixed, one draw a sample."""
 
-    switch_probability: float = 0.5
+    switch_probability: Share = 0.5
     """Probability of CutMix where both are on; mixup has the rest."""
 
     partner: str = ""
@@ -214,23 +217,23 @@ class Source:
     label_space: str
     """Name of the label space that the labels belong to."""
 
-    root: str
+    root: Annotated[str, MAY_DIFFER]
     """Folder of the dataset; the other paths of the source start from it."""
 
     train: Split | TarShards
     """Items to train on."""
 
-    validation: Split | TarShards | None = None
+    validation: Annotated[Split | TarShards | None, MAY_DIFFER] = None
     """Items to validate on, every few epochs. None: not validated."""
 
-    test: Split | TarShards | None = None
+    test: Annotated[Split | TarShards | None, MAY_DIFFER] = None
     """Items to test on. None: the validation items."""
 
-    classes: str = ""
+    classes: Annotated[str, MAY_DIFFER] = ""
     """Class map below the root: `name index` or one name a line. Empty: the names of the class folders, where the
     format is "folders", and no names otherwise."""
 
-    batch_size: int | None = None
+    batch_size: PositiveInt | None = None
     """Samples in a microbatch. None: from `ends_with`."""
 
     ends_with: str = ""
@@ -246,10 +249,10 @@ class Source:
     """A class of n items is drawn in proportion to n^class_power. 1: every item once an epoch; 0: all classes alike.
     Unless it is 1, items are drawn with replacement."""
 
-    epoch_items: int | None = None
+    epoch_items: PositiveInt | None = None
     """Samples in an epoch where items are drawn with replacement. None: as many as there are items."""
 
-    loss_weight: float = 1.0
+    loss_weight: NonNegativeFloat = 1.0
     """Factor on the loss of this source in the sum."""
 
     sampling: ClipSampling = field(default_factory=ClipSampling)
@@ -261,10 +264,10 @@ class Source:
     mixing: Mixing | None = None
     """Mixup and CutMix: mixup_alpha, cutmix_alpha, probability, switch_probability, partner. None: none."""
 
-    validation_views: EvaluationViews = field(default_factory=EvaluationViews)
+    validation_views: Annotated[EvaluationViews, MAY_DIFFER] = field(default_factory=EvaluationViews)
     """The views averaged in validation."""
 
-    test_views: EvaluationViews = field(default_factory=EvaluationViews)
+    test_views: Annotated[EvaluationViews, MAY_DIFFER] = field(default_factory=EvaluationViews)
     """The views averaged in testing."""
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le
+
+from omnisource.recipe.marks import MAY_DIFFER, PositiveInt, ShareBelowOne
 
 
 @dataclass(frozen=True)
@@ -14,10 +18,10 @@ class Model:
     depth: Literal[18, 34, 50, 101, 152] = 50
     """Depth of the ResNet; 18 and 34 have basic blocks, the others bottlenecks."""
 
-    width: float = 1.0
+    width: Annotated[float, Gt(0), Le(64)] = 1.0  # beyond it a layer would have more weights than any memory holds
     """Factor on the channels of every layer of the backbone."""
 
-    weights: str = ""
+    weights: Annotated[str, MAY_DIFFER] = ""
     """Checkpoint that the run starts from: our own, a published .pth, or an image ResNet (.pth or .safetensors) that
     is inflated. Empty: random weights."""
 
@@ -29,13 +33,13 @@ class LabelSpace:
     head: Literal["image", "video"]
     """Kind of head: "image" (BatchNorm, dropout, linear) or "video" (linear, BatchNorm, ReLU, dropout, linear)."""
 
-    num_classes: int | None = None
+    num_classes: PositiveInt | None = None
     """Number of classes. None: counted from the class names of a source."""
 
-    dropout: float = 0.5
+    dropout: ShareBelowOne = 0.5
     """Probability of dropout in the head."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: ShareBelowOne = 0.0
     """Share of the target that is spread evenly over all classes."""
 
 

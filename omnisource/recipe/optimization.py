@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from omnisource.recipe.marks import NonNegativeFloat, PositiveFloat, PositiveInt, ShareBelowOne
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -13,26 +15,26 @@ class Optimizer:
     method: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum, or AdamW."""
 
-    learning_rate: float = 0.1
+    learning_rate: PositiveFloat = 0.1
     """Highest learning rate, for `base_batch_size` clips of the main source a step."""
 
-    base_batch_size: int = 128
+    base_batch_size: PositiveInt = 128
     """Clips of the main source a step, over all processes and accumulation, that `learning_rate` is meant for;
     `--auto-scale-lr` multiplies by the real number and divides by this one."""
 
-    momentum: float = 0.9
+    momentum: NonNegativeFloat = 0.9
     """Momentum of SGD."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)
     """Decay rates of AdamW's two moments."""
 
-    weight_decay: float = 1e-4
+    weight_decay: NonNegativeFloat = 1e-4
     """Weight decay: added to the gradient by SGD, decoupled in AdamW."""
 
     decay_norm_and_bias: bool = True
     """Whether BatchNorm's parameters and biases decay too."""
 
-    max_gradient_norm: float | None = 40.0
+    max_gradient_norm: PositiveFloat | None = 40.0
     """Norm to which the gradient of all parameters together is clipped. None: no clipping."""
 
 
@@ -40,11 +42,11 @@ class Optimizer:
 class Schedule:
     """The learning rate over a run: linear warm-up, then half a cosine down to `final_factor`, both per step."""
 
-    warmup_epochs: float = 34.0
+    warmup_epochs: NonNegativeFloat = 34.0
     """Length of the warm-up, in epochs of the main source."""
 
-    warmup_start_factor: float = 0.1
+    warmup_start_factor: NonNegativeFloat = 0.1
     """Factor on the learning rate at the first step."""
 
-    final_factor: float = 0.0
+    final_factor: NonNegativeFloat = 0.0
     """Factor on the learning rate at the end of the run."""

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from omnisource.errors import UserError
-from omnisource.recipe.config import field_names, is_mapping, leaves, union_members
+from omnisource.recipe.keys import leaves
+from omnisource.recipe.values import field_names, is_mapping, union_members
 
 T = TypeVar("T")
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from omnisource.recipe.checks import recipe_faults
-from omnisource.recipe.config import type_faults
 from omnisource.recipe.data import Mixing, Source
+from omnisource.recipe.marks import (
+    MAY_DIFFER,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    ShareBelowOne,
+)
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.optimization import Optimizer, Schedule
+from omnisource.recipe.values import bound_faults, type_faults
 
 
 @dataclass(frozen=True)
 class Validation:
     """When a run is validated."""
 
-    interval_epochs: int = 4
+    interval_epochs: NonNegativeInt = 4
     """Epochs from one validation to the next; the last epoch is always validated. 0: never."""
 
 
@@ -25,16 +34,16 @@ class Validation:
 class Checkpoints:
     """When a run is saved, and what is kept."""
 
-    interval_epochs: int = 4
+    interval_epochs: PositiveInt = 4
     """Epochs from one checkpoint to the next; the end of the run is always saved."""
 
-    interval_steps: int = 0
+    interval_steps: NonNegativeInt = 0
     """Steps from one checkpoint to the next, besides those at epochs. 0: none."""
 
-    interval_minutes: float = 0.0
+    interval_minutes: NonNegativeFloat = 0.0
     """Minutes from one checkpoint to the next, besides the others. 0: none."""
 
-    keep_last: int = 3
+    keep_last: PositiveInt = 3
     """Newest checkpoints that are kept; the best one is kept besides."""
 
 
@@ -51,7 +60,7 @@ class Recipe:
     main_source: str
     """Name of the source whose epochs are the epochs of the run, and whose top-1 chooses the best checkpoint."""
 
-    num_epochs: int
+    num_epochs: PositiveInt
     """Epochs of the main source."""
 
     model: Model = field(default_factory=Model)
@@ -63,7 +72,7 @@ class Recipe:
     schedule: Schedule = field(default_factory=Schedule)
     """The learning rate over the run."""
 
-    accumulation: int = 1
+    accumulation: Annotated[PositiveInt, MAY_DIFFER] = 1  # its product with the number of processes may not
     """Microbatches whose gradients are averaged in one step of one process."""
 
     sync_batch_norm: bool = False
@@ -74,41 +83,41 @@ class Recipe:
     """Arithmetic of the forward pass: float32, or autocast to bfloat16 or float16, the latter with a scaled loss and on
     a GPU only. Weights stay float32. float64: weights too, for checking; slow."""
 
-    validation: Validation = field(default_factory=Validation)
+    validation: Annotated[Validation, MAY_DIFFER] = field(default_factory=Validation)
     """When the run is validated."""
 
-    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    checkpoints: Annotated[Checkpoints, MAY_DIFFER] = field(default_factory=Checkpoints)
     """When the run is saved."""
 
-    views_at_a_time: int = 32
+    views_at_a_time: Annotated[PositiveInt, MAY_DIFFER] = 32
     """Views that evaluation sends through the model at once; bounds its memory."""
 
-    num_workers: int = 8
+    num_workers: Annotated[NonNegativeInt, MAY_DIFFER] = 8
     """Loading processes for each training process. 0: load in the training process."""
 
-    item_processor_seconds: float = 120.0
+    item_processor_seconds: Annotated[PositiveFloat, MAY_DIFFER] = 120.0
     """Processor time that one item may take to load before its worker is ended and the file counts as unreadable; a
     video, for every 256 frames that are decoded of it."""
 
-    item_timeout_seconds: float = 600.0
+    item_timeout_seconds: Annotated[PositiveFloat, MAY_DIFFER] = 600.0
     """The same for wall time, waiting for disk and network with it; generous, for machines that are busy."""
 
-    ema_decay: float | None = None
+    ema_decay: ShareBelowOne | None = None
     """Share of the moving average of the weights that a step keeps; it is evaluated beside them. None: no average."""
 
-    max_skipped_steps: int = 0
+    max_skipped_steps: Annotated[NonNegativeInt, MAY_DIFFER] = 0
     """Steps whose loss or gradient is not finite that may be left out; each is named and its batch kept."""
 
-    max_unreadable: int = 0
+    max_unreadable: Annotated[NonNegativeInt, MAY_DIFFER] = 0
     """Files that may be unreadable; each is named, and in training replaced by the next item of its list."""
 
-    max_unreadable_share: float = 0.0
+    max_unreadable_share: Annotated[Share, MAY_DIFFER] = 0.0
     """The same as a share of all items that the run reads; the larger of the two limits holds."""
 
-    log_interval_steps: int = 20
+    log_interval_steps: Annotated[PositiveInt, MAY_DIFFER] = 20
     """Steps from one log line to the next where there is no terminal; metrics.jsonl has every step."""
 
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the initial weights, the order, the augmentation and dropout."""
 
     deterministic: bool = False
@@ -135,6 +144,6 @@ class Recipe:
         return max(self.max_unreadable, int(self.max_unreadable_share * num_items))
 
     def __post_init__(self) -> None:
-        faults = type_faults(self) or recipe_faults(self)  # the other checks rely on the types
-        if faults:
+        # Only values of the right types can be compared.
+        if faults := type_faults(self) or [*bound_faults(self), *recipe_faults(self)]:
             raise ValueError("; ".join(faults))

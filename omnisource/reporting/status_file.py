@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omnisource.errors import UserError
-from omnisource.recipe import config
+from omnisource.recipe.plain import from_plain, to_json
+from omnisource.recipe.values import field_names
 from omnisource.reporting.metrics_file import ValidationRecord
 
 STATUS = "run.json"
@@ -167,7 +168,7 @@ class StatusFile:
         status = dataclasses.replace(self.status, updated_unix_seconds=time.time())
         temporary = self._path.with_suffix(".json.new")
         with contextlib.suppress(OSError):
-            temporary.write_text(config.to_json(status) + "\n", encoding="utf-8")
+            temporary.write_text(to_json(status) + "\n", encoding="utf-8")
             os.replace(temporary, self._path)
 
 
@@ -188,8 +189,8 @@ def read_status(work_dir: Path) -> RunStatus | None:
         raise UserError(f"{path}: is damaged ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: is damaged (it holds no fields)")
-    known = set(config.field_names(RunStatus))  # a newer omnisource may write more
-    return config.from_plain(RunStatus, {key: value for key, value in content.items() if key in known}, str(path))
+    known = set(field_names(RunStatus))  # a newer omnisource may write more
+    return from_plain(RunStatus, {key: value for key, value in content.items() if key in known}, str(path))
 
 
 def note_complete(work_dir: Path, step: int, best_score: float | None, best_step: int | None) -> None:

@@ -1,4 +1,4 @@
-"""A recipe for people: its keys with their meaning, its numbers, its parameters and its cost. Needs no data."""
+"""A recipe for people: its numbers, its parameters and its cost. Needs no data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.errors import UserError
 from omnisource.models.cost import count_multiply_adds, count_parameters, count_parameters_after_sum
 from omnisource.models.recognizer import Recognizer
-from omnisource.recipe import config
+from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
 from omnisource.training.plan import batch_size_text, make_plan
@@ -18,15 +18,9 @@ from omnisource.training.plan import batch_size_text, make_plan
 UNKNOWN = "unknown"
 
 
-def print_keys(recipe: Recipe) -> None:
-    """Prints every key that an override can set, with its value and its meaning."""
-    for key, value, meaning in config.describe_keys(recipe):
-        print(f"{key}={value}\n    {meaning}")
-
-
 def print_recipe(recipe: Recipe) -> None:
     """Prints the resolved recipe, the counts of its sources, its parameters and multiply-adds."""
-    print(config.to_json(recipe))
+    print(to_json(recipe))
     _print_sources(recipe)
     _print_cost(recipe)
 

@@ -18,7 +18,7 @@ from omnisource.checkpoints.file import (
     saved_checkpoints,
 )
 from omnisource.errors import UserError
-from omnisource.recipe import config
+from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.metrics_file import METRICS
 from omnisource.training.run_lock import RunLock
@@ -104,7 +104,7 @@ def prepare_work_dir(work_dir: Path, recipe: Recipe, lock: RunLock) -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         if lock.take():
             find_checkpoint(work_dir, "")  # the folder was not there when it was looked into: it may hold a run now
-        (work_dir / "recipe.json").write_text(config.to_json(recipe) + "\n", encoding="utf-8")
+        (work_dir / "recipe.json").write_text(to_json(recipe) + "\n", encoding="utf-8")
         remove_unfinished(work_dir)
     except OSError as error:
         raise UserError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,33 +17,14 @@ from omnisource.data.decoding.container import decoder_versions
 from omnisource.data.lists.items import Items
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
-from omnisource.recipe import config
+from omnisource.recipe.keys import differences, is_among, marked_keys
+from omnisource.recipe.marks import MAY_DIFFER
+from omnisource.recipe.plain import from_plain, to_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.plan import Plan
 
 RESAMPLING = "training: antialiased bilinear, crop before resize; evaluation: bilinear without antialiasing"
 """How frames are resized; another way makes other pixels of the same files, so checkpoints remember it."""
-
-MAY_DIFFER = (
-    "accumulation",  # what counts is its product with the number of processes, which is compared by itself
-    "num_workers",
-    "item_timeout_seconds",
-    "item_processor_seconds",
-    "log_interval_steps",
-    "views_at_a_time",
-    "max_unreadable",
-    "max_skipped_steps",
-    "checkpoints.",
-    "validation.",
-    "model.weights",
-)
-"""Keys, or beginnings of keys, that a resumed run may change: they do not touch what is trained."""
-
-EVALUATION_KEYS = re.compile(r"sources\.[^.]+\.(validation|test|validation_views|test_views)\b")
-"""Keys that say what is validated and tested, and how; a resumed run may change them too."""
-
-PATH_KEYS = (".root", ".folder", ".list", ".urls", ".classes")
-"""Ends of keys that say where data lies; a resumed run may change them as long as the lists are the same."""
 
 
 def run_facts(plan: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
@@ -101,16 +81,17 @@ def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Ma
     """Checks that a checkpoint is of the run that the recipe describes.
 
     Raises:
-        UserError: Listing what differs.
+        UserError: Listing what differs; or if the checkpoint's recipe has keys that a newer omnisource wrote.
     """
+    theirs = from_plain(type(recipe), checkpoint.recipe, str(path))  # with defaults for keys that came later
+    may_differ = marked_keys(type(recipe), MAY_DIFFER)
     differing = [
-        f"  {key}: {theirs!r} in the checkpoint, {ours!r} now"
-        for key, ours, theirs in config.differences(config.to_plain(recipe), checkpoint.recipe)
-        if not key.startswith(MAY_DIFFER) and not key.endswith(PATH_KEYS) and not EVALUATION_KEYS.match(key)
+        f"  {key}: {their_value!r} in the checkpoint, {our_value!r} now"
+        for key, our_value, their_value in differences(to_plain(recipe), to_plain(theirs))
+        if not is_among(key, may_differ)
     ]
     for name, digest in facts["digests"].items():
-        theirs = checkpoint.facts["digests"].get(name)
-        if theirs is not None and theirs != digest:
+        if checkpoint.facts["digests"].get(name, digest) != digest:
             differing.append(f"  the training list of source {name} has other items, labels or another order")
     if differing:
         raise UserError(

@@ -14,7 +14,7 @@ from omnisource.checkpoints.writer import CheckpointWriter
 from omnisource.data.loading.unreadable import Replacement, UnreadableLog
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
-from omnisource.recipe import config
+from omnisource.recipe.plain import to_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.null_report import NullReport
 from omnisource.reporting.report import Report
@@ -125,7 +125,7 @@ class Saver:
         self._saved_at = time.monotonic()
         if processes.rank() == 0:
             names = {space: list(of_space) for space, of_space in self.class_names.items()}
-            content = Checkpoint(config.to_plain(self.recipe), names, self.facts, self.state.state_dict())
+            content = Checkpoint(to_plain(self.recipe), names, self.facts, self.state.state_dict())
             if warning := warn_if_disk_is_nearly_full(self.work_dir, tensor_bytes(content.state)):
                 self.report.message(warning)
             self._writer.write(content, path, self.recipe.checkpoints.keep_last, is_best=is_best)

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from omnisource.cli.mmaction2 import RENAMED_KEYS, test_main, train_main
-from omnisource.recipe.config import describe_keys, load_config
+from omnisource.recipe.keys import describe_keys
+from omnisource.recipe.loading import load_config
 from omnisource.recipe.overrides import apply_overrides
 from omnisource.recipe.recipe import Recipe
 from tests.support.miniature import PUBLISHED_CONFIG, make_published_layout, tiny_overrides

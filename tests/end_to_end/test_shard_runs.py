@@ -14,7 +14,8 @@ from omnisource.cli.arguments import load_recipe
 from omnisource.data.datasets import read_split, require_data, resolve_classes
 from omnisource.data.shards.write import ShardFile, write_shards
 from omnisource.errors import UserError
-from omnisource.recipe import config
+from omnisource.recipe.keys import describe_keys
+from omnisource.recipe.plain import from_plain, to_plain
 from omnisource.training.train import train
 from tests.support.http_server import serving
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides
@@ -82,9 +83,9 @@ def test_run_on_shards_goes_on_from_its_checkpoint_with_the_shards_in_another_pl
 
 def test_recipe_with_shards_survives_its_checkpoint(data: Path, shards: Path) -> None:
     recipe = on_shards(tiny_recipe(data), shards)
-    plain = config.to_plain(recipe)
-    assert config.from_plain(Recipe, plain, "recipe.json") == recipe
-    keys = {key: meaning for key, _, meaning in config.describe_keys(recipe)}
+    plain = to_plain(recipe)
+    assert from_plain(Recipe, plain, "recipe.json") == recipe
+    keys = {key: meaning for key, _, meaning in describe_keys(recipe)}
     assert keys["sources.kinetics400.train.urls"].startswith("The shards: paths below the source's root, or URLs.")
 
 

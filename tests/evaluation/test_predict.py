@@ -24,9 +24,10 @@ from omnisource.errors import UserError
 from omnisource.evaluation.predict import averaged_scores, load, media_files
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import to_published
-from omnisource.recipe.config import load_config, to_plain
+from omnisource.recipe.loading import load_config
 from omnisource.recipe.model import LabelSpace
 from omnisource.recipe.overrides import apply_overrides
+from omnisource.recipe.plain import to_plain
 from omnisource.recipe.recipe import Recipe
 from tests.support.media import truncate
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides, write_clips, write_images

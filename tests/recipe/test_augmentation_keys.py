@@ -11,9 +11,14 @@ import pytest
 
 from omnisource import ColorJitter, Mixing, RandAugment, RandomErasing, Recipe, Source, TrainingView
 from omnisource.cli.main import main
+from omnisource.data.transforms.augment import OPERATIONS
 from omnisource.errors import UserError
-from omnisource.recipe.config import differences, field_docs, from_plain, load_config, to_plain, union_members
+from omnisource.recipe.data import NUM_OPERATIONS
+from omnisource.recipe.keys import differences, field_docs
+from omnisource.recipe.loading import load_config
 from omnisource.recipe.overrides import apply_overrides
+from omnisource.recipe.plain import from_plain, to_plain
+from omnisource.recipe.values import union_members
 from tests.support.miniature import OWN_DATA_CONFIG, PUBLISHED_CONFIG
 
 VIDEOS, IMAGES = "sources.videos", "sources.images"
@@ -70,6 +75,10 @@ def test_help_of_an_unset_group_names_its_keys(path: str) -> None:
     assert all(field.name in doc for field in dataclasses.fields(GROUPS[path]))  # type: ignore[arg-type]
     hint = typing.get_type_hints(owner)[path.rpartition(".")[2]]
     assert set(union_members(hint)) == {GROUPS[path], type(None)}
+
+
+def test_bound_on_operations_is_their_number() -> None:
+    assert len(OPERATIONS) == NUM_OPERATIONS  # the table needs torch, which a recipe does not import
 
 
 def test_keys_are_shown_with_their_meaning(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnisource.errors import UserError
-from omnisource.recipe import config
-from omnisource.recipe.config import differences, from_plain, load_config, to_json, to_plain
 from omnisource.recipe.data import TrainingView
+from omnisource.recipe.keys import describe_keys, differences, field_docs
+from omnisource.recipe.loading import load_config
 from omnisource.recipe.optimization import Optimizer
+from omnisource.recipe.plain import from_plain, to_json, to_plain
 from omnisource.recipe.recipe import Recipe
+from omnisource.recipe.values import is_mapping, type_faults, union_members
 from tests.conftest import PROJECT
 from tests.support.miniature import PUBLISHED_CONFIG
 
@@ -66,8 +68,8 @@ def config_types(config_type: type) -> Iterator[type]:
     """Yields a config dataclass and all that its fields can hold."""
     yield config_type
     for hint in typing.get_type_hints(config_type).values():
-        for option in config.union_members(hint):
-            inner = typing.get_args(option)[1] if config.is_mapping(option) else option
+        for option in union_members(hint):
+            inner = typing.get_args(option)[1] if is_mapping(option) else option
             if isinstance(inner, type) and dataclasses.is_dataclass(inner):
                 yield from config_types(inner)
 
@@ -112,13 +114,13 @@ def test_published_config_lies_under_its_published_name() -> None:
     )
 )
 def test_any_config_survives_json(whole: Whole) -> None:
-    assert config.type_faults(whole) == []
+    assert type_faults(whole) == []
     assert from_plain(Whole, json.loads(to_json(whole)), "whole.json") == whole
 
 
 @pytest.mark.parametrize("config_type", list(dict.fromkeys(config_types(Recipe))), ids=lambda kind: kind.__name__)
 def test_every_field_of_every_config_type_has_its_docstring(config_type: type) -> None:
-    docs = config.field_docs(config_type)
+    docs = field_docs(config_type)
     assert config_type.__doc__
     for field in dataclasses.fields(config_type):
         doc = docs.get(field.name, "")
@@ -134,14 +136,14 @@ def test_config_types_are_all_found() -> None:
 
 
 def test_field_docs_are_one_line_each() -> None:
-    docs = config.field_docs(Whole)
+    docs = field_docs(Whole)
     assert docs["limit"] == "A limit, or none."
     assert set(docs) == {field.name for field in dataclasses.fields(Whole)}
 
 
 def test_described_keys_are_all_values_with_their_meaning() -> None:
     whole = Whole({"x": Part(count=3)}, one=None)
-    described = {key: (value, meaning) for key, value, meaning in config.describe_keys(whole)}
+    described = {key: (value, meaning) for key, value, meaning in describe_keys(whole)}
     assert described["parts.x.count"] == (3, "How many.")
     assert described["one"] == (None, "One part.")
     assert "parts" not in described
@@ -203,7 +205,7 @@ def test_stored_recipe_that_its_own_checks_refuse_is_a_user_error() -> None:
 
 def test_type_faults_are_listed_all_at_once() -> None:
     wrong: Any = Whole({"x": Part(count="1"), "y": 3}, name=None, one=TrainingView(), pair=(1, 2, 3))  # type: ignore
-    assert config.type_faults(wrong) == [
+    assert type_faults(wrong) == [
         "parts.x.count = '1': wants a whole number",
         "parts.y = 3: wants Part(...)",
         "name = None: wants text",
@@ -252,8 +254,7 @@ def test_config_that_gives_no_recipe_is_a_user_error_with_its_line(text: str, me
 def test_user_error_of_a_config_that_loads_another_names_the_other() -> None:
     path = written(
         Path(),
-        "from omnisource import Recipe\nfrom omnisource.recipe.config import load_config\n"
-        "load_config('b.py', Recipe)\n",
+        "from omnisource import Recipe, load_config\nload_config('b.py', Recipe)\n",
     )
     with pytest.raises(UserError, match=r"^b\.py: no such config file"):
         load_config(path, Recipe)
@@ -320,7 +321,7 @@ class Either:
 
 @pytest.mark.parametrize("either", [Either(Part(2)), Either(Other("x"), Part(3)), Either(Part(), Other(count=4))])
 def test_group_of_several_kinds_survives_json(either: Either) -> None:
-    assert config.type_faults(either) == []
+    assert type_faults(either) == []
     assert from_plain(Either, json.loads(to_json(either)), "either.json") == either
 
 
@@ -340,8 +341,8 @@ def test_group_that_is_of_no_kind_is_refused_by_the_kind_that_it_is_most_like(pl
 
 
 def test_value_of_no_kind_of_group_names_all_kinds() -> None:
-    faults = config.type_faults(Either(part=3))  # pyright: ignore[reportArgumentType]
+    faults = type_faults(Either(part=3))  # pyright: ignore[reportArgumentType]
     assert faults == ["part = 3: wants Part(...) or Other(...)"]
-    assert config.type_faults(Either(part=None)) == [  # pyright: ignore[reportArgumentType]
+    assert type_faults(Either(part=None)) == [  # pyright: ignore[reportArgumentType]
         "part = None: wants Part(...) or Other(...)"
     ]

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from omnisource.errors import UserError
-from omnisource.recipe.config import describe_keys, leaves, load_config
 from omnisource.recipe.data import Split, TarShards
+from omnisource.recipe.keys import describe_keys, leaves
+from omnisource.recipe.loading import load_config
 from omnisource.recipe.overrides import apply_overrides
 from omnisource.recipe.recipe import Recipe
 from tests.support.miniature import OWN_DATA_CONFIG, PUBLISHED_CONFIG, own_data_overrides, tiny_overrides

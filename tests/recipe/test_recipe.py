@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from omnisource.recipe.config import load_config
 from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, TrainingView
+from omnisource.recipe.loading import load_config
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.optimization import Optimizer, Schedule
 from omnisource.recipe.recipe import Checkpoints, Recipe, Validation
@@ -206,6 +206,15 @@ def test_all_faults_are_named_at_once() -> None:
     assert len(message.split("; ")) == 4  # these three, and the label space that lost its source
     for fault in ("num_epochs=0", "seed=-1", "sources.kinetics400.batch_size=-1", "label_spaces.imagenet: no source"):
         assert fault in message
+
+
+def test_value_just_beyond_a_limit_does_not_read_like_the_limit() -> None:
+    assert "max_unreadable_share=1.0000001: must be in [0, 1]" in refused(max_unreadable_share=1.0000001)
+    assert "optimizer.momentum=-1: must be at least 0" in refused(optimizer=Optimizer(momentum=-1.0))
+
+
+def test_whole_number_beyond_all_floats_is_refused() -> None:
+    assert "schedule.warmup_epochs = 1000" in refused(schedule=Schedule(warmup_epochs=10**400))
 
 
 def test_sources_may_share_a_label_space_and_differ_in_media() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from omnisource.errors import UserError
-from omnisource.recipe import config
+from omnisource.recipe.plain import to_plain
 from omnisource.reporting.metrics_file import ValidationRecord
 from omnisource.reporting.status_file import (
     STATUS,
@@ -84,7 +84,7 @@ def test_full_disk_hinders_the_status_and_not_the_run(tmp_path: Path) -> None:
 
 def test_missing_status_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     assert read_status(tmp_path) is None
-    whole = config.to_plain(starting_status(0, 40))
+    whole = to_plain(starting_status(0, 40))
     for content, reason in (
         ("", "Expecting value"),
         ("[1, 2]", "it holds no fields"),

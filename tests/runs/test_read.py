@@ -14,7 +14,7 @@ import pytest
 
 from omnisource.cli.main import main
 from omnisource.errors import UserError
-from omnisource.recipe import config
+from omnisource.recipe.plain import to_json
 from omnisource.reporting.metrics_file import metrics_line
 from omnisource.reporting.status_file import STATUS, read_status
 from omnisource.runs.read import OLD_TAIL_BYTES, age, find_runs, read_run
@@ -45,7 +45,7 @@ def set_updated(run: Path, seconds_ago: float, **changes: object) -> None:
     status = read_status(run)
     assert status is not None
     changed = dataclasses.replace(status, updated_unix_seconds=time.time() - seconds_ago, **changes)  # type: ignore[arg-type]
-    (run / STATUS).write_text(config.to_json(changed))
+    (run / STATUS).write_text(to_json(changed))
 
 
 # Which folders are runs.

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from omnisource.cli.main import main
-from omnisource.recipe.config import describe_keys, from_plain, load_config
+from omnisource.recipe.keys import describe_keys
+from omnisource.recipe.loading import load_config
+from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.show.show import print_recipe
 from tests.support.miniature import (

@@ -68,7 +68,7 @@ def hold_in_step(step: int, place: Path) -> None:
 HELD_CONFIG = """
 from pathlib import Path
 from omnisource import Recipe
-from omnisource.recipe.config import load_config
+from omnisource.recipe.loading import load_config
 from tests.support.holding import hold_in_step
 from tests.support.tiny_runs import mixed_recipe
 

@@ -11,8 +11,8 @@ import pytest
 
 from omnisource.data.datasets import read_split, require_data, resolve_classes
 from omnisource.errors import UserError
-from omnisource.recipe.config import load_config
 from omnisource.recipe.data import Source
+from omnisource.recipe.loading import load_config
 from omnisource.recipe.overrides import apply_overrides
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.plan import make_plan

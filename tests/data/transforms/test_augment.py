@@ -22,8 +22,9 @@ from omnisource.data.transforms.augment import (
 )
 from omnisource.data.transforms.pixel_operations import MEAN_COLOR
 from omnisource.models.recognizer import MEAN, STD
-from omnisource.recipe.checks import augmentation_faults
-from omnisource.recipe.data import ColorJitter, RandAugment, RandomErasing
+from omnisource.recipe.checks import training_view_faults
+from omnisource.recipe.data import ColorJitter, RandAugment, RandomErasing, TrainingView
+from omnisource.recipe.values import bound_faults
 from tests.data.transforms.test_pixel_operations import Picture, as_one_picture, frame_by_frame, textured
 
 STRONG_JITTER = ColorJitter(brightness=0.4, contrast=0.5, saturation=1.2, hue=0.2)
@@ -264,9 +265,10 @@ class TestAugment:
     ],
 )
 def test_impossible_numbers_are_named(settings: RandAugment | ColorJitter | RandomErasing, fault: str) -> None:
-    given = [settings if isinstance(settings, kind) else None for kind in (RandAugment, ColorJitter, RandomErasing)]
-    assert augmentation_faults("view", *given) == [f"view.{fault}"]  # type: ignore[arg-type]
+    view = TrainingView(**{fault.partition(".")[0].partition(":")[0]: settings})  # type: ignore[arg-type]
+    assert [*bound_faults(view, "view."), *training_view_faults("view", view)] == [f"view.{fault}"]
 
 
 def test_defaults_are_without_fault() -> None:
-    assert augmentation_faults("view", RandAugment(), ColorJitter(), RandomErasing()) == []
+    view = TrainingView(rand_augment=RandAugment(), color_jitter=ColorJitter(), random_erasing=RandomErasing())
+    assert [*bound_faults(view, "view."), *training_view_faults("view", view)] == []

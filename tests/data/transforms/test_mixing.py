@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from omnisource.data.transforms.mixing import WEIGHT_SCALE, Mix, draw_mixes, draw_partners, mix_batches
 from omnisource.models.recognizer import Recognizer
 from omnisource.randomness import derived_seed
-from omnisource.recipe.checks import mixing_number_faults
+from omnisource.recipe.checks import nothing_mixed_faults
 from omnisource.recipe.data import Mixing
 from omnisource.recipe.model import LabelSpace, Model
+from omnisource.recipe.values import bound_faults
 from omnisource.types import Batch, Media
 
 BOTH = Mixing(mixup_alpha=0.8, cutmix_alpha=1.0)
@@ -295,4 +296,4 @@ def test_smoothing_of_mixed_labels_is_that_of_timm() -> None:
     ],
 )
 def test_impossible_numbers_are_named(mixing: Mixing, faults: list[str]) -> None:
-    assert mixing_number_faults("m", mixing) == faults
+    assert [*bound_faults(mixing, "m."), *nothing_mixed_faults("m", mixing)] == faults
