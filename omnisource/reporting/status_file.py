@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from omnisource.distributed.liveness import is_process_alive, process_start, this_machine
 from omnisource.errors import UserError
 from omnisource.recipe import config
 from omnisource.reporting.metrics_file import ValidationRecord
@@ -82,9 +83,9 @@ def starting_status(step: int, total_steps: int, validations: tuple[ValidationRe
         best_step=None,
         validations=validations,
         host=socket.gethostname(),
-        machine=_this_machine(),
+        machine=this_machine(),
         process_id=os.getpid(),
-        process_start=_process_start(os.getpid()) or "",
+        process_start=process_start(os.getpid()) or "",
         started_unix_seconds=now,
         updated_unix_seconds=now,
     )
@@ -212,39 +213,7 @@ def note_complete(work_dir: Path, step: int, best_score: float | None, best_step
 
 def is_alive(status: RunStatus) -> bool:
     """Returns whether the process of a status still runs, or may do so as far as can be seen from here."""
-    if status.machine and status.machine == _this_machine():
-        start = _process_start(status.process_id)
-        if start is not None:
-            return start == status.process_start
-        try:
-            os.kill(status.process_id, 0)  # sends nothing
-        except PermissionError:  # it is another user's, and hidden
-            return _is_heard_of(status)
-        except (OSError, OverflowError):
-            return False
-        return False  # it has ended, and whoever started it has not noticed
-    return _is_heard_of(status)
-
-
-def _is_heard_of(status: RunStatus) -> bool:
-    return time.time() - status.updated_unix_seconds < SILENCE_SECONDS
-
-
-def _this_machine() -> str:
-    """Returns what tells this machine since its start, and the container we are in, from others; "" if unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _process_start(process_id: int) -> str | None:
-    """Returns when a process started, in ticks since the machine did; None if there is none, or it has ended."""
-    try:
-        text = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
-    state, start = fields[0], fields[19]
-    return None if state in "ZXx" else start
+    found = is_process_alive(status.process_id, status.process_start, status.machine)
+    if found is None:
+        return time.time() - status.updated_unix_seconds < SILENCE_SECONDS
+    return found
