@@ -17,7 +17,7 @@ from omnisource.prepare.journal import Entry, Header, Journal
 from omnisource.prepare.results import FAILURES, SHORT, Lists, pack, short_ones, write_lists, write_records
 from omnisource.prepare.shrink import JPEG_QUALITY
 from omnisource.prepare.work import PrepareRequest, Written, prepare_file
-from omnisource.reporting.progress import file_progress
+from omnisource.reporting.progress import progress_bar
 
 LIMIT_SECONDS = 600.0
 """Time, of the processor and of the clock, that every file may take to be prepared."""
@@ -162,7 +162,7 @@ def _work(
             item_processor_seconds=LIMIT_SECONDS,
             further_seconds=further_seconds,
         ) as workers,
-        file_progress("preparing", len(sized), sum(size for size, _ in sized)) as advance,
+        progress_bar("preparing", len(sized), "files", sum(size for size, _ in sized)) as advance,
     ):
         for request, result in results_as_finished(requests, workers, ahead=4 * num_workers):
             size, file = of_target[request.target]

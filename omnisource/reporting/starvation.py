@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from omnisource.reporting.metrics_file import StepRecord
+from omnisource.reporting.records import StepRecord
 
 HIGHEST_SHARE = 0.25
 """Share of the time that may be spent waiting for data without a word."""

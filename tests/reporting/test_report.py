@@ -17,9 +17,18 @@ from rich.console import Console
 
 from omnisource.errors import UserError
 from omnisource.reporting.curves import draw_curves
-from omnisource.reporting.metrics_file import StepRecord, drop_after, read_metrics
-from omnisource.reporting.null_report import NullReport
-from omnisource.reporting.report import Report, open_report
+from omnisource.reporting.events import (
+    BestFound,
+    Event,
+    IntervalDone,
+    Message,
+    RunEnded,
+    StepDone,
+    ValidationDone,
+)
+from omnisource.reporting.metrics_file import drop_after, read_metrics
+from omnisource.reporting.records import StepRecord
+from omnisource.reporting.report import Report, ReportSettings, open_report
 from omnisource.reporting.status_file import RunStatus, read_status
 
 TIMES = ("step_seconds", "data_seconds")
@@ -45,6 +54,10 @@ def plain_console() -> Console:
     return Console(file=io.StringIO(), force_terminal=False, width=80)
 
 
+def opened(work_dir: Path, console: Console | None = None, **settings: object) -> Report:
+    return open_report(work_dir, 0, ReportSettings(**settings), console or plain_console())  # type: ignore[arg-type]
+
+
 def shown(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -62,7 +75,7 @@ def lines_of(path: Path) -> list[dict]:
 
 def run_steps(work_dir: Path, first: int, last: int, **options: object) -> Console:
     console = plain_console()
-    with Report(work_dir, console=console, tensorboard=False, **options) as report:  # type: ignore[arg-type]
+    with opened(work_dir, console=console, tensorboard=False, **options) as report:  # type: ignore[arg-type]
         for step in range(first, last + 1):
             report.step(record(step))
             if step % 20 == 0:
@@ -81,14 +94,14 @@ def test_each_step_and_each_validation_is_a_line_that_reads_back_exactly(tmp_pat
 
 
 def test_line_is_in_the_file_when_the_step_has_been_reported(tmp_path: Path) -> None:
-    with Report(tmp_path, console=plain_console(), tensorboard=False) as report:
+    with opened(tmp_path, tensorboard=False) as report:
         report.step(record(1))
         assert len(lines_of(tmp_path / "metrics.jsonl")) == 1
 
 
 def test_lines_of_two_equal_runs_differ_in_their_times_only(tmp_path: Path) -> None:
     for folder, seconds in (("one", 0.5), ("two", 0.75)):
-        with Report(tmp_path / folder, console=plain_console(), tensorboard=False) as report:
+        with opened(tmp_path / folder, tensorboard=False) as report:
             report.step(record(1, step_seconds=seconds, data_seconds=seconds / 3))
             report.validation(1, 1, "clips", {"top1": 1 / 3})
     texts = [(tmp_path / folder / "metrics.jsonl").read_text() for folder in ("one", "two")]
@@ -101,7 +114,7 @@ def test_lines_of_two_equal_runs_differ_in_their_times_only(tmp_path: Path) -> N
 
 
 def test_numbers_that_are_not_finite_leave_valid_json(tmp_path: Path) -> None:
-    with Report(tmp_path, console=plain_console(), tensorboard=False) as report:
+    with opened(tmp_path, tensorboard=False) as report:
         report.step(record(1, total_loss=float("nan"), gradient_norm=float("inf")))
     text = (tmp_path / "metrics.jsonl").read_text()
     line = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -159,7 +172,7 @@ def test_lost_terminal_ends_no_run_and_the_log_has_its_lines(tmp_path: Path) -> 
     master, slave = pty.openpty()
     with open(slave, "w") as terminal:
         console = Console(file=terminal, force_terminal=True, width=80)
-        with Report(tmp_path, console=console, tensorboard=False, interval_steps=1) as report:
+        with opened(tmp_path, console=console, tensorboard=False, interval_steps=1) as report:
             report.step(record(1))
             os.close(master)  # from here on, writing is an input/output error
             report.message("still here")
@@ -210,7 +223,7 @@ def test_plain_lines_come_first_then_every_interval_and_at_the_end(tmp_path: Pat
 
 def test_plain_line_has_mean_losses_rate_waiting_and_time_left(tmp_path: Path) -> None:
     console = plain_console()
-    with Report(tmp_path, console=console, tensorboard=False, interval_steps=2) as report:
+    with opened(tmp_path, console=console, tensorboard=False, interval_steps=2) as report:
         for step, loss in ((1, 9.0), (2, 2.0), (3, 4.0), (4, 5.0)):
             report.step(record(step, losses={"clips": loss, "images": 1.0}, total_loss=loss + 1, learning_rate=0.05))
     last = shown(console).splitlines()[-1]
@@ -222,7 +235,7 @@ def test_plain_line_has_mean_losses_rate_waiting_and_time_left(tmp_path: Path) -
 
 def test_log_holds_the_lines_that_were_shown_with_the_time_of_day(tmp_path: Path) -> None:
     console = plain_console()
-    with Report(tmp_path, console=console, tensorboard=False) as report:
+    with opened(tmp_path, console=console, tensorboard=False) as report:
         report.message("started\non 2 processes [gloo]")
         report.step(record(1))
         report.validation(1, 1, "images", {"top1": 0.12345})
@@ -234,7 +247,7 @@ def test_log_holds_the_lines_that_were_shown_with_the_time_of_day(tmp_path: Path
 
 def test_terminal_shows_a_bar_and_the_log_still_has_the_plain_lines(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
-    with Report(tmp_path, console=console, tensorboard=False) as report:
+    with opened(tmp_path, console=console, tensorboard=False) as report:
         for step in range(1, 41):
             report.step(record(step))
         report.message("saved step_40.pt")
@@ -249,7 +262,7 @@ def test_terminal_shows_a_bar_and_the_log_still_has_the_plain_lines(tmp_path: Pa
 
 def test_bar_leaves_the_cursor_visible_when_the_run_ends_with_an_error(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with pytest.raises(KeyboardInterrupt), Report(tmp_path, console=console, tensorboard=False) as report:
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path, console=console, tensorboard=False) as report:
         report.step(record(1))
         raise KeyboardInterrupt
     text = shown(console)
@@ -266,7 +279,7 @@ def tensorboard_curves(work_dir: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_tensorboard_has_the_same_curves_and_each_step_once_after_a_resume(tmp_path: Path) -> None:
     for first, last, resumed_step in ((1, 5, None), (4, 6, 3)):
-        with Report(tmp_path, console=plain_console(), resumed_step=resumed_step) as report:
+        with opened(tmp_path, resumed_step=resumed_step) as report:
             for step in range(first, last + 1):
                 report.step(record(step))
             report.validation(last, 1, "clips", {"top1": last / 8})
@@ -292,7 +305,7 @@ def test_tensorboard_has_the_same_curves_and_each_step_once_after_a_resume(tmp_p
 
 
 def test_rates_and_memory_have_a_point_with_each_plain_line(tmp_path: Path) -> None:
-    with Report(tmp_path, console=plain_console(), interval_steps=4) as report:
+    with opened(tmp_path, interval_steps=4) as report:
         report.watch_memory_of(lambda: [os.getpid(), os.getpid()])
         for step in range(1, 9):
             report.step(record(step, step_seconds=0.25))
@@ -312,9 +325,9 @@ def test_pictures_are_in_the_event_file_as_they_were_drawn(tmp_path: Path) -> No
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    with Report(tmp_path, console=plain_console()) as report:
+    with opened(tmp_path) as report:
         report.picture(7, "examples/clips", lambda: picture)
-    with Report(tmp_path / "none", console=plain_console(), tensorboard=False) as report:
+    with opened(tmp_path / "none", tensorboard=False) as report:
         report.picture(7, "examples/clips", lambda: pytest.fail("nobody sees it"))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -325,7 +338,7 @@ def test_pictures_are_in_the_event_file_as_they_were_drawn(tmp_path: Path) -> No
 
 
 def test_run_json_tells_how_the_run_goes_and_that_it_is_complete(tmp_path: Path) -> None:
-    with Report(tmp_path, console=plain_console(), tensorboard=False, total_steps=40) as report:
+    with opened(tmp_path, tensorboard=False, total_steps=40) as report:
         assert status_of(tmp_path).activity == "starting"
         report.step(record(1))
         report.validation(1, 1, "clips", {"top1": 0.5, "loss": float("nan")})
@@ -343,7 +356,7 @@ def test_run_json_tells_how_the_run_goes_and_that_it_is_complete(tmp_path: Path)
 
 def test_run_json_and_the_log_tell_why_a_run_failed(tmp_path: Path) -> None:
     console = plain_console()
-    with pytest.raises(UserError), Report(tmp_path, console=console, tensorboard=False) as report:
+    with pytest.raises(UserError), opened(tmp_path, console=console, tensorboard=False) as report:
         report.step(record(1))
         raise UserError("list.txt:3: no such file\nfix the list")
     assert (status_of(tmp_path).state, status_of(tmp_path).reason) == (
@@ -356,7 +369,7 @@ def test_run_json_and_the_log_tell_why_a_run_failed(tmp_path: Path) -> None:
 
 
 def test_run_json_tells_the_signal_that_stopped_a_run(tmp_path: Path) -> None:
-    with pytest.raises(InterruptedError), Report(tmp_path, console=plain_console(), tensorboard=False) as report:
+    with pytest.raises(InterruptedError), opened(tmp_path, tensorboard=False) as report:
         report.stopped(signal.SIGTERM, tmp_path / "checkpoints/step_000000017.pt")
         raise InterruptedError
     assert status_of(tmp_path).state == "interrupted"
@@ -366,16 +379,16 @@ def test_run_json_tells_the_signal_that_stopped_a_run(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_run_that_cannot_log_its_failure_is_still_told_as_failed(tmp_path: Path) -> None:
     (tmp_path / "train.log").symlink_to("/dev/full")
-    with pytest.raises(UserError), Report(tmp_path, console=plain_console(), tensorboard=False):
+    with pytest.raises(UserError), opened(tmp_path, tensorboard=False):
         raise UserError("the first error")
     assert (status_of(tmp_path).state, status_of(tmp_path).reason) == ("failed", "the first error")
 
 
 def test_resumed_run_keeps_the_validations_that_are_not_done_again(tmp_path: Path) -> None:
-    with Report(tmp_path, console=plain_console(), tensorboard=False) as report:
+    with opened(tmp_path, tensorboard=False) as report:
         report.validation(5, 1, "images", {"top1": 0.25})
         report.validation(9, 1, "clips", {"top1": 0.5})
-    with Report(tmp_path, console=plain_console(), tensorboard=False, resumed_step=6, total_steps=40):
+    with opened(tmp_path, tensorboard=False, resumed_step=6, total_steps=40):
         status = status_of(tmp_path)
     assert (status.step, status.state) == (6, "running")
     assert [(one.step, one.source) for one in status.validations] == [(5, "images")]
@@ -383,7 +396,7 @@ def test_resumed_run_keeps_the_validations_that_are_not_done_again(tmp_path: Pat
 
 def test_validation_moves_on_in_a_terminal_and_its_line_goes_afterwards(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    with Report(tmp_path, console=console, tensorboard=False) as report:
+    with opened(tmp_path, console=console, tensorboard=False) as report:
         report.step(record(1))
         advance = report.validating("clips", 30)
         for _ in range(30):
@@ -398,7 +411,7 @@ def test_validation_moves_on_in_a_terminal_and_its_line_goes_afterwards(tmp_path
 def test_long_validation_has_plain_lines_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("omnisource.reporting.report.VALIDATION_LINE_SECONDS", 0.0)
     console = plain_console()
-    with Report(tmp_path, console=console, tensorboard=False) as report:
+    with opened(tmp_path, console=console, tensorboard=False) as report:
         advance = report.validating("clips", 3)
         for _ in range(3):
             advance()
@@ -409,7 +422,7 @@ def test_long_validation_has_plain_lines_elsewhere(tmp_path: Path, monkeypatch: 
 
 def test_starving_device_is_warned_of_once_in_the_log_and_on_the_screen(tmp_path: Path) -> None:
     console = plain_console()
-    with Report(tmp_path, console=console, tensorboard=False, num_workers=3, interval_steps=1000) as report:
+    with opened(tmp_path, console=console, tensorboard=False, num_workers=3, interval_steps=1000) as report:
         for step in range(1, 301):
             report.step(record(step, total_steps=1000, step_seconds=0.5, data_seconds=0.2))
     for text in (shown(console), (tmp_path / "train.log").read_text()):
@@ -418,8 +431,7 @@ def test_starving_device_is_warned_of_once_in_the_log_and_on_the_screen(tmp_path
 
 
 def test_other_ranks_have_a_report_that_writes_nothing(tmp_path: Path) -> None:
-    with open_report(tmp_path / "run", rank=1) as report:
-        assert isinstance(report, NullReport)
+    with open_report(tmp_path / "run", 1, ReportSettings()) as report:
         report.step(record(1))
         report.watch_memory_of(lambda: pytest.fail("nobody sees it"))
         report.validating("clips", 3)()
@@ -429,20 +441,77 @@ def test_other_ranks_have_a_report_that_writes_nothing(tmp_path: Path) -> None:
         report.stopped(signal.SIGTERM, tmp_path)
         report.message("hello")
     assert not (tmp_path / "run").exists()
-    with open_report(tmp_path / "run", rank=0) as report:
-        assert isinstance(report, Report)
+    with opened(tmp_path / "run"):
+        assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+class Witness:
+    """Notes what comes, under its name, in a list that several share."""
+
+    def __init__(self, name: str, seen: list[tuple[str, object]], failure: Exception | None = None) -> None:
+        self.name, self.seen, self.failure = name, seen, failure
+
+    def handle(self, event: Event) -> None:
+        self.seen.append((self.name, event))
+
+    def close(self, ended: RunEnded | None) -> None:
+        self.seen.append((self.name, ended))
+        if self.failure is not None:
+            raise self.failure
+
+
+def test_each_event_goes_to_each_sink_in_their_order() -> None:
+    seen: list[tuple[str, object]] = []
+    report = Report([Witness("first", seen), Witness("second", seen)], interval_steps=2)
+    report.message("hello")
+    for step in (1, 2, 3, 4):
+        report.step(record(step))
+    report.validation(4, 1, "clips", {"top1": 0.5})
+    report.best(0.5, 4)
+    assert [name for name, _ in seen] == ["first", "second"] * (len(seen) // 2)
+    events = [event for name, event in seen if name == "first"]
+    assert events == [event for name, event in seen if name == "second"]
+    kinds = [type(event) for event in events]
+    steps = [StepDone, IntervalDone, StepDone, IntervalDone, StepDone, StepDone, IntervalDone]
+    assert kinds == [Message, *steps, ValidationDone, BestFound]
+    of_intervals = [[one.step for one in event.records] for event in events if isinstance(event, IntervalDone)]
+    assert of_intervals == [[1], [2], [3, 4]]
+
+
+def test_report_without_sinks_does_nothing() -> None:
+    with Report() as report:
+        report.step(record(1))
+        report.validating("clips", 3)()
+        report.picture(1, "examples/clips", lambda: pytest.fail("nobody sees it"))
+        report.watch_memory_of(lambda: pytest.fail("nobody sees it"))
+
+
+def test_sinks_learn_how_the_run_ended_the_first_one_last() -> None:
+    seen: list[tuple[str, object]] = []
+    with Report([Witness("first", seen), Witness("second", seen)]):
+        pass
+    assert seen == [("second", RunEnded("complete")), ("first", RunEnded("complete"))]
+
+
+def test_sink_that_cannot_be_closed_makes_the_run_fail_and_the_others_are_closed() -> None:
+    seen: list[tuple[str, object]] = []
+    sinks = [Witness("first", seen), Witness("second", seen, UserError("the disk is full")), Witness("third", seen)]
+    with pytest.raises(UserError, match="the disk is full"), Report(sinks):
+        pass
+    complete, failed = RunEnded("complete"), RunEnded("failed", "the disk is full")
+    assert seen == [("third", complete), ("second", complete), ("first", failed)]
 
 
 def test_work_dir_that_cannot_be_written_is_an_error_for_the_user(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"file/run/metrics\.jsonl: cannot be written \(Not a directory\)"):
-        Report(tmp_path / "file" / "run", console=plain_console(), tensorboard=False)
+        opened(tmp_path / "file" / "run", tensorboard=False)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_full_disk_is_an_error_for_the_user_and_close_still_works(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    report = Report(tmp_path, console=plain_console(), tensorboard=False)
+    report = opened(tmp_path, tensorboard=False)
     with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
         report.step(record(1))
     report.close()
@@ -459,7 +528,7 @@ def test_curves_are_drawn_the_same_from_the_same_run(tmp_path: Path) -> None:
 
 
 def test_curves_of_a_long_run_stay_small_and_of_a_short_one_work(tmp_path: Path) -> None:
-    with Report(tmp_path / "long", console=plain_console(), tensorboard=False, interval_steps=1000) as report:
+    with opened(tmp_path / "long", tensorboard=False, interval_steps=1000) as report:
         for step in range(1, 5001):
             report.step(record(step, total_steps=5000, total_loss=float("nan") if step == 7 else 1.0))
     assert draw_curves(tmp_path / "long").stat().st_size < 200_000

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from omnisource.reporting.memory import memory_in_use
+from omnisource.reporting.sinks.memory import memory_in_use
 
 
 def test_memory_of_the_process_and_its_workers_is_told_in_gib() -> None:
