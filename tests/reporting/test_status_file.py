@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,73 +12,10 @@ import pytest
 
 from omnisource.errors import UserError
 from omnisource.recipe import config
-from omnisource.reporting.events import RunEnded, ending_by
+from omnisource.reporting.events import RunEnded
 from omnisource.reporting.records import ValidationRecord
 from omnisource.reporting.sinks.status_file import StatusFileSink
-from omnisource.reporting.status_file import (
-    STATUS,
-    RunStatus,
-    is_alive,
-    read_status,
-    starting_status,
-    validations_until,
-)
-
-
-def written(work_dir: Path) -> RunStatus:
-    status = read_status(work_dir)
-    assert status is not None
-    return status
-
-
-def test_status_is_written_at_once_and_reads_back(tmp_path: Path) -> None:
-    validation = ValidationRecord(3, 1, "clips", {"top1": 1 / 3, "count": 7})
-    file = StatusFileSink(tmp_path, starting_status(3, 40, (validation,)))
-    status = written(tmp_path)
-    assert status == dataclasses.replace(file.status, updated_unix_seconds=status.updated_unix_seconds)
-    assert (status.state, status.step, status.total_steps, status.validations) == ("running", 3, 40, (validation,))
-    assert (status.process_id, status.activity) == (os.getpid(), "starting")
-    file.close(None)
-    assert [path.name for path in tmp_path.iterdir()] == [STATUS]
-
-
-def test_changes_and_signs_of_life_come_without_the_run_doing_anything(tmp_path: Path) -> None:
-    file = StatusFileSink(tmp_path, starting_status(0, 40), heartbeat_seconds=0.01)
-    first = written(tmp_path).updated_unix_seconds
-    file.change(step=5)
-    while written(tmp_path).step != 5 or written(tmp_path).updated_unix_seconds <= first:
-        time.sleep(0.005)
-    file.close(RunEnded("complete"))
-
-
-def test_changes_wait_for_the_heartbeat_unless_they_are_hurried(tmp_path: Path) -> None:
-    file = StatusFileSink(tmp_path, starting_status(0, 40), heartbeat_seconds=3600)
-    for step in range(1, 1001):
-        file.change(step=step)
-    assert written(tmp_path).step == 0  # a thousand steps wrote nothing
-    file.flush()
-    while written(tmp_path).step != 1000:
-        time.sleep(0.005)
-    file.close(None)
-
-
-def test_end_is_the_last_word(tmp_path: Path) -> None:
-    file = StatusFileSink(tmp_path, starting_status(0, 40), heartbeat_seconds=0.01)
-    file.change(step=7)
-    file.close(RunEnded("failed", "the disk is full"))
-    file.close(RunEnded("complete"))
-    time.sleep(0.05)  # some heartbeats later
-    status = written(tmp_path)
-    assert (status.state, status.reason, status.step, status.activity) == ("failed", "the disk is full", 7, "")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_full_disk_hinders_the_status_and_not_the_run(tmp_path: Path) -> None:
-    (tmp_path / "run.json.new").symlink_to("/dev/full")
-    file = StatusFileSink(tmp_path, starting_status(0, 40), heartbeat_seconds=0.01)
-    file.change(step=1)
-    file.close(RunEnded("complete"))
-    assert read_status(tmp_path) is None
+from omnisource.reporting.status_file import STATUS, is_alive, read_status, starting_status, validations_until
 
 
 def test_missing_status_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:
@@ -133,14 +69,3 @@ def test_validations_of_steps_that_are_done_again_are_forgotten(tmp_path: Path) 
     assert validations_until(tmp_path, None) == ()
     (tmp_path / STATUS).write_text("{")
     assert validations_until(tmp_path, 8) == ()
-
-
-def test_ending_follows_from_what_was_raised() -> None:
-    assert ending_by(UserError("no\nspace")) == RunEnded("failed", "no\nspace")
-    assert ending_by(ZeroDivisionError("division by zero")) == RunEnded("failed", "ZeroDivisionError: division by zero")
-    assert ending_by(KeyboardInterrupt()).state == "interrupted"
-    assert ending_by(SystemExit(2)) == RunEnded(
-        "failed",
-        "another process of the run failed; the output of the run names the error; --resume auto continues it once "
-        "that is fixed",
-    )
