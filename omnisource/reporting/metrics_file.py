@@ -18,7 +18,7 @@ UNREADABLE = "unreadable.jsonl"
 
 
 def read_metrics(work_dir: str | Path) -> tuple[list[StepRecord], list[ValidationRecord]]:
-    """Returns what metrics.jsonl tells, in its order; a last line that was cut off is left out.
+    """Returns what metrics.jsonl holds, in its order; a last line that was cut off is left out.
 
     Raises:
         UserError: The file is missing, or holds a line that a run did not write.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WINDOW_STEPS = 50
-"""Steps over which rates are told."""
+"""Steps over which rates are taken."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ VALIDATION_LINE_SECONDS = 60.0
 
 
 class Report:
-    """Says what a run does: turns what it is told into events, and hands each to each sink.
+    """Says what a run does: makes events of it, and hands each to each sink.
 
     Left as a context, it tells the sinks how the run ended: complete if nothing was raised, failed otherwise, or
     interrupted if `stopped` was called before.

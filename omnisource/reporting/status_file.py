@@ -1,6 +1,6 @@
 """run.json: what a run is doing and how it ended, for people who look at it from elsewhere.
 
-The file is replaced in one go and never synced: it tells of the run, nothing is resumed from it.
+The file is replaced in one go and never synced: it describes the run, nothing is resumed from it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def starting_status(step: int, total_steps: int, validations: tuple[ValidationRe
 
 
 def validations_until(work_dir: Path, resumed_step: int | None) -> tuple[ValidationRecord, ...]:
-    """Returns the last validations that a former process of the run told of, as far as they are not done again."""
+    """Returns the last validations that a former process of the run reported, as far as they are not done again."""
     if resumed_step is None:
         return ()
     try:
