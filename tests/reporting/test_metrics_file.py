@@ -119,7 +119,7 @@ def test_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
     assert [line["step"] for line in lines_of(path)] == [1, 2, 3, 4, 5]
 
 
-def test_line_in_the_middle_that_no_run_wrote_is_named(tmp_path: Path) -> None:
+def test_line_in_the_middle_that_no_run_wrote_is_reported(tmp_path: Path) -> None:
     run_steps(tmp_path, 1, 3)
     path = tmp_path / "metrics.jsonl"
     lines = path.read_text().splitlines()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from omnisource.errors import UserError
+from omnisource.reporting import sinks
 from omnisource.reporting.events import (
     BestFound,
     Event,
@@ -81,6 +83,16 @@ def test_each_event_goes_to_each_sink_in_their_order() -> None:
     assert of_intervals == [[1], [2], [3, 4]]
 
 
+def test_no_sink_knows_another() -> None:
+    folder = Path(sinks.__path__[0])
+    shared = {"line_file", "memory"}
+    names = {path.stem for path in folder.glob("*.py")} - shared - {"__init__"}
+    assert {"console", "log_file", "metrics_file", "status_file", "tensorboard", "unreadable_file"} <= names
+    for name in names:
+        imported = re.findall(r"omnisource\.reporting\.sinks\.(\w+)", (folder / f"{name}.py").read_text())
+        assert set(imported) <= shared, name
+
+
 def test_report_without_sinks_does_nothing() -> None:
     with Report() as report:
         report.step(record(1))
@@ -98,8 +110,8 @@ def test_sinks_learn_how_the_run_ended_the_first_one_last() -> None:
 
 def test_sink_that_cannot_be_closed_makes_the_run_fail_and_the_others_are_closed() -> None:
     seen: list[tuple[str, object]] = []
-    sinks = [Witness("first", seen), Witness("second", seen, UserError("the disk is full")), Witness("third", seen)]
-    with pytest.raises(UserError, match="the disk is full"), Report(sinks):
+    witnesses = [Witness("first", seen), Witness("second", seen, UserError("the disk is full")), Witness("third", seen)]
+    with pytest.raises(UserError, match="the disk is full"), Report(witnesses):
         pass
     complete, failed = RunEnded("complete"), RunEnded("failed", "the disk is full")
     assert seen == [("third", complete), ("second", complete), ("first", failed)]

@@ -18,7 +18,7 @@ from omnisource.reporting.sinks.status_file import StatusFileSink
 from omnisource.reporting.status_file import STATUS, is_alive, read_status, starting_status, validations_until
 
 
-def test_missing_status_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+def test_missing_status_is_none_and_a_damaged_one_is_reported(tmp_path: Path) -> None:
     assert read_status(tmp_path) is None
     whole = config.to_plain(starting_status(0, 40))
     for content, reason in (
@@ -29,9 +29,9 @@ def test_missing_status_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> No
         (json.dumps({key: value for key, value in whole.items() if key != "host"}), "missing keys host"),
     ):
         (tmp_path / STATUS).write_text(content)
-        with pytest.raises(UserError, match=reason) as named:
+        with pytest.raises(UserError, match=reason) as reported:
             read_status(tmp_path)
-        assert str(tmp_path / STATUS) in str(named.value)
+        assert str(tmp_path / STATUS) in str(reported.value)
 
 
 def test_process_is_alive_until_it_ends_even_if_nobody_waits_for_it() -> None:

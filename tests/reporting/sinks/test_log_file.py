@@ -36,7 +36,7 @@ def test_run_json_and_the_log_tell_why_a_run_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_run_that_cannot_log_its_failure_is_still_told_as_failed(tmp_path: Path) -> None:
+def test_run_that_cannot_log_its_failure_is_still_reported_as_failed(tmp_path: Path) -> None:
     (tmp_path / "train.log").symlink_to("/dev/full")
     with pytest.raises(UserError), opened(tmp_path, tensorboard=False):
         raise UserError("the first error")
