@@ -18,10 +18,11 @@ import numpy as np
 from rich.console import Console
 
 from omnisource.evaluation.examples import Example, draw_examples
-from omnisource.reporting.metrics_file import METRICS, StepRecord, metrics_line
-from omnisource.reporting.report import Report
+from omnisource.reporting.metrics_file import METRICS
+from omnisource.reporting.records import StepRecord, metrics_line
+from omnisource.reporting.report import ReportSettings, open_report
 from omnisource.reporting.starvation import Starvation
-from omnisource.reporting.status_file import StatusFile, starting_status
+from omnisource.reporting.status_file import note_complete
 from omnisource.runs.read import read_run
 
 LONG_RUN_STEPS = 500_000
@@ -85,7 +86,8 @@ def main() -> None:
         folder = Path(name)
         for tensorboard in (False, True):
             console = Console(file=io.StringIO(), force_terminal=False)
-            report = Report(folder / str(tensorboard), interval_steps=20, tensorboard=tensorboard, console=console)
+            settings = ReportSettings(interval_steps=20, tensorboard=tensorboard)
+            report = open_report(folder / str(tensorboard), 0, settings, console)
             report.step(record(1))  # opens what is opened once
             words = "with" if tensorboard else "without"
             spent = milliseconds(lambda number, report=report: report.step(record(number + 2)), 5000)
@@ -104,12 +106,12 @@ def main() -> None:
         size = (long_run / METRICS).stat().st_size / 1e6
         for words in ("without", "with"):
             if words == "with":
-                StatusFile(long_run, starting_status(LONG_RUN_STEPS, LONG_RUN_STEPS)).end("complete")
+                note_complete(long_run, LONG_RUN_STEPS, None, None)
             spent = milliseconds(lambda number: read_run(long_run), 20)
             print_row(f"reading a run of {LONG_RUN_STEPS} steps ({size:.0f} MB), {words} run.json", spent, "ms")
         print_row("`omnisource runs`, this run", command_seconds(["runs", str(folder / "runs")]), "s")
         for number in range(MANY_RUNS):
-            with Report(folder / "runs" / f"run_{number}", tensorboard=False, console=console) as short:
+            with open_report(folder / f"runs/run_{number}", 0, ReportSettings(tensorboard=False), console) as short:
                 for step in range(1, 101):
                     short.step(record(step))
         print_row(f"`omnisource runs`, {MANY_RUNS + 1} runs", command_seconds(["runs", str(folder / "runs")]), "s")

@@ -183,7 +183,7 @@ def first_samples(
 
 def _load(stream: Stream, microbatch: int, workers: WorkerPool) -> list[tuple[SampleRequest, Sample | UnreadableMedia]]:
     requests = stream.requests(microbatch)
-    with progress_bar(f"{stream.name}, microbatch {microbatch}", len(requests)) as advance:
+    with progress_bar(f"{stream.name}, microbatch {microbatch}", len(requests), "samples") as advance:
         loaded = []
         for pair in results_in_order(requests, workers, ahead=len(requests)):
             loaded.append(pair)

@@ -84,7 +84,7 @@ def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[st
     with _stopped_by_signals():
         findings = _missing_data(recipe, config_path)
         recipe, class_names = resolve_classes(recipe)
-        with progress_bar("reading lists", count_lists(recipe)) as advance:
+        with progress_bar("reading lists", count_lists(recipe), "lists") as advance:
             splits = read_lists(recipe, class_names, advance)
         _print_lists(splits)
         _require_own(folder)
@@ -181,7 +181,7 @@ def _read_rest(recipe: Recipe, files: FileTable, journal: Journal) -> None:
     # Without the limit in processor time: that is for one clip, and here a video is decoded as a whole.
     with (
         WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, load=examine) as workers,
-        progress_bar("reading files", len(numbers)) as advance,
+        progress_bar("reading files", len(numbers), "files") as advance,
     ):
         for request, result in results_as_finished(requests(), workers, ahead=4 * recipe.num_workers):
             number = under_way.pop(request)
@@ -201,9 +201,9 @@ def _evaluate(
 ) -> tuple[Report, list[TrainTestDuplicate]]:
     """Returns the report, and the held-out files that are trained on too."""
     is_trained, is_held_out = files.places_where(True) >= 0, files.places_where(False) >= 0
-    with counted_progress("comparing what is held out") as progress:
+    with counted_progress("comparing what is held out", "blocks") as progress:
         twins = find_leaks(files, is_trained, is_held_out, progress)
-    with counted_progress("comparing what is trained on") as progress:
+    with counted_progress("comparing what is trained on", "blocks") as progress:
         groups = find_groups(files, is_trained, progress)
     found = [*findings, *(finding for split in files.splits for finding in list_findings(split))]
     found += [*unreadable_findings(files), *twin_findings(files, twins)]

@@ -36,7 +36,7 @@ def _kinetics(arguments: argparse.Namespace) -> int:
     from omnisource.make_lists.kinetics import make_kinetics_list
     from omnisource.reporting.progress import counted_progress
 
-    with counted_progress("looking for clips") as progress:
+    with counted_progress("looking for clips", "folders") as progress:
         report = make_kinetics_list(
             str(arguments.csv),
             str(arguments.videos),
@@ -53,7 +53,7 @@ def _folders(arguments: argparse.Namespace) -> int:
     from omnisource.make_lists.folders import make_folder_lists
     from omnisource.reporting.progress import counted_progress
 
-    with counted_progress("reading folders") as progress:
+    with counted_progress("reading folders", "folders") as progress:
         report = make_folder_lists(
             str(arguments.folder),
             str(arguments.out),

@@ -17,7 +17,7 @@ from omnisource.prepare.journal import Entry, Header, Journal
 from omnisource.prepare.results import FAILURES, SHORT, Lists, pack, short_ones, write_lists, write_records
 from omnisource.prepare.shrink import JPEG_QUALITY
 from omnisource.prepare.work import PrepareRequest, Written, prepare_file
-from omnisource.reporting.progress import file_progress
+from omnisource.reporting.progress import progress_bar
 
 LIMIT_SECONDS = 600.0
 """Time, of the processor and of the clock, that every file may take to be prepared."""
@@ -121,11 +121,6 @@ def prepare(
     return Preparation(entries, len(waiting) - len(failures), failures, lists, shards, orphans, plan.notes)
 
 
-def usable_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _check_places(plan: SourcePlan, folder: Path) -> None:
     """Refuses an output folder that the originals lie in, or that lies among them."""
     out = os.path.realpath(folder)
@@ -167,7 +162,7 @@ def _work(
             item_processor_seconds=LIMIT_SECONDS,
             further_seconds=further_seconds,
         ) as workers,
-        file_progress("preparing", len(sized), sum(size for size, _ in sized)) as advance,
+        progress_bar("preparing", len(sized), "files", sum(size for size, _ in sized)) as advance,
     ):
         for request, result in results_as_finished(requests, workers, ahead=4 * num_workers):
             size, file = of_target[request.target]

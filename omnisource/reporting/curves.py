@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omnisource.errors import UserError
-from omnisource.reporting.metrics_file import METRICS, StepRecord, ValidationRecord, read_metrics
+from omnisource.reporting.metrics_file import METRICS, read_metrics
+from omnisource.reporting.records import StepRecord, ValidationRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ _POINTS = 250
 def draw_curves(work_dir: str | Path) -> Path:
     """Draws losses, validation accuracies and learning rate over the steps; returns the path of the picture.
 
-    Above 250 steps each point is the mean of several, and a band goes from the least to the greatest of them.
+    Above 250 steps each point is the mean of several, and a band goes from the min to the max of them.
 
     Raises:
         UserError: There is no metrics.jsonl, or no step in it.
@@ -58,10 +59,10 @@ def draw_curves(work_dir: str | Path) -> Path:
 def _draw_losses(axes: Axes, steps: Sequence[StepRecord], colors: dict[str, str]) -> None:
     for source, color in colors.items():
         records = [record for record in steps if source in record.losses]
-        x, mean, least, greatest = _points(records, [record.losses[source] for record in records])
+        x, mean, lowest, highest = _points(records, [record.losses[source] for record in records])
         axes.plot(x, mean, color=color, linewidth=1.5, label=source)
         if len(records) > _POINTS:
-            axes.fill_between(x, least, greatest, color=color, alpha=0.15, linewidth=0)
+            axes.fill_between(x, lowest, highest, color=color, alpha=0.15, linewidth=0)
     axes.set_ylabel("training loss")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -85,7 +86,7 @@ def _draw_accuracies(axes: Axes, validations: Sequence[ValidationRecord], colors
 def _points(
     records: Sequence[StepRecord], values: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns step, mean, least and greatest value of groups of consecutive steps: [G] float64 each, G at most 250.
+    """Returns step, mean, min and max of groups of consecutive steps: [G] float64 each, G at most 250.
 
     All groups are of one size, but for the last: in larger ones a curve looks calmer.
     """

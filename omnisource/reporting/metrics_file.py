@@ -1,150 +1,24 @@
-"""metrics.jsonl: one JSON line a step and one a validation, written as they happen and read back for curves.
-
-A line depends on the run alone, apart from its "step_seconds" and "data_seconds". Numbers that JSON does not know are
-written as the strings "nan", "inf" and "-inf", so that every line is valid JSON.
-"""
+"""metrics.jsonl: one JSON line a step and one a validation, written as they happen and read back for curves."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from omnisource.errors import UserError
 from omnisource.files.atomic import sync_folder
+from omnisource.reporting.records import StepRecord, ValidationRecord, read_line
+from omnisource.reporting.sinks.line_file import cannot_write
 
 METRICS = "metrics.jsonl"
 UNREADABLE = "unreadable.jsonl"
-LOG = "train.log"
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What one step of the optimizer did.
-
-    Attributes:
-        step: How many steps the run has done, with this one: 1 to total_steps.
-        epoch: Epoch that the step belongs to, from 1.
-        losses: Mean loss of each source, before its weight in the sum.
-        total_loss: The weighted sum, which was minimized.
-        learning_rate: Learning rate of the step.
-        gradient_norm: Norm of the gradient of all parameters together, before clipping.
-        step_seconds: Duration of the step, with the time it waited for data.
-        data_seconds: Time it waited for data; of several processes, that of the one that waited longest.
-        samples: Samples of each source, over all processes.
-        total_steps: Steps of the whole run.
-        samples_digest: Hex digest of the keys of all samples and of the microbatches that they stood in; equal for
-            equal steps, whatever the number of processes. "" in the files of version 0.1.0.
-    """
-
-    step: int
-    epoch: int
-    losses: dict[str, float]
-    total_loss: float
-    learning_rate: float
-    gradient_norm: float
-    step_seconds: float
-    data_seconds: float
-    samples: dict[str, int]
-    total_steps: int
-    samples_digest: str = ""
-
-
-@dataclass(frozen=True)
-class ValidationRecord:
-    """The figures of one source's validation.
-
-    Attributes:
-        step: How many steps the run had done.
-        epoch: Epoch of the last of them, from 1.
-        source: Name of the source.
-        metrics: Figures by name.
-    """
-
-    step: int
-    epoch: int
-    source: str
-    metrics: dict[str, float]
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "int": _is_count,
-    "float": _is_number,
-    "str": lambda value: isinstance(value, str),
-    "dict[str, int]": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
-    "dict[str, float]": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
-}
-"""Whether a value is what a field of a record is declared to be, by the declaration."""
-
-
-class LineFile:
-    """A file that lines are added to; each is in the hands of the operating system when `write` returns."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-
-    def write(self, line: str) -> None:
-        """Adds a line.
-
-        Raises:
-            UserError: The file cannot be written to, for example because the disk is full.
-        """
-        data = line.encode() + b"\n"
-        try:
-            while data:
-                data = data[self._file.write(data) :]  # a write to a disk that fills up takes a part
-        except OSError as error:
-            raise _cannot_write(self._path, error) from error
-
-    def close(self) -> None:
-        """Closes the file; closing twice does nothing more."""
-        self._file.close()
-
-
-def metrics_line(record: StepRecord | ValidationRecord) -> str:
-    """Returns the JSON line of a record, without the newline; its keys are the names of the record's fields."""
-    kind = "step" if isinstance(record, StepRecord) else "validation"
-    return json.dumps({"kind": kind, **json_value(dataclasses.asdict(record))}, allow_nan=False)
-
-
-def read_line(line: bytes) -> StepRecord | ValidationRecord:
-    """Returns the record that a line of metrics.jsonl holds.
-
-    Raises:
-        ValueError: A run did not write this line, or not to its end.
-    """
-    try:
-        values = _read(json.loads(line))
-        kind = StepRecord if values.pop("kind") == "step" else ValidationRecord
-        record = kind(**values)
-    except (TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(str(error)) from error
-    for field in dataclasses.fields(record):
-        if not _FITS[str(field.type)](getattr(record, field.name)):
-            raise ValueError(f"{field.name} is no {field.type}")
-    return record
 
 
 def read_metrics(work_dir: str | Path) -> tuple[list[StepRecord], list[ValidationRecord]]:
-    """Returns what metrics.jsonl tells, in its order; a last line that was cut off is left out.
+    """Returns what metrics.jsonl holds, in its order; a last line that was cut off is left out.
 
     Raises:
         UserError: The file is missing, or holds a line that a run did not write.
@@ -209,7 +83,7 @@ def _drop_after(path: Path, step: int, validated_step: int) -> int:
         if not discarded.stat().st_size:
             discarded.unlink()
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     return moved
 
 
@@ -230,24 +104,3 @@ def _step_of(line: bytes) -> float:
         return int(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError):
         return math.inf
-
-
-def json_value(value: Any) -> Any:
-    """Returns plain data in which the numbers that JSON does not know are the strings "nan", "inf" and "-inf"."""
-    if isinstance(value, dict):
-        return {key: json_value(entry) for key, entry in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(float(value))
-    return value
-
-
-def _read(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _read(entry) for key, entry in value.items()}
-    return float(value) if value in ("nan", "inf", "-inf") else value
-
-
-def _cannot_write(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path}: cannot be written ({error.strerror}); free or allow the place, then continue with --resume auto"
-    )

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_LABELLED_CLASSES = 60
-_MOST_NUMBERED_CLASSES = 25
+_MAX_LABELED_CLASSES = 60
+_MAX_NUMBERED_CLASSES = 25
 _LISTED_CONFUSIONS = 25
 _LISTED_CLASSES = 12
 _DPI = 110
-_PICTURE_HEIGHT, _LEAST_WIDTH, _MOST_WIDTH, _MARGIN = 1.5, 1.6, 16.0, 0.1  # inches, of a contact sheet
+_PICTURE_HEIGHT, _MIN_WIDTH, _MAX_WIDTH, _MARGIN = 1.5, 1.6, 16.0, 0.1  # inches, of a contact sheet
 _PNG = b"\x89PNG\r\n\x1a\n"  # how such files begin
 _MARK_KEY, _MARK_BYTES = "Source", 1024  # of the text chunk, which stands before the pixels
 _RIGHT, _WRONG, _BARS = "#2a8a3e", "#c0392b", "#4878a8"
@@ -51,18 +51,18 @@ def draw_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Pa
         raise ValueError(f"a confusion matrix of {len(class_names)} classes is square, got {list(counts.shape)}")
     num_classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(max(4.0, 0.34 * num_classes), 12.0) if num_classes <= _MOST_LABELLED_CLASSES else 9.0  # inches
+    side = min(max(4.0, 0.34 * num_classes), 12.0) if num_classes <= _MAX_LABELED_CLASSES else 9.0  # inches
     figure = Figure(figsize=(side, side), dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))  # what stands around it, the tight box around the picture takes in
-    gamma = 1.0 if num_classes <= _MOST_NUMBERED_CLASSES else 0.5  # rare confusions are seen in small cells too
+    gamma = 1.0 if num_classes <= _MAX_NUMBERED_CLASSES else 0.5  # rare confusions are seen in small cells too
     image = axes.imshow(shares, cmap="Blues", interpolation="nearest", norm=PowerNorm(gamma, vmin=0, vmax=1))
     axes.set(xlabel="prediction", ylabel="label", title=_confusion_title(counts))
     _name_classes(axes, class_names)
-    if num_classes <= _MOST_NUMBERED_CLASSES:
+    if num_classes <= _MAX_NUMBERED_CLASSES:
         _number_cells(axes, shares)
     bar = figure.add_axes((1 + 0.2 / side, 0.2, 0.2 / side, 0.6))
     figure.colorbar(image, cax=bar, label="share of the class's samples")
-    if num_classes > _MOST_NUMBERED_CLASSES:
+    if num_classes > _MAX_NUMBERED_CLASSES:
         figure.text(1 + 1.2 / side, 1, _frequent_confusions(counts, class_names), va="top", family="monospace", size=9)
     figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
     return Path(path)
@@ -81,14 +81,14 @@ def draw_class_histogram(counts: Mapping[str, Sequence[int]], class_names: Seque
     """
     from matplotlib.figure import Figure  # a second of imports, needed for pictures only
 
-    has_rows = len(class_names) <= _MOST_LABELLED_CLASSES
+    has_rows = len(class_names) <= _MAX_LABELED_CLASSES
     height = max(1.6, 0.7 + 0.22 * len(class_names)) if has_rows else 4.5  # inches
     figure = Figure(figsize=(1.5 + 4.5 * len(counts), height), dpi=_DPI, layout="constrained")
     panels = figure.subplots(1, len(counts), squeeze=False, sharey=has_rows)[0]
     for axes, (split, numbers) in zip(panels, counts.items(), strict=True):
         (_draw_class_rows if has_rows else _draw_class_curve)(axes, np.asarray(numbers), class_names)
-        least, median, most = min(numbers), np.median(numbers), max(numbers)
-        axes.set_title(f"{split}: {sum(numbers)} items\n{least} to {most} a class, median {median:g}", fontsize=10)
+        sizes = f"{min(numbers)} to {max(numbers)} a class, median {np.median(numbers):g}"
+        axes.set_title(f"{split}: {sum(numbers)} items\n{sizes}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
     return Path(path)
@@ -198,9 +198,9 @@ def _confusion_title(counts: np.ndarray) -> str:
 def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
     """Writes the names at the axes where they fit, and the indices of some classes where they do not."""
     num_classes = len(class_names)
-    if num_classes > _MOST_LABELLED_CLASSES:
+    if num_classes > _MAX_LABELED_CLASSES:
         return
-    fontsize = 9 if num_classes <= _MOST_NUMBERED_CLASSES else 7
+    fontsize = 9 if num_classes <= _MAX_NUMBERED_CLASSES else 7
     names = [_shortened(name, 24) for name in class_names]
     slanted = num_classes > 8 or max(len(name) for name in names) > 6
     axes.set_xticks(range(num_classes), names, fontsize=fontsize, rotation=90 if slanted else 0)
@@ -218,7 +218,7 @@ def _frequent_confusions(counts: np.ndarray, class_names: Sequence[str]) -> str:
     mistakes = counts - np.diag(counts.diagonal())
     order = np.argsort(-mistakes, axis=None, kind="stable")[:_LISTED_CONFUSIONS]
     lines = ["Most frequent confusions", "", "samples  of class  label → prediction"]
-    numbered = len(counts) > _MOST_LABELLED_CLASSES  # the axes then have indices
+    numbered = len(counts) > _MAX_LABELED_CLASSES  # the axes then have indices
     names = [f"{index} {_shortened(name, 30)}" if numbered else name for index, name in enumerate(class_names)]
     for cell in order:
         label, prediction = divmod(int(cell), len(counts))
@@ -266,9 +266,9 @@ def _strip(picture: ArrayLike) -> np.ndarray:
 
 
 def _cell(strips: Sequence[np.ndarray], columns: int, wanted_height: float) -> tuple[float, float]:
-    """Returns width and height of the place for one picture, in inches."""
+    """Returns width and height of the cell of one picture, in inches."""
     shapes = [strip.shape[1] / strip.shape[0] for strip in strips]
-    width = max(1.0, min(max(wanted_height * max(shapes), _LEAST_WIDTH), _MOST_WIDTH / columns))
+    width = max(1.0, min(max(wanted_height * max(shapes), _MIN_WIDTH), _MAX_WIDTH / columns))
     return width, min(width / min(shapes), 1.5 * wanted_height)
 
 

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, train.log, tensorboard curves, and a bar where there is a terminal.
+"""What a run reports: each event goes to each sink. A process that reports nothing has no sinks.
 
 The files in the work dir:
 
@@ -14,211 +14,139 @@ The files in the work dir:
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 
-from omnisource.errors import UserError
-from omnisource.reporting.console import Bar, ItemPace, Pace, plain_line, short, show_line
-from omnisource.reporting.curves import draw_curves
-from omnisource.reporting.memory import memory_in_use
-from omnisource.reporting.metrics_file import (
-    LOG,
-    METRICS,
-    UNREADABLE,
-    LineFile,
-    StepRecord,
-    ValidationRecord,
-    drop_after,
-    metrics_line,
+from omnisource.distributed.cores import local_processes, usable_cores
+from omnisource.reporting.events import (
+    BestFound,
+    Event,
+    IntervalDone,
+    ItemsLeftOut,
+    ItemValidated,
+    Message,
+    PictureOffered,
+    RunEnded,
+    SamplesReplaced,
+    Sink,
+    StepDone,
+    ValidationDone,
+    WorkersStarted,
+    ending_by,
 )
-from omnisource.reporting.null_report import NullReport
-from omnisource.reporting.starvation import Starvation, usable_cores
-from omnisource.reporting.status_file import Ending, StatusFile, ending_by, starting_status, validations_until
-from omnisource.reporting.tensorboard import TensorboardWriter
+from omnisource.reporting.metrics_file import drop_after
+from omnisource.reporting.progress import Counter
+from omnisource.reporting.records import Pace, StepRecord, ValidationRecord
+from omnisource.reporting.sinks.console import ConsoleSink
+from omnisource.reporting.sinks.log_file import LogFileSink
+from omnisource.reporting.sinks.metrics_file import MetricsFileSink
+from omnisource.reporting.sinks.status_file import StatusFileSink
+from omnisource.reporting.sinks.tensorboard import TensorboardSink
+from omnisource.reporting.sinks.unreadable_file import UnreadableFileSink
+from omnisource.reporting.starvation import Starvation
+from omnisource.reporting.status_file import starting_status, validations_until
 
-__all__ = [
-    "LOG",
-    "METRICS",
-    "UNREADABLE",
-    "NullReport",
-    "Report",
-    "StepRecord",
-    "draw_curves",
-    "drop_after",
-    "open_report",
-]
+if TYPE_CHECKING:
+    import numpy as np
 
 VALIDATION_LINE_SECONDS = 60.0
 """Time from one plain line to the next during a validation."""
 
 
 class Report:
-    """Tells what a run does; one process of the run opens it, the others a `NullReport`.
+    """Says what a run does: makes events of it, and hands each to each sink.
 
-    Left as a context, it writes into run.json how the run ended: complete if nothing was raised, failed otherwise, or
+    Left as a context, it tells the sinks how the run ended: complete if nothing was raised, failed otherwise, or
     interrupted if `stopped` was called before.
+
+    Args:
+        sinks: Take the events, in this order. They are closed in the opposite order, so that the first one knows
+            whether the others could be.
+        interval_steps: Steps from one plain line to the next.
+        starvation: Warns of a device that waits for its data. None: nobody does.
     """
 
     def __init__(
-        self,
-        work_dir: str | Path,
-        *,
-        total_steps: int = 0,
-        resumed_step: int | None = None,
-        validated_step: int | None = None,
-        interval_steps: int = 10,
-        num_workers: int = 0,
-        tensorboard: bool = True,
-        console: Console | None = None,
+        self, sinks: Sequence[Sink] = (), interval_steps: int = 10, starvation: Starvation | None = None
     ) -> None:
-        """Opens the files in the work dir, which is made if missing.
-
-        Args:
-            work_dir: Folder of the run.
-            total_steps: Steps of the whole run; 0 where only the first step will tell.
-            resumed_step: Steps that a resumed run goes on from: what was reported of later ones is dropped. None: the
-                run is a new one.
-            validated_step: Steps at the last validation that it does not do again. None: `resumed_step`.
-            interval_steps: Steps from one plain line to the next.
-            num_workers: Loading processes of each training process, for the advice where they are too slow.
-            tensorboard: Whether to write curves for tensorboard.
-            console: Where the bar or the plain lines are shown. None: standard output.
-
-        Raises:
-            UserError: The folder cannot be written to.
-        """
-        self.work_dir = Path(work_dir)
+        self._sinks = sinks
         self._interval_steps = interval_steps
-        self._console = console or Console(highlight=False)
-        if resumed_step is not None:
-            drop_after(self.work_dir, resumed_step, validated_step)
-        self._metrics = LineFile(self.work_dir / METRICS)
-        self._log = LineFile(self.work_dir / LOG)
-        self._unreadable: LineFile | None = None  # most runs need none
-        self._curves = TensorboardWriter(self.work_dir, resumed_step) if tensorboard else None
-        self._bar = Bar(self._console) if self._console.is_terminal else None
+        self._starvation = starvation
         self._pace = Pace()
-        self._untold: list[StepRecord] = []
-        self._told_any = False
-        self._worker_ids: Callable[[], Iterable[int]] = tuple
-        self._starvation = Starvation(num_workers, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), usable_cores())
-        self._ending: tuple[Ending, str] = ("complete", "")
-        validations = validations_until(self.work_dir, resumed_step if validated_step is None else validated_step)
-        self._status = StatusFile(self.work_dir, starting_status(resumed_step or 0, total_steps, validations))
+        self._pending: list[StepRecord] = []  # since the last plain line
+        self._has_interval = False
+        self._ended = RunEnded("complete")
 
     def watch_memory_of(self, worker_ids: Callable[[], Iterable[int]]) -> None:
-        """Takes the function that tells the process ids of the workers, whose memory is among the curves."""
-        self._worker_ids = worker_ids
+        """Takes the function that returns the process ids of the workers, whose memory is among the curves."""
+        self._send(WorkersStarted(worker_ids))
 
     def step(self, record: StepRecord) -> None:
         """Reports a step."""
-        self._metrics.write(metrics_line(record))
-        self._status.change(activity="training", step=record.step, total_steps=record.total_steps)
-        self._pace.add(record)
-        self._untold.append(record)
-        if self._curves is not None:
-            self._curves.step(record)
-        if self._bar is not None:
-            self._bar.update(record, self._pace)
-        if not self._told_any or record.step % self._interval_steps == 0 or record.step == record.total_steps:
-            self._tell(plain_line(self._untold, self._pace), shown=self._bar is None)
-            if self._curves is not None:
-                self._curves.pace(record.step, self._pace, memory_in_use(self._worker_ids()))
-            self._untold.clear()
-            if not self._told_any:
-                self._status.flush()  # it is no longer starting
-            self._told_any = True
-        warning = self._starvation.add(record)
+        self._pace = self._pace.after(record)
+        self._pending.append(record)
+        self._send(StepDone(record, self._pace))
+        if not self._has_interval or record.step % self._interval_steps == 0 or record.step == record.total_steps:
+            self._send(IntervalDone(tuple(self._pending), self._pace))
+            self._pending.clear()
+            self._has_interval = True
+        warning = self._starvation.add(record) if self._starvation is not None else None
         if warning is not None:
-            self._tell(warning)
+            self.message(warning)
 
     def validating(self, source: str, total: int) -> Callable[[], None]:
         """Returns a function to be called after each of the `total` items of a source that this process validates."""
-        items = ItemPace(source, total)
+        counter = Counter(f"validating {source}", total)
         line_at = time.monotonic() + VALIDATION_LINE_SECONDS
 
         def advance() -> None:
             nonlocal line_at
-            items.done += 1
-            self._status.change(activity=f"validating {source}, {items.done} of {total} items")
-            if self._bar is not None:
-                self._bar.validating(items)
-            if time.monotonic() >= line_at:
+            counter.advance()
+            wants_line = time.monotonic() >= line_at
+            if wants_line:
                 line_at = time.monotonic() + VALIDATION_LINE_SECONDS
-                self._tell(str(items), shown=self._bar is None)
+            self._send(ItemValidated(source, counter.progress(), wants_line))
 
         return advance
 
     def validation(self, step: int, epoch: int, source: str, metrics: dict[str, float]) -> None:
         """Reports the figures of one source's validation, done after `step` steps in epoch `epoch`, from 1."""
-        self._metrics.write(metrics_line(ValidationRecord(step, epoch, source, metrics)))
-        if self._bar is not None:
-            self._bar.validated()
-        if self._curves is not None:
-            self._curves.validation(step, source, metrics)
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        others = [record for record in self._status.status.validations if record.source != source]
-        validations = (*others, ValidationRecord(step, epoch, source, finite))
-        self._status.change(activity="training", validations=validations)
-        self._status.flush()
-        figures = "  ".join(f"{name} {short(value)}" for name, value in metrics.items())
-        self._tell(f"epoch {epoch}  step {step}  validation of {source}: {figures}")
+        self._send(ValidationDone(ValidationRecord(step, epoch, source, metrics)))
 
     def best(self, score: float | None, step: int | None) -> None:
         """Reports the highest validation top-1 of the main source so far, and its step; None before there is one."""
-        self._status.change(best_score=score, best_step=step)
-        self._status.flush()
+        self._send(BestFound(score, step))
 
     def picture(self, step: int, name: str, draw: Callable[[], np.ndarray]) -> None:
         """Reports a picture, [H, W, 3] uint8, 0-255, RGB, which is drawn only where somebody will see it."""
-        if self._curves is not None:
-            self._curves.picture(step, name, draw())
-
-    def stopped(self, signal_number: int, checkpoint: Path) -> None:
-        """Reports that a signal ends the run, which is saved."""
-        self._ending = ("interrupted", f"{signal.Signals(signal_number).name}, saved as {checkpoint.name}")
+        self._send(PictureOffered(step, name, draw))
 
     def replacements(self, replacements: Sequence[Any]) -> None:
         """Reports training samples that replaced unreadable ones: dataclasses whose fields make a line each."""
-        for replacement in replacements:
-            self._write_unreadable({"kind": "training", **dataclasses.asdict(replacement)})
+        self._send(SamplesReplaced(tuple(replacements)))
 
     def left_out(self, step: int, source: str, left_out: Sequence[Any]) -> None:
         """Reports items that a validation after `step` steps had to leave out: dataclasses of a line each."""
-        for item in left_out:
-            about = {"kind": "validation", "step": step, "source": source}
-            self._write_unreadable({**about, **dataclasses.asdict(item)})
+        self._send(ItemsLeftOut(step, source, tuple(left_out)))
 
     def message(self, text: str) -> None:
         """Reports something that happened, in words."""
-        self._tell(text)
+        self._send(Message(text))
+
+    def stopped(self, signal_number: int, checkpoint: Path) -> None:
+        """Reports that a signal ends the run, which is saved."""
+        self._ended = RunEnded("interrupted", f"{signal.Signals(signal_number).name}, saved as {checkpoint.name}")
 
     def close(self) -> None:
-        """Ends the bar and closes the files, without a word of how the run ended; closing twice does nothing more."""
-        self._status.close()
-        self._close_files()
-
-    def _close_files(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        if self._curves is not None:
-            self._curves.close()
-            self._curves = None
-        self._metrics.close()
-        self._log.close()
-        if self._unreadable is not None:
-            self._unreadable.close()
+        """Closes the sinks, without a word of how the run ended; closing twice does nothing more."""
+        self._close(None)
 
     def __enter__(self) -> Report:
         return self
@@ -226,54 +154,73 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self._ending[0] == "complete":
-            self._ending = ending_by(error)
-        try:
-            if self._ending[0] == "failed":
-                self._tell(f"the run failed: {self._ending[1]}", shown=False)  # the command line shows it
-            self._close_files()
-        except (OSError, UserError) as not_closed:  # a full disk
-            if error is None:
-                self._ending = ending_by(not_closed)
-            raise
-        finally:
-            self._status.end(*self._ending)
+        if error is not None and self._ended.state == "complete":
+            self._ended = ending_by(error)
+        self._close(self._ended)
 
-    def _write_unreadable(self, line: dict[str, Any]) -> None:
-        if self._unreadable is None:
-            self._unreadable = LineFile(self.work_dir / UNREADABLE)
-        self._unreadable.write(json.dumps(line, ensure_ascii=False))
+    def _send(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink.handle(event)
 
-    def _tell(self, text: str, shown: bool = True) -> None:
-        time_of_day = time.strftime("%Y-%m-%d %H:%M:%S")
-        for line in text.splitlines():
-            self._log.write(f"{time_of_day}  {line}")
-            if shown:
-                show_line(self._console, line)
+    def _close(self, ended: RunEnded | None) -> None:
+        failure: Exception | None = None
+        for sink in reversed(self._sinks):
+            try:
+                sink.close(ended)
+            except Exception as error:  # a full disk, perhaps; raised below, once all are closed
+                failure = failure or error
+                if ended is not None and ended.state == "complete":
+                    ended = ending_by(error)
+        if failure is not None:
+            raise failure
 
 
-def open_report(
-    work_dir: str | Path,
-    rank: int,
-    *,
-    total_steps: int = 0,
-    resumed_step: int | None = None,
-    validated_step: int | None = None,
-    interval_steps: int = 10,
-    num_workers: int = 0,
-) -> Report | NullReport:
-    """Returns the report of one process of the run: a real one on rank 0, a silent one elsewhere.
+@dataclass(frozen=True)
+class ReportSettings:
+    """What is reported of a run, and since when.
+
+    Attributes:
+        total_steps: Steps of the whole run; 0 where only the first step will say.
+        resumed_step: Steps that a resumed run goes on from: what was reported of later ones is dropped. None: the run
+            is a new one.
+        validated_step: Steps at the last validation that it does not do again. None: `resumed_step`.
+        interval_steps: Steps from one plain line to the next.
+        num_workers: Loading processes of each training process, for the advice where they are too slow.
+        tensorboard: Whether to write curves for tensorboard.
+    """
+
+    total_steps: int = 0
+    resumed_step: int | None = None
+    validated_step: int | None = None
+    interval_steps: int = 10
+    num_workers: int = 0
+    tensorboard: bool = True
+
+
+def open_report(work_dir: str | Path, rank: int, settings: ReportSettings, console: Console | None = None) -> Report:
+    """Returns the report of one process of the run: the first has the files of the work dir, others have no sinks.
+
+    Args:
+        work_dir: Folder of the run, which is made if missing.
+        rank: Number of the process.
+        settings: What is reported.
+        console: Where the bar or the plain lines are shown. None: standard output.
 
     Raises:
         UserError: The work dir cannot be written to.
     """
     if rank != 0:
-        return NullReport()
-    return Report(
-        work_dir,
-        total_steps=total_steps,
-        resumed_step=resumed_step,
-        validated_step=validated_step,
-        interval_steps=interval_steps,
-        num_workers=num_workers,
-    )
+        return Report()
+    work_dir, resumed_step = Path(work_dir), settings.resumed_step
+    validated_step = resumed_step if settings.validated_step is None else settings.validated_step
+    if resumed_step is not None:
+        drop_after(work_dir, resumed_step, validated_step)
+    sinks: list[Sink] = [MetricsFileSink(work_dir), UnreadableFileSink(work_dir)]
+    if settings.tensorboard:
+        sinks.append(TensorboardSink(work_dir, resumed_step))
+    sinks += [LogFileSink(work_dir), ConsoleSink(console or Console(highlight=False))]
+    validations = validations_until(work_dir, validated_step)
+    status = starting_status(resumed_step or 0, settings.total_steps, validations)
+    sinks.insert(0, StatusFileSink(work_dir, status))  # made once the others are there, and closed last
+    starvation = Starvation(settings.num_workers, local_processes(), usable_cores())
+    return Report(sinks, settings.interval_steps, starvation)

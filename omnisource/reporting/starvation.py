@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 
-from omnisource.reporting.metrics_file import StepRecord
+from omnisource.reporting.records import StepRecord
 
-HIGHEST_SHARE = 0.25
-"""Share of the time that may be spent waiting for data without a word."""
+MAX_SHARE = 0.25
+"""Share of the time that may be spent waiting for data without a warning."""
 
-WINDOW_STEPS, WINDOW_SECONDS, LEAST_STEPS = 100, 300.0, 10
+WINDOW_STEPS, WINDOW_SECONDS, MIN_STEPS = 100, 300.0, 10
 """What is judged: the last 100 steps, or 5 minutes of at least 10 steps."""
 
 WARM_UP_STEPS = 10
 """First steps of a process, which wait for the workers to start."""
 
-SILENT_SECONDS = 1800.0
-"""Training time from one warning to the next."""
-
 
 class Starvation:
-    """Watches the steps of one process.
+    """Watches the steps of one process, and warns once.
 
     Args:
         num_workers: Loading processes of each training process.
@@ -35,25 +31,21 @@ class Starvation:
         self._cores = cores
         self._seen_steps = 0
         self._times: deque[tuple[float, float]] = deque()  # (step_seconds, data_seconds) of the window
-        self._silent_until_seconds = 0.0
-        self._trained_seconds = 0.0
+        self._has_warned = False
 
     def add(self, record: StepRecord) -> str | None:
         """Takes a step into account; returns a warning if too much of the last steps was waiting, else None."""
         self._seen_steps += 1
-        self._trained_seconds += record.step_seconds
-        if self._seen_steps <= WARM_UP_STEPS:
+        if self._has_warned or self._seen_steps <= WARM_UP_STEPS:
             return None
         self._times.append((record.step_seconds, record.data_seconds))
         if len(self._times) > WINDOW_STEPS:
             self._times.popleft()
-        if self._trained_seconds < self._silent_until_seconds:
-            return None
         seconds, waiting = (sum(times) for times in zip(*self._times, strict=True))
-        is_full = len(self._times) == WINDOW_STEPS or (seconds >= WINDOW_SECONDS and len(self._times) >= LEAST_STEPS)
-        if not is_full or waiting <= HIGHEST_SHARE * seconds:
+        is_full = len(self._times) == WINDOW_STEPS or (seconds >= WINDOW_SECONDS and len(self._times) >= MIN_STEPS)
+        if not is_full or waiting <= MAX_SHARE * seconds:
             return None
-        self._silent_until_seconds = self._trained_seconds + SILENT_SECONDS
+        self._has_warned = True
         return (
             f"warning: {waiting / seconds:.0%} of the time of the last {len(self._times)} steps went into waiting for "
             f"data; {self._advice()}"
@@ -70,10 +62,3 @@ class Starvation:
         if self._num_workers < affordable:
             return f"{have}, on {cores}: raise it, up to num_workers={affordable} where the cores are idle. {smaller}"
         return f"{have}, and there are no more than {cores}, so more workers would not help. {smaller}"
-
-
-def usable_cores() -> int:
-    """Returns the number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,7 +1,6 @@
 """run.json: what a run is doing and how it ended, for people who look at it from elsewhere.
 
-A thread keeps it up to date, so that the training writes nothing and a long validation still gives signs of life. The
-file is replaced in one go and never synced: it tells of the run, nothing is resumed from it.
+The file is replaced in one go and never synced: it describes the run, nothing is resumed from it.
 """
 
 from __future__ import annotations
@@ -11,26 +10,21 @@ import dataclasses
 import json
 import os
 import socket
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from omnisource.distributed.liveness import is_process_alive, process_start, this_machine
 from omnisource.errors import UserError
 from omnisource.recipe.plain import from_plain, to_json
 from omnisource.recipe.values import field_names
-from omnisource.reporting.metrics_file import ValidationRecord
+from omnisource.reporting.records import ValidationRecord
 
 STATUS = "run.json"
 
-HEARTBEAT_SECONDS = 5.0
-"""Time from one sign of life to the next."""
-
 SILENCE_SECONDS = 300.0
-"""Age of the last sign at which a run on another machine counts as killed; clocks may differ, and disks be slow."""
-
-Ending = Literal["complete", "interrupted", "failed"]
+"""Age of the last heartbeat at which a run on another machine counts as killed: clocks differ, and disks are slow."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class RunStatus:
         process_id: Process that writes the file.
         process_start: When that process started, as the system counts it: process ids are used again.
         started_unix_seconds: When it began with the run.
-        updated_unix_seconds: The last sign of life.
+        updated_unix_seconds: The last heartbeat.
     """
 
     state: Literal["running", "complete", "interrupted", "failed"]
@@ -83,16 +77,16 @@ def starting_status(step: int, total_steps: int, validations: tuple[ValidationRe
         best_step=None,
         validations=validations,
         host=socket.gethostname(),
-        machine=_this_machine(),
+        machine=this_machine(),
         process_id=os.getpid(),
-        process_start=_process_start(os.getpid()) or "",
+        process_start=process_start(os.getpid()) or "",
         started_unix_seconds=now,
         updated_unix_seconds=now,
     )
 
 
 def validations_until(work_dir: Path, resumed_step: int | None) -> tuple[ValidationRecord, ...]:
-    """Returns the last validations that a former process of the run told of, as far as they are not done again."""
+    """Returns the last validations that a former process of the run reported, as far as they are not done again."""
     if resumed_step is None:
         return ()
     try:
@@ -102,74 +96,17 @@ def validations_until(work_dir: Path, resumed_step: int | None) -> tuple[Validat
     return tuple(record for record in former.validations if record.step <= resumed_step) if former else ()
 
 
-def ending_by(error: BaseException) -> tuple[Ending, str]:
-    """Returns how a run ended that raised `error`, and why."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "Ctrl-C, not saved since the last checkpoint; --resume auto continues from it"
-    if isinstance(error, SystemExit):
-        return "failed", (
-            "another process of the run failed; the output of the run names the error; --resume auto continues it once "
-            "that is fixed"
-        )
-    return "failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+def write_status(work_dir: Path, status: RunStatus) -> None:
+    """Writes a status into run.json, with the time of now; a file that cannot be written is let be.
 
-
-class StatusFile:
-    """Keeps run.json up to date while a run goes on; one process of the run has one.
-
-    A file that cannot be written is let be: what the run cannot do without is written elsewhere, and fails there.
-
-    Args:
-        work_dir: Folder of the run, which exists.
-        status: What is written first.
-        heartbeat_seconds: Time from one writing to the next.
+    What the run cannot do without is written elsewhere, and fails there.
     """
-
-    def __init__(self, work_dir: Path, status: RunStatus, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
-        self.status = status
-        self._path = work_dir / STATUS
-        self._heartbeat_seconds = heartbeat_seconds
-        self._is_over = False
-        self._is_awake = threading.Event()
-        self._write()
-        self._thread = threading.Thread(target=self._run, name="omnisource-status", daemon=True)
-        self._thread.start()
-
-    def change(self, **changes: Any) -> None:
-        """Takes new values of fields of `RunStatus`; they are in the file at the next heartbeat."""
-        self.status = dataclasses.replace(self.status, **changes)
-
-    def flush(self) -> None:
-        """Has the values written now, without waiting for it: for what comes seldom."""
-        self._is_awake.set()
-
-    def end(self, ending: Ending, reason: str = "") -> None:
-        """Writes how the run ended. Ending twice, or after `close`, does nothing more."""
-        if not self._is_over:
-            self.close()
-            self.change(state=ending, reason=reason, activity="")
-            self._write()
-
-    def close(self) -> None:
-        """Stops writing, without saying how the run ended."""
-        self._is_over = True
-        self._is_awake.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            self._is_awake.wait(self._heartbeat_seconds)
-            self._is_awake.clear()
-            if self._is_over:
-                return
-            self._write()
-
-    def _write(self) -> None:
-        status = dataclasses.replace(self.status, updated_unix_seconds=time.time())
-        temporary = self._path.with_suffix(".json.new")
-        with contextlib.suppress(OSError):
-            temporary.write_text(to_json(status) + "\n", encoding="utf-8")
-            os.replace(temporary, self._path)
+    status = dataclasses.replace(status, updated_unix_seconds=time.time())
+    path = work_dir / STATUS
+    temporary = path.with_suffix(".json.new")
+    with contextlib.suppress(OSError):
+        temporary.write_text(to_json(status) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
 
 
 def read_status(work_dir: Path) -> RunStatus | None:
@@ -207,45 +144,22 @@ def note_complete(work_dir: Path, step: int, best_score: float | None, best_step
         former = read_status(work_dir)
     if former is None or former.state != "complete":
         former = former or starting_status(step, step)
-        changes = {"step": step, "total_steps": step, "best_score": best_score, "best_step": best_step}
-        StatusFile(work_dir, dataclasses.replace(former, **changes)).end("complete")
+        complete = dataclasses.replace(
+            former,
+            state="complete",
+            reason="",
+            activity="",
+            step=step,
+            total_steps=step,
+            best_score=best_score,
+            best_step=best_step,
+        )
+        write_status(work_dir, complete)
 
 
 def is_alive(status: RunStatus) -> bool:
     """Returns whether the process of a status still runs, or may do so as far as can be seen from here."""
-    if status.machine and status.machine == _this_machine():
-        start = _process_start(status.process_id)
-        if start is not None:
-            return start == status.process_start
-        try:
-            os.kill(status.process_id, 0)  # sends nothing
-        except PermissionError:  # it is another user's, and hidden
-            return _is_heard_of(status)
-        except (OSError, OverflowError):
-            return False
-        return False  # it has ended, and whoever started it has not noticed
-    return _is_heard_of(status)
-
-
-def _is_heard_of(status: RunStatus) -> bool:
-    return time.time() - status.updated_unix_seconds < SILENCE_SECONDS
-
-
-def _this_machine() -> str:
-    """Returns what tells this machine since its start, and the container we are in, from others; "" if unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _process_start(process_id: int) -> str | None:
-    """Returns when a process started, in ticks since the machine did; None if there is none, or it has ended."""
-    try:
-        text = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
-    state, start = fields[0], fields[19]
-    return None if state in "ZXx" else start
+    found = is_process_alive(status.process_id, status.process_start, status.machine)
+    if found is None:
+        return time.time() - status.updated_unix_seconds < SILENCE_SECONDS
+    return found

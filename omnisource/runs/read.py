@@ -12,8 +12,9 @@ from typing import Literal
 
 from omnisource.errors import UserError
 from omnisource.files.tail import last_lines
-from omnisource.reporting.console import Pace, clock
-from omnisource.reporting.metrics_file import LOG, METRICS, StepRecord, ValidationRecord, read_line
+from omnisource.reporting.lines import LOG, clock
+from omnisource.reporting.metrics_file import METRICS
+from omnisource.reporting.records import Pace, StepRecord, ValidationRecord, read_line
 from omnisource.reporting.status_file import STATUS, RunStatus, is_alive, read_status
 
 State = Literal["running", "complete", "interrupted", "failed", "killed", "unknown"]
@@ -74,10 +75,7 @@ class Run:
     @property
     def pace(self) -> Pace:
         """Returns the rates over the last steps."""
-        pace = Pace()
-        for record in self.steps:
-            pace.add(record)
-        return pace
+        return Pace(self.steps)
 
     @property
     def seconds_left(self) -> float | None:

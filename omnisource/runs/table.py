@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from omnisource.errors import UserError
-from omnisource.reporting.console import short
-from omnisource.reporting.metrics_file import json_value
+from omnisource.reporting.lines import short
+from omnisource.reporting.records import json_value
 from omnisource.runs.read import Run, age, as_json, find_runs, read_run, score
 
 HEADER = ("run", "state", "step", "epoch", "best top-1", "loss", "seen", "left")

@@ -11,8 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from omnisource.files.tail import LineFollower
-from omnisource.reporting.console import figures_line, progress_line, progress_text, short
-from omnisource.reporting.metrics_file import LOG
+from omnisource.reporting.lines import LOG, figures_line, progress_line, progress_text, short
 from omnisource.runs.read import Run, age, read_run, score
 from omnisource.runs.table import STATE_STYLES
 

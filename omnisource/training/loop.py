@@ -16,7 +16,6 @@ from omnisource.evaluation.evaluate import evaluate
 from omnisource.evaluation.examples import Example, Examples, draw_examples
 from omnisource.models.recognizer import Recognizer
 from omnisource.recipe.recipe import Recipe
-from omnisource.reporting.null_report import NullReport
 from omnisource.reporting.report import Report
 from omnisource.training.plan import Plan
 from omnisource.training.resume import Interrupted, StopAsked
@@ -31,7 +30,7 @@ def do_steps(
     loader: Loader,
     stepper: Stepper,
     saver: Saver,
-    report: Report | NullReport,
+    report: Report,
     validate: Callable[[], bool],
     awaits_validation: Callable[[], bool],
     stop: Sequence[int],
@@ -93,7 +92,7 @@ def validate(
     class_names: Mapping[str, Sequence[str]],
     workers: WorkerPool,
     unreadable: UnreadableLog,
-    report: Report | NullReport,
+    report: Report,
     stop: Sequence[int],
 ) -> bool:
     """Validates every source that has validation items; returns whether the main one is better than ever.

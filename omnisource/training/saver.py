@@ -16,7 +16,6 @@ from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
 from omnisource.recipe.plain import to_plain
 from omnisource.recipe.recipe import Recipe
-from omnisource.reporting.null_report import NullReport
 from omnisource.reporting.report import Report
 from omnisource.training.plan import Plan
 from omnisource.training.resume import StopAsked
@@ -46,7 +45,7 @@ class Saver:
         state: TrainState,
         work_dir: Path,
         unreadable: UnreadableLog,
-        report: Report | NullReport,
+        report: Report,
     ) -> None:
         self.recipe = recipe
         self.plan = plan

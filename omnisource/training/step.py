@@ -23,7 +23,7 @@ from omnisource.evaluation.evaluate import autocast
 from omnisource.models.batch_norm import RunningStatistics
 from omnisource.randomness import seed_microbatch
 from omnisource.recipe.recipe import Recipe
-from omnisource.reporting.metrics_file import StepRecord
+from omnisource.reporting.records import StepRecord
 from omnisource.training.nonfinite_batches import keep_batches
 from omnisource.training.optimizer import learning_rate
 from omnisource.training.plan import Plan

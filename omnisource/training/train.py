@@ -24,7 +24,7 @@ from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.curves import CURVES, draw_curves
 from omnisource.reporting.metrics_file import METRICS, UNREADABLE
-from omnisource.reporting.report import open_report
+from omnisource.reporting.report import ReportSettings, open_report
 from omnisource.reporting.status_file import note_complete
 from omnisource.training.ema import Ema
 from omnisource.training.loop import do_steps, validate
@@ -140,11 +140,13 @@ def _train(
             open_report(
                 work_dir,
                 processes.rank(),
-                total_steps=plan.total_steps,
-                resumed_step=resumed_step,
-                validated_step=state.validated_step if resume else None,
-                interval_steps=recipe.log_interval_steps,
-                num_workers=recipe.num_workers,
+                ReportSettings(
+                    total_steps=plan.total_steps,
+                    resumed_step=resumed_step,
+                    validated_step=state.validated_step if resume else None,
+                    interval_steps=recipe.log_interval_steps,
+                    num_workers=recipe.num_workers,
+                ),
             )
         )
         report.best(state.best_score, state.best_step)

@@ -11,8 +11,7 @@ def warnings_of(
     watched = watched or Starvation(num_workers=2, local_processes=1, cores=16)
     found = {}
     for step in range(1, num_steps + 1):
-        told = record(step, step_seconds=step_seconds, data_seconds=share * step_seconds)
-        warning = watched.add(told)
+        warning = watched.add(record(step, step_seconds=step_seconds, data_seconds=share * step_seconds))
         if warning is not None:
             found[step] = warning
     return found
@@ -42,9 +41,8 @@ def test_long_steps_are_judged_after_minutes() -> None:
     assert min(warnings_of(25, share=0.5, step_seconds=600)) == 20  # but never of fewer than 10 steps
 
 
-def test_warning_comes_again_after_half_an_hour_of_training() -> None:
-    found = list(warnings_of(10_000, share=0.5, step_seconds=1.0))
-    assert found == list(range(110, 10_000, 1800))
+def test_warning_comes_once() -> None:
+    assert list(warnings_of(10_000, share=0.5, step_seconds=1.0)) == [110]
 
 
 def test_waiting_that_begins_late_is_noticed_and_its_end_too() -> None:

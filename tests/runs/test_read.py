@@ -15,7 +15,7 @@ import pytest
 from omnisource.cli.main import main
 from omnisource.errors import UserError
 from omnisource.recipe.plain import to_json
-from omnisource.reporting.metrics_file import metrics_line
+from omnisource.reporting.records import metrics_line
 from omnisource.reporting.status_file import STATUS, read_status
 from omnisource.runs.read import OLD_TAIL_BYTES, age, find_runs, read_run
 from omnisource.runs.table import print_runs

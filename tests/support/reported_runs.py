@@ -13,8 +13,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from omnisource.reporting.metrics_file import StepRecord
-from omnisource.reporting.report import Report
+from omnisource.reporting.records import StepRecord
+from omnisource.reporting.report import Report, ReportSettings
+from omnisource.reporting.report import open_report as open_report_of_rank
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOTAL_STEPS = 40
@@ -51,7 +52,8 @@ def open_report(work_dir: Path, resumed_step: int | None = None) -> Report:
     work_dir.mkdir(parents=True, exist_ok=True)
     (work_dir / "recipe.json").write_text('{"main_source": "clips"}\n')
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
-    return Report(work_dir, total_steps=TOTAL_STEPS, resumed_step=resumed_step, tensorboard=False, console=console)
+    settings = ReportSettings(total_steps=TOTAL_STEPS, resumed_step=resumed_step, tensorboard=False)
+    return open_report_of_rank(work_dir, 0, settings, console)
 
 
 def write_run(work_dir: Path, steps: int = TOTAL_STEPS) -> Path:

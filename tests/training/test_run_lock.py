@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from omnisource.errors import UserError
-from omnisource.reporting.status_file import StatusFile, starting_status
+from omnisource.reporting.events import RunEnded
+from omnisource.reporting.sinks.status_file import StatusFileSink
+from omnisource.reporting.status_file import starting_status
 from omnisource.training import run_lock
 from omnisource.training.run_lock import DYING_SECONDS, LOCK, RunLock
 
@@ -34,11 +36,11 @@ def test_second_run_is_refused_by_the_process_that_has_the_folder(tmp_path: Path
             pytest.raises(UserError, match=r"\(a process that has only started\)"),
         ):
             second.take()
-        status = StatusFile(tmp_path, starting_status(0, 40))
+        status = StatusFileSink(tmp_path, starting_status(0, 40))
         host = status.status.host
         with RunLock(tmp_path) as second, pytest.raises(UserError) as refused:
             second.take()
-        status.close()
+        status.close(None)
         assert f"{tmp_path}: another run is at work in this folder (process {os.getpid()} on {host})" in str(
             refused.value
         )
@@ -50,7 +52,7 @@ def test_second_run_is_refused_by_the_process_that_has_the_folder(tmp_path: Path
 
 @pytest.mark.usefixtures("without_waiting")
 def test_run_that_has_ended_is_not_named_as_the_one_at_work(tmp_path: Path) -> None:
-    StatusFile(tmp_path, starting_status(0, 40)).end("complete")
+    StatusFileSink(tmp_path, starting_status(0, 40)).close(RunEnded("complete"))
     with RunLock(tmp_path) as first, RunLock(tmp_path) as second:
         first.take()
         with pytest.raises(UserError, match="only started"):

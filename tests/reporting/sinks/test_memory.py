@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 
-from omnisource.reporting.memory import memory_in_use
+from omnisource.reporting.sinks.memory import memory_in_use
 
 
-def test_memory_of_the_process_and_its_workers_is_told_in_gib() -> None:
+def test_memory_of_the_process_and_its_workers_is_in_gib() -> None:
     before = memory_in_use([])
     assert "workers_gib" not in before
     # Mapped again and touched: what a tensor is given may have been resident before, freed by an earlier test.

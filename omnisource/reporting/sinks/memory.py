@@ -9,7 +9,7 @@ _GIB = 2**30
 
 
 def memory_in_use(worker_ids: Iterable[int]) -> dict[str, float]:
-    """Returns memory in GiB by name, of what this system tells.
+    """Returns memory in GiB by name, as far as this system says.
 
     "process_gib" and "workers_gib" are resident memory; of the workers the sum, which counts what they share several
     times. "gpu_highest_gib" is the most that tensors have taken at once, "gpu_reserved_gib" what torch keeps for them.

@@ -1,0 +1,43 @@
+"""A text file of a run that grows by lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omnisource.errors import UserError
+
+
+class LineFile:
+    """A file that lines are added to; each is in the hands of the operating system when `write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def write(self, line: str) -> None:
+        """Adds a line.
+
+        Raises:
+            UserError: The file cannot be written to, for example because the disk is full.
+        """
+        data = line.encode() + b"\n"
+        try:
+            while data:
+                data = data[self._file.write(data) :]  # a write to a disk that fills up takes a part
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def close(self) -> None:
+        """Closes the file; closing twice does nothing more."""
+        self._file.close()
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """Returns the error of a run whose file cannot be written, with what to do."""
+    return UserError(
+        f"{path}: cannot be written ({error.strerror}); free or allow the place, then continue with --resume auto"
+    )
