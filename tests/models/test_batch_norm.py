@@ -142,6 +142,16 @@ def test_what_was_combined_is_not_combined_again() -> None:
         statistics.combine()
 
 
+def test_model_without_batch_norm_has_no_statistics_to_move() -> None:
+    for module in (nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)), nn.ReLU()):
+        synchronize_batch_norm(module)
+        statistics = RunningStatistics(module)
+        for _ in range(2):
+            with statistics.recording():
+                module(torch.randn(4, 2))
+            statistics.combine()
+
+
 def test_synchronization_changes_no_key_and_nothing_in_one_process(make_recognizer: MakeRecognizer) -> None:
     plain, synchronized = make_recognizer().train(), make_recognizer().train()
     synchronize_batch_norm(synchronized)
@@ -191,6 +201,32 @@ for (name, mine), other in zip(ours.state_dict().items(), alone.state_dict().val
 print("combined")
 processes.stop()
 """
+
+
+# With two processes a collective that only one of them calls would wait for the other.
+WITHOUT_BATCH_NORM = """
+import torch
+from omnisource.distributed import processes
+from omnisource.models.batch_norm import RunningStatistics
+
+processes.start(torch.device("cpu"))
+statistics = RunningStatistics(torch.nn.LayerNorm(3))
+if processes.rank() == 0:
+    with statistics.recording():
+        pass
+    statistics.combine()
+assert processes.gather(processes.rank()) == [0, 1]
+print("nothing sent")
+processes.stop()
+"""
+
+
+@needs_processes
+def test_nothing_is_sent_for_a_model_without_batch_norm(tmp_path: Path) -> None:
+    (tmp_path / "without.py").write_text(WITHOUT_BATCH_NORM)
+    result = torchrun(tmp_path / "without.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("nothing sent") == 2
 
 
 @needs_processes
