@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from omnisource.types import Media
 
 if TYPE_CHECKING:
+    from omnisource.models.backbones.backbone import Backbone
     from omnisource.models.recognizer import Recognizer
 
 
@@ -27,19 +28,9 @@ _NORMALISATIONS = dict.fromkeys(
 )
 
 
-def count_parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module | Backbone) -> int:
     """Returns the number of parameters of a module; buffers are not counted."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def count_parameters_after_sum(module: nn.Module) -> int:
-    """Returns the number of parameters that the image path computes with, once the kernels are summed over time."""
-    saved = sum(
-        conv.weight.numel() // conv.weight.shape[2] * (conv.weight.shape[2] - 1)
-        for conv in module.modules()
-        if isinstance(conv, nn.Conv3d)
-    )
-    return count_parameters(module) - saved
 
 
 def count_multiply_adds(
@@ -61,8 +52,7 @@ def count_multiply_adds(
         head: Label space whose head is counted too. None: the backbone alone.
     """
     on_meta = _copied_to_meta(recognizer)
-    dtype = on_meta.backbone.conv1.weight.dtype
-    clips = torch.empty(1, 3, clip_length, size, size, dtype=dtype, device="meta")
+    clips = torch.empty(1, 3, clip_length, size, size, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_NORMALISATIONS) as counter:
         if head is None:
             on_meta.features(clips, media)

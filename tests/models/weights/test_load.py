@@ -11,8 +11,10 @@ from torch import Tensor
 
 from omnisource.errors import UserError
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.formats import HeadSize, Sizes, from_published, inflate, sizes_of, to_published
-from omnisource.models.weights.load import Mismatch, load_all_weights, load_initial_weights, load_into
+from omnisource.models.weights.image_resnet import inflate
+from omnisource.models.weights.load import load_all_weights, load_initial_weights, load_into
+from omnisource.models.weights.published import HeadSize, Sizes, from_published, sizes_of, to_published
+from omnisource.models.weights.report import Mismatch
 from omnisource.recipe.model import LabelSpace, Model
 
 MakeRecognizer = Callable[..., Recognizer]
