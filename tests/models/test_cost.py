@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
+from torch import Tensor, nn
 
+from omnisource.models.backbones.backbone import ParameterGroup, SizeDifferences, group_parameters
+from omnisource.models.backbones.slow_only import IMAGENET
 from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.own import OWN
 from omnisource.recipe.model import LabelSpace, Model
+from omnisource.types import Media
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,37 @@ def test_exact_counts_of_the_published_recognizer(published: Recognizer) -> None
 
 def test_backbone_costs_the_same_for_every_frame(published: Recognizer) -> None:
     assert 2 * count_multiply_adds(published, "video", 4, 112) == count_multiply_adds(published, "video", 8, 112)
+
+
+class OneNormalization(nn.Module):
+    """The smallest backbone: a normalization of the pixels."""
+
+    out_channels, normalization, weight_formats = 3, IMAGENET, (OWN,)
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor, media: Media) -> Tensor:
+        return self.norm(x)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return group_parameters(self)
+
+    def count_image_parameters(self) -> int:
+        return count_parameters(self)
+
+    def size_differences(self, weights: Mapping[str, Tensor]) -> SizeDifferences:
+        return SizeDifferences()
+
+
+@pytest.mark.parametrize(
+    ("norm", "operations"), [(nn.BatchNorm2d(3), 2), (nn.LayerNorm([3, 8, 8]), 5), (nn.GroupNorm(3, 3), 5)]
+)
+def test_operations_of_normalizations_an_element(norm: nn.Module, operations: int) -> None:
+    spaces = {"photos": LabelSpace("image", num_classes=2)}
+    recognizer = Recognizer(Model(), spaces, backbone=OneNormalization(norm))
+    assert count_multiply_adds(recognizer, "image", 1, 8) == operations * 3 * 8 * 8
 
 
 def test_counting_leaves_the_recognizer_as_it_was() -> None:

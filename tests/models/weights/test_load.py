@@ -138,6 +138,23 @@ def test_inflated_kernels_sum_to_the_image_kernels(make_recognizer: MakeRecogniz
     assert lengths == {1, 3}
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_are_inflated_in_float32(
+    make_recognizer: MakeRecognizer, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    recognizer, target = make_recognizer(), make_recognizer()
+    image = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in image_resnet(recognizer).items()
+    }
+    load_initial_weights(target, save_pth(image, tmp_path / "half"))
+    for name, tensor in target.backbone.state_dict().items():
+        if tensor.ndim == 5:  # a third in half precision would be off by a thousandth
+            torch.testing.assert_close(tensor.sum(dim=2), image[name].float(), rtol=1e-6, atol=1e-9)
+        else:
+            assert torch.equal(tensor, image[name].to(tensor.dtype)), name
+
+
 def save_pth(state: dict[str, Tensor], path: Path) -> Path:
     torch.save(state, path.with_suffix(".pth"))
     return path.with_suffix(".pth")
