@@ -102,9 +102,18 @@ class RunningStatistics:
 
     Args:
         module: Is on its device; without any `BatchNorm` in it there is nothing to move, and nothing is sent.
+
+    Raises:
+        ValueError: A batch normalization is not of that class, and so cannot be held still.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        for name, norm in module.named_modules():
+            if isinstance(norm, _BatchNorm) and not isinstance(norm, BatchNorm):
+                raise ValueError(
+                    f"{name}: a {type(norm).__name__} moves its running statistics in the forward, on every process by "
+                    "other batches; make it of omnisource.models.batch_norm.BatchNorm"
+                )
         self._norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm)]
         self._recorded: list[Recorded] = []
         if not self._norms:

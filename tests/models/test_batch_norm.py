@@ -203,6 +203,11 @@ processes.stop()
 """
 
 
+def test_batch_norm_that_cannot_be_held_still_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^1: a BatchNorm1d moves its running statistics in the forward"):
+        RunningStatistics(nn.Sequential(HeadBatchNorm(3), nn.BatchNorm1d(3)))
+
+
 # With two processes a collective that only one of them calls would wait for the other.
 WITHOUT_BATCH_NORM = """
 import torch

@@ -49,7 +49,8 @@ class Backbone(Protocol):
 
     Its forward takes x, [N, 3, T, H, W] for videos and [N, 3, H, W] for images, floating point and normalized as
     `normalization` says, and the media; it returns features [N, out_channels] or [N, out_channels, ...], which are
-    averaged over what follows the channels.
+    averaged over what follows the channels. Its batch normalization, if it has any, is `models.batch_norm.BatchNorm`:
+    in training, statistics move at the end of a step.
     """
 
     @property
