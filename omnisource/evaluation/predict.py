@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import load_clip
 from omnisource.errors import UserError
+from omnisource.models.backbones.backbone import Backbone
+from omnisource.models.backbones.build import build_backbone
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.formats import from_published, sizes_of
-from omnisource.models.weights.load import load_into, required_average, state_dict_in
+from omnisource.models.weights.load import load_into, state_dict_in
+from omnisource.models.weights.own import OWN, required_average
+from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
 from omnisource.models.weights.read import read_weights_file
 from omnisource.recipe.data import ClipSampling, EvaluationViews
 from omnisource.recipe.model import LabelSpace, Model
@@ -57,27 +60,33 @@ class Loaded:
     views_at_a_time: int
 
 
-def load_recognizer(path: str | Path, *, average: bool = False) -> Recognizer:
+def load_recognizer(
+    path: str | Path, *, average: bool = False, build_backbone: Callable[[Model], Backbone] = build_backbone
+) -> Recognizer:
     """Returns the recognizer of a checkpoint, ready for evaluation, on the CPU.
 
     Args:
         path: One of our own checkpoints, or a published .pth; the sizes are read from the weights. A published one
             has the label spaces "image" and "video".
         average: Whether to take the moving average of the weights in place of the weights.
+        build_backbone: Builds the backbone that the recipe of one of our own checkpoints describes.
 
     Raises:
         UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
             has no average.
     """
-    return load(path, average=average).recognizer
+    return load(path, average=average, build_backbone=build_backbone).recognizer
 
 
-def load(path: str | Path, *, average: bool = False) -> Loaded:
+def load(
+    path: str | Path, *, average: bool = False, build_backbone: Callable[[Model], Backbone] = build_backbone
+) -> Loaded:
     """Returns the recognizer of a checkpoint with its class names and the views it is tested with.
 
     Args:
         path: As for `load_recognizer`.
         average: Whether to take the moving average of the weights in place of the weights.
+        build_backbone: Builds the backbone that the recipe of one of our own checkpoints describes.
 
     Raises:
         UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
@@ -88,11 +97,12 @@ def load(path: str | Path, *, average: bool = False) -> Loaded:
     if content.get("format") == FORMAT:
         checkpoint = read_checkpoint(path)
         state = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
-        return _load_own(path, checkpoint.recipe, checkpoint.class_names, state)
+        return _load_own(path, checkpoint.recipe, checkpoint.class_names, state, build_backbone)
     if average:
         required_average(None, str(path))
     if path.suffix == ".safetensors" and "recipe" in (metadata := _metadata(path)):
-        return _load_own(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
+        own = json.loads(metadata["recipe"]), json.loads(metadata["class_names"])
+        return _load_own(path, *own, content, build_backbone)
     return _load_published(path, content)
 
 
@@ -102,10 +112,14 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _load_own(
-    path: Path, plain_recipe: Mapping[str, Any], class_names: Mapping[str, Sequence[str]], state: Mapping[str, Tensor]
+    path: Path,
+    plain_recipe: Mapping[str, Any],
+    class_names: Mapping[str, Sequence[str]],
+    state: Mapping[str, Tensor],
+    build_backbone: Callable[[Model], Backbone],
 ) -> Loaded:
     recipe = from_plain(Recipe, plain_recipe, str(path))
-    recognizer = Recognizer(recipe.model, recipe.label_spaces)
+    recognizer = Recognizer(recipe.model, recipe.label_spaces, backbone=build_backbone(recipe.model))
     load_into(recognizer, state, origin=str(path), strict=True)
     views: dict[Media, ViewsOfMedia] = {}
     # The main source first: its views are the ones that count where sources of one media differ.
@@ -122,7 +136,8 @@ def _load_own(
 
 
 def _load_published(path: Path, content: Mapping[str, Any]) -> Loaded:
-    state = from_published(state_dict_in(content, str(path)), PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
+    state = state_dict_in(content, str(path), (PUBLISHED, OWN))
+    state = from_published(state, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
     try:
         sizes = sizes_of(state)
     except UserError as error:

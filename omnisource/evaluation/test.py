@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from omnisource.data.datasets import read_splits, require_data, resolve_classes
@@ -15,9 +15,13 @@ from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
 from omnisource.evaluation.evaluate import Evaluation, evaluate, write_report, write_result
+from omnisource.models.backbones.backbone import Backbone
+from omnisource.models.backbones.build import build_backbone
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.load import OWN_FORMAT, load_all_weights
+from omnisource.models.weights.load import load_all_weights
+from omnisource.models.weights.own import OWN_FORMAT
 from omnisource.models.weights.read import read_weights_file
+from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import contact_sheet
 from omnisource.reporting.progress import progress_bar
@@ -40,6 +44,7 @@ def test(
     show_interval: int = 1,
     *,
     average: bool = False,
+    build_backbone: Callable[[Model], Backbone] = build_backbone,
 ) -> dict[str, Evaluation]:
     """Returns the evaluation of every source that has test items, having written and printed its report.
 
@@ -52,6 +57,7 @@ def test(
         show_dir: Gets pictures of items with what was predicted. None: no pictures.
         show_interval: Items from one picture to the next.
         average: Whether to test the moving average of the weights in place of the weights.
+        build_backbone: Builds the backbone that the recipe describes.
 
     Raises:
         UserError: If data is missing or wrong, the checkpoint cannot be read, does not fit or has no average, or files
@@ -69,7 +75,7 @@ def test(
     written = [folder, *([dump.parent] if dump else []), *([show_dir] if show_dir else [])]
     processes.run_on_rank0(lambda: _require_writable(written))
     _check_classes(checkpoint, class_names)
-    recognizer = Recognizer(recipe.model, recipe.label_spaces)
+    recognizer = Recognizer(recipe.model, recipe.label_spaces, backbone=build_backbone(recipe.model))
     heads = recipe.only_head("image"), recipe.only_head("video")
     load_all_weights(recognizer, checkpoint, *heads, average=average)
     recognizer.to(device).eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,12 @@ from torch import Tensor
 
 from omnisource.checkpoints.file import Checkpoint, read_checkpoint
 from omnisource.errors import UserError
-from omnisource.models.weights.load import required_average, save_published
+from omnisource.models.backbones.backbone import Backbone
+from omnisource.models.backbones.build import build_backbone
+from omnisource.models.weights.formats import HeadNames
+from omnisource.models.weights.load import save_published
+from omnisource.models.weights.own import required_average
+from omnisource.recipe.model import Model
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
@@ -77,7 +82,13 @@ def print_checkpoint(path: Path) -> None:
     print_table("Checkpoint", ["what", "value"], rows)
 
 
-def export_checkpoint(path: Path, target: Path, *, average: bool = False) -> None:
+def export_checkpoint(
+    path: Path,
+    target: Path,
+    *,
+    average: bool = False,
+    build_backbone: Callable[[Model], Backbone] = build_backbone,
+) -> None:
     """Writes the weights of a checkpoint alone: `.safetensors` with our names, `.pth` in the published format.
 
     The .safetensors file carries the recipe and the class names as JSON in its metadata.
@@ -86,10 +97,11 @@ def export_checkpoint(path: Path, target: Path, *, average: bool = False) -> Non
         path: The checkpoint.
         target: File to write; must not exist.
         average: Whether to take the moving average of the weights in place of the weights.
+        build_backbone: Builds the backbone that the recipe describes, whose published format a .pth has.
 
     Raises:
         UserError: If the checkpoint cannot be read, has no average, or has heads that the published format has no
-            place for; if the target exists or has another suffix.
+            place for; if the backbone has no published format; if the target exists or has another suffix.
     """
     if target.suffix not in SUFFIXES:
         raise UserError(f"{target}: the file must end in {' (our names) or '.join(SUFFIXES)} (the published format)")
@@ -99,7 +111,9 @@ def export_checkpoint(path: Path, target: Path, *, average: bool = False) -> Non
     state = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
     if target.suffix == ".pth":
         recipe = from_plain(Recipe, checkpoint.recipe, str(path))
-        save_published(target, state, recipe.only_head("image"), recipe.only_head("video"))
+        with torch.device("meta"):
+            formats = build_backbone(recipe.model).weight_formats
+        save_published(target, state, formats, HeadNames(recipe.only_head("image"), recipe.only_head("video")))
     else:
         _save_safetensors(state, checkpoint, target)
 

@@ -101,13 +101,24 @@ class RunningStatistics:
         statistics.combine()
 
     Args:
-        module: Has `BatchNorm` in it, and is on its device.
+        module: Is on its device; without any `BatchNorm` in it there is nothing to move, and nothing is sent.
+
+    Raises:
+        ValueError: A batch normalization is not of that class, and so cannot be held still.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        for name, norm in module.named_modules():
+            if isinstance(norm, _BatchNorm) and not isinstance(norm, BatchNorm):
+                raise ValueError(
+                    f"{name}: a {type(norm).__name__} moves its running statistics in the forward, on every process by "
+                    "other batches; make it of omnisource.models.batch_norm.BatchNorm"
+                )
         self._norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm)]
         self._recorded: list[Recorded] = []
-        device = next(module.parameters()).device
+        if not self._norms:
+            return
+        device = _running(self._norms[0])[0].device
         self._sizes = [2 * norm.num_features for norm in self._norms]  # a mean and a variance for every channel
         self._norm_of_value = torch.arange(len(self._norms)).repeat_interleave(torch.tensor(self._sizes)).to(device)
         self._kept = torch.tensor([1 - (norm.momentum or 0.0) for norm in self._norms], dtype=torch.float64).to(device)
@@ -128,8 +139,10 @@ class RunningStatistics:
     def combine(self) -> None:
         """Moves the running statistics by what was recorded since the last time; called by all processes together.
 
-        One collective, whose size does not depend on how many batches any process has counted.
+        One collective, whose size does not depend on how many batches any process has counted; none without BatchNorm.
         """
+        if not self._norms:
+            return
         assert self._recorded, "nothing was recorded since the last time"
         running = torch.cat([value for norm in self._norms for value in _running(norm)[:2]])
         values = [value for recorded in self._recorded for value in (recorded.mean, recorded.variance)]

@@ -14,44 +14,44 @@ from torch.utils.flop_counter import FlopCounterMode
 from omnisource.types import Media
 
 if TYPE_CHECKING:
+    from omnisource.models.backbones.backbone import Backbone
     from omnisource.models.recognizer import Recognizer
 
 
-def _normalization_operations(input_shape: Sequence[int], *arguments: object, **options: object) -> int:
+def _batch_norm_operations(input_shape: Sequence[int], *arguments: object, **options: object) -> int:
     return 4 * math.prod(input_shape)  # 2 an element, in the counter's unit of half a multiply-add
 
 
-# Which of the two F.batch_norm becomes is up to the version of torch.
-_NORMALISATIONS = dict.fromkeys(
-    (torch.ops.aten.native_batch_norm, torch.ops.aten._native_batch_norm_legit_no_training), _normalization_operations
-)
+def _other_norm_operations(input_shape: Sequence[int], *arguments: object, **options: object) -> int:
+    return 10 * math.prod(input_shape)  # 5 an element: its own mean and deviation too
 
 
-def count_parameters(module: nn.Module) -> int:
+_aten = torch.ops.aten
+_NORMALIZATIONS = {
+    # Which of the two F.batch_norm becomes is up to the version of torch.
+    _aten.native_batch_norm: _batch_norm_operations,
+    _aten._native_batch_norm_legit_no_training: _batch_norm_operations,
+    _aten.native_layer_norm: _other_norm_operations,
+    _aten.native_group_norm: _other_norm_operations,
+}
+
+
+def count_parameters(module: nn.Module | Backbone) -> int:
     """Returns the number of parameters of a module; buffers are not counted."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def count_parameters_after_sum(module: nn.Module) -> int:
-    """Returns the number of parameters that the image path computes with, once the kernels are summed over time."""
-    saved = sum(
-        conv.weight.numel() // conv.weight.shape[2] * (conv.weight.shape[2] - 1)
-        for conv in module.modules()
-        if isinstance(conv, nn.Conv3d)
-    )
-    return count_parameters(module) - saved
 
 
 def count_multiply_adds(
     recognizer: Recognizer, media: Media, clip_length: int, size: int, head: str | None = None
 ) -> int:
-    """Returns the multiply-adds for one input: those of convolutions and linear layers, and 2 an element normalized.
+    """Returns the multiply-adds for one input: those of matrices and convolutions, and what is normalized.
 
-    That is how the tables of the field count: a multiply-add is 1, but a BatchNorm is counted as a multiplication
-    and an addition. Nothing is computed: the shapes alone go through a copy of the recognizer on the meta device.
+    That is how the tables of the field count: a multiply-add is 1, but BatchNorm is counted as a multiplication
+    and an addition an element, other normalizations as 5 operations. Nothing is computed: the shapes alone go
+    through a copy of the recognizer on the meta device.
 
-    Source: facebookresearch/fvcore, fvcore/nn/jit_handles.py (batchnorm_flop_jit). So counted, the published 54.75 G
-    come out.
+    Source: facebookresearch/fvcore, fvcore/nn/jit_handles.py (batchnorm_flop_jit, norm_flop_counter). So counted, the
+    published 54.75 G come out.
 
     Args:
         recognizer: The recognizer, on any device.
@@ -61,9 +61,8 @@ def count_multiply_adds(
         head: Label space whose head is counted too. None: the backbone alone.
     """
     on_meta = _copied_to_meta(recognizer)
-    dtype = on_meta.backbone.conv1.weight.dtype
-    clips = torch.empty(1, 3, clip_length, size, size, dtype=dtype, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_NORMALISATIONS) as counter:
+    clips = torch.empty(1, 3, clip_length, size, size, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_NORMALIZATIONS) as counter:
         if head is None:
             on_meta.features(clips, media)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -10,35 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnisource.errors import UserError
-from omnisource.models.backbones.slow_only import SlowOnly, slow_only
+from omnisource.models.backbones.backbone import Backbone, ParameterGroup, group_parameters
+from omnisource.models.backbones.build import build_backbone
 from omnisource.models.heads import ImageHead, VideoHead
+from omnisource.models.normalize import Normalize
 from omnisource.recipe.model import LabelSpace, Model, label_space_name_fault
 from omnisource.types import Batch, Media
-
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
-
-
-class Normalize(nn.Module):
-    """Maps frames of 0-255 to zero mean and unit variance.
-
-    The two constants are kept in thousandths, as integers: a change of the model's floating point type must not round
-    them. They are no part of the state dict.
-    """
-
-    mean_thousandths: Tensor
-    std_thousandths: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name, values in (("mean_thousandths", MEAN), ("std_thousandths", STD)):
-            thousandths = torch.tensor([round(1000 * value) for value in values], dtype=torch.int32)
-            self.register_buffer(name, thousandths.view(3, 1, 1, 1), persistent=False)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Returns (frames - mean) / std in float32; frames: [N, 3, T, H, W] uint8, 0-255, RGB."""
-        mean, std = self.mean_thousandths.float() / 1000, self.std_thousandths.float() / 1000
-        return (frames.float() - mean) / std
 
 
 class Recognizer(nn.Module):
@@ -50,13 +28,14 @@ class Recognizer(nn.Module):
         recognizer.video_logits(clips)  # [N, 3, T, H, W] uint8, 0-255, RGB -> [N, classes]
 
     Args:
-        model: Depth and width of the backbone. Its `weights` are not read here.
+        model: Describes the backbone. Its `weights` are not read here.
         label_spaces: The label spaces by name; each gets a head of the same name. All class counts must be known.
         backbone: Takes the place of the backbone that `model` describes.
 
     Attributes:
         label_spaces: The label spaces by name.
-        backbone: The SlowOnly ResNet.
+        normalize: Maps frames of 0-255 to what the backbone expects.
+        backbone: Makes the features.
         heads: The heads by the name of their label space.
 
     Raises:
@@ -65,7 +44,7 @@ class Recognizer(nn.Module):
     """
 
     def __init__(
-        self, model: Model, label_spaces: Mapping[str, LabelSpace], *, backbone: SlowOnly | None = None
+        self, model: Model, label_spaces: Mapping[str, LabelSpace], *, backbone: Backbone | None = None
     ) -> None:
         super().__init__()
         if not label_spaces:
@@ -73,8 +52,9 @@ class Recognizer(nn.Module):
         for name in label_spaces:
             _check_head_name(name)
         self.label_spaces = dict(label_spaces)
-        self.normalize = Normalize()
-        self.backbone = slow_only(model.depth, model.width) if backbone is None else backbone
+        backbone = build_backbone(model) if backbone is None else backbone
+        self.normalize = Normalize(backbone.normalization)
+        self.backbone = backbone
         self.heads = nn.ModuleDict(
             {name: _head(name, space, self.backbone.out_channels) for name, space in label_spaces.items()}
         )
@@ -111,10 +91,11 @@ class Recognizer(nn.Module):
         """
         _check_clips(clips, media)
         x = clips if clips.is_floating_point() else self.normalize(clips)
-        x = x.to(self.backbone.conv1.weight.dtype)
+        x = x.to(next(self.backbone.parameters()).dtype)
         if media == "image":
             x = x.squeeze(2)  # [N, 3, 1, H, W] -> [N, 3, H, W]
-        return self.backbone(x, media).flatten(2).mean(dim=2)  # [N, C, (T,) H, W] -> [N, C]
+        features = self.backbone(x, media)
+        return features.flatten(2).mean(dim=2) if features.ndim > 2 else features  # [N, C, ...] -> [N, C]
 
     def logits(self, clips: Tensor, media: Media, head: str) -> Tensor:
         """Returns the scores of a label space before softmax, [N, classes].
@@ -157,6 +138,13 @@ class Recognizer(nn.Module):
         """
         return self.logits(clips, "video", head or self._only_head("video"))
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Returns every parameter once, by decay and depth: those of the backbone, and then the heads."""
+        groups = [replace(group, names=_prefixed("backbone", group)) for group in self.backbone.parameter_groups()]
+        last = 1 + max(group.depth for group in groups)
+        of_heads = group_parameters(self.heads, depth_of=lambda name: last)
+        return [*groups, *(replace(group, names=_prefixed("heads", group)) for group in of_heads)]
+
     def _loss(self, batch: Batch) -> Tensor:
         views = batch.clips.shape[1]
         clips = batch.clips.flatten(0, 1)  # [N, V, 3, T, H, W] -> [N * V, 3, T, H, W]
@@ -179,6 +167,10 @@ class Recognizer(nn.Module):
             return of_kind[0]
         heads = ", ".join(f"{name} ({space.head})" for name, space in self.label_spaces.items())
         raise ValueError(f"name the head: {len(of_kind)} {kind} heads are there, not one; the heads are {heads}")
+
+
+def _prefixed(module: str, group: ParameterGroup) -> tuple[str, ...]:
+    return tuple(f"{module}.{name}" for name in group.names)
 
 
 def _check_head_name(name: str) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from omnisource.data.datasets import read_split, resolve_classes
 from omnisource.errors import UserError
-from omnisource.models.cost import count_multiply_adds, count_parameters, count_parameters_after_sum
+from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer
 from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
@@ -72,7 +72,7 @@ def _print_cost(recipe: Recipe) -> None:
         parameters = count_parameters(recognizer.backbone) + count_parameters(recognizer.heads[head])
         size_text = _millions(parameters)
         if source.media == "image":
-            summed = count_parameters_after_sum(recognizer.backbone) + count_parameters(recognizer.heads[head])
+            summed = recognizer.backbone.count_image_parameters() + count_parameters(recognizer.heads[head])
             size_text += f" ({_millions(summed)} with the kernels summed over time)"
         frames = 1 if source.media == "image" else source.sampling.clip_length
         sizes = (source.training_view.crop_size, source.validation_views.crop_size, source.test_views.crop_size)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import nn
 
+from omnisource.models.backbones.backbone import ParameterGroup
 from omnisource.recipe.optimization import Optimizer, Schedule
 
 
@@ -37,14 +40,27 @@ def learning_rate(optimizer: Optimizer, schedule: Schedule, step: int, epoch_ste
     return optimizer.learning_rate * factor
 
 
-def build_optimizer(optimizer: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-    """Returns the torch optimizer over all parameters of `model`, in one or, without decay of norms, two groups."""
+class GroupedModel(Protocol):
+    """A model that says how its parameters are to be treated, as a recognizer does."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yields every parameter with its name."""
+        ...
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Returns every parameter once, by decay and depth."""
+        ...
+
+
+def build_optimizer(optimizer: Optimizer, model: GroupedModel) -> torch.optim.Optimizer:
+    """Returns the torch optimizer over all parameters of `model`, in one or, without decay of norms, two groups.
+
+    Within a group they keep the model's order, by which checkpoints know them.
+    """
+    decays = {name: group.decays for group in model.parameter_groups() for name in group.names}
     decayed, kept = [], []
-    for module in model.modules():
-        is_norm = isinstance(module, nn.modules.batchnorm._NormBase)
-        for name, parameter in module.named_parameters(recurse=False):
-            keeps = not optimizer.decay_norm_and_bias and (is_norm or name == "bias")
-            (kept if keeps else decayed).append(parameter)
+    for name, parameter in model.named_parameters():
+        (decayed if decays[name] or optimizer.decay_norm_and_bias else kept).append(parameter)
     groups = [{"params": decayed, "weight_decay": optimizer.weight_decay}]
     if kept:
         groups.append({"params": kept, "weight_decay": 0.0})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,10 +18,13 @@ from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
+from omnisource.models.backbones.backbone import Backbone
+from omnisource.models.backbones.build import build_backbone
 from omnisource.models.batch_norm import synchronize_batch_norm
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.load import load_initial_weights
 from omnisource.randomness import make_deterministic, seed_initialization
+from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.curves import CURVES, draw_curves
 from omnisource.reporting.metrics_file import METRICS, UNREADABLE
@@ -45,7 +49,13 @@ from omnisource.training.step import Stepper
 
 
 def train(
-    recipe: Recipe, work_dir: Path, *, resume: str = "", auto_scale_lr: bool = False, config_name: str = ""
+    recipe: Recipe,
+    work_dir: Path,
+    *,
+    resume: str = "",
+    auto_scale_lr: bool = False,
+    config_name: str = "",
+    build_backbone: Callable[[Model], Backbone] = build_backbone,
 ) -> TrainState:
     """Trains a recognizer as the recipe says and returns the state at the end of the run.
 
@@ -57,6 +67,7 @@ def train(
         auto_scale_lr: Whether the learning rate is multiplied by the real number of clips of the main source a step
             and divided by `optimizer.base_batch_size`.
         config_name: How errors name the recipe.
+        build_backbone: Builds the backbone that the recipe describes.
 
     Raises:
         UserError: For everything that a user can fix.
@@ -72,7 +83,7 @@ def train(
     _refuse_precision(recipe, device)
 
     with RunLock(work_dir) as lock:
-        return _train(recipe, work_dir, lock, device, resume, auto_scale_lr, config_name)
+        return _train(recipe, work_dir, lock, device, resume, auto_scale_lr, config_name, build_backbone)
 
 
 def _train(
@@ -83,6 +94,7 @@ def _train(
     resume: str,
     auto_scale_lr: bool,
     config_name: str,
+    build_backbone: Callable[[Model], Backbone],
 ) -> TrainState:
     """Does what `train` says, on a device, while it has the work dir for itself."""
     is_first = processes.rank() == 0
@@ -109,7 +121,7 @@ def _train(
 
     # 4. What is trained.
     seed_initialization(recipe.seed)
-    recognizer = Recognizer(recipe.model, recipe.label_spaces)
+    recognizer = Recognizer(recipe.model, recipe.label_spaces, backbone=build_backbone(recipe.model))
     initial = ""
     if recipe.model.weights and not checkpoint:
         heads = recipe.only_head("image"), recipe.only_head("video")

@@ -8,7 +8,7 @@ import torch
 import omnisource
 from omnisource import Recognizer, UserError
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
-from omnisource.models.weights.formats import to_published
+from omnisource.models.weights.published import to_published
 from omnisource.training.train import train
 from tests.support.tiny_runs import tiny_recipe
 

@@ -15,7 +15,7 @@ from omnisource.cli.main import main
 from omnisource.cli.mmaction2 import test_main as run_test_command
 from omnisource.errors import UserError
 from omnisource.evaluation import test
-from omnisource.models.weights.formats import to_published
+from omnisource.models.weights.published import to_published
 from omnisource.training.train import train
 from tests.support.media import truncate
 from tests.support.miniature import OWN_DATA_CONFIG, make_class_folders, own_data_overrides

@@ -23,7 +23,7 @@ from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UserError
-from omnisource.models.weights.formats import to_published
+from omnisource.models.weights.published import to_published
 from omnisource.randomness import seed_initialization, seed_microbatch
 from omnisource.training.plan import make_plan
 from omnisource.training.train import train

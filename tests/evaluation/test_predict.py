@@ -23,7 +23,7 @@ from omnisource.data.loading.sample import load_clip
 from omnisource.errors import UserError
 from omnisource.evaluation.predict import averaged_scores, load, media_files
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.formats import to_published
+from omnisource.models.weights.published import to_published
 from omnisource.recipe.loading import load_config
 from omnisource.recipe.model import LabelSpace
 from omnisource.recipe.overrides import apply_overrides

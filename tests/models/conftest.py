@@ -11,8 +11,8 @@ import torch
 
 from omnisource.models.backbones.slow_only import Bottleneck, SlowOnly
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.formats import from_published, to_published
 from omnisource.models.weights.load import load_into
+from omnisource.models.weights.published import from_published, to_published
 from omnisource.recipe.model import LabelSpace, Model
 
 

@@ -142,6 +142,16 @@ def test_what_was_combined_is_not_combined_again() -> None:
         statistics.combine()
 
 
+def test_model_without_batch_norm_has_no_statistics_to_move() -> None:
+    for module in (nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)), nn.ReLU()):
+        synchronize_batch_norm(module)
+        statistics = RunningStatistics(module)
+        for _ in range(2):
+            with statistics.recording():
+                module(torch.randn(4, 2))
+            statistics.combine()
+
+
 def test_synchronization_changes_no_key_and_nothing_in_one_process(make_recognizer: MakeRecognizer) -> None:
     plain, synchronized = make_recognizer().train(), make_recognizer().train()
     synchronize_batch_norm(synchronized)
@@ -193,136 +203,40 @@ processes.stop()
 """
 
 
+def test_batch_norm_that_cannot_be_held_still_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^1: a BatchNorm1d moves its running statistics in the forward"):
+        RunningStatistics(nn.Sequential(HeadBatchNorm(3), nn.BatchNorm1d(3)))
+
+
+# With two processes a collective that only one of them calls would wait for the other.
+WITHOUT_BATCH_NORM = """
+import torch
+from omnisource.distributed import processes
+from omnisource.models.batch_norm import RunningStatistics
+
+processes.start(torch.device("cpu"))
+statistics = RunningStatistics(torch.nn.LayerNorm(3))
+if processes.rank() == 0:
+    with statistics.recording():
+        pass
+    statistics.combine()
+assert processes.gather(processes.rank()) == [0, 1]
+print("nothing sent")
+processes.stop()
+"""
+
+
+@needs_processes
+def test_nothing_is_sent_for_a_model_without_batch_norm(tmp_path: Path) -> None:
+    (tmp_path / "without.py").write_text(WITHOUT_BATCH_NORM)
+    result = torchrun(tmp_path / "without.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("nothing sent") == 2
+
+
 @needs_processes
 def test_processes_combine_statistics_in_the_order_of_the_microbatches(tmp_path: Path) -> None:
     (tmp_path / "combined.py").write_text(COMBINED)
     result = torchrun(tmp_path / "combined.py", processes=3)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("combined") == 3
-
-
-SYNCHRONIZED = """
-import copy
-import torch
-from omnisource.distributed import processes
-from omnisource.models.batch_norm import RunningStatistics, synchronize_batch_norm
-from omnisource.models.heads import HeadBatchNorm
-from omnisource.models.recognizer import LabelSpace, Model, Recognizer
-from omnisource.models.backbones.slow_only import MediaBatchNorm
-from omnisource.types import Batch
-
-processes.start(torch.device("cpu"))
-me = processes.rank()
-torch.manual_seed(0)
-SIZES = [3, 1, 2]
-first, last = sum(SIZES[:me]), sum(SIZES[: me + 1])
-
-
-def close(ours, theirs, tolerance):
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
-
-
-def check(norm, x, media, tolerance, recorded):
-    # Against one process that has the concatenated batch; the gradient is that of the sum of all outputs x factors.
-    torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
-    torch.nn.init.normal_(norm.bias)
-    alone, ours = norm.train(), copy.deepcopy(norm).train()
-    synchronize_batch_norm(ours)
-    factors = torch.randn(x.shape, dtype=x.dtype)
-    whole = x.clone().requires_grad_()
-    expected = alone(whole, *media)
-    (expected * factors).sum().backward()
-    mine = x[first:last].clone().requires_grad_()
-    if recorded:
-        statistics = RunningStatistics(ours)
-        with statistics.recording():
-            out = ours(mine, *media)
-        statistics.combine()
-    else:
-        out = ours(mine, *media)
-    (out * factors[first:last]).sum().backward()
-    assert out.dtype == x.dtype and mine.grad.dtype == x.dtype
-    close(out, expected[first:last], tolerance)
-    close(mine.grad, whole.grad[first:last], tolerance)
-    for name in ("weight", "bias"):
-        close(processes.add_up(getattr(ours, name).grad), getattr(alone, name).grad, tolerance)
-    for (name, buffer), other in zip(ours.named_buffers(), alone.buffers(), strict=True):
-        close(buffer, other, tolerance)
-        assert all(torch.equal(part, buffer) for part in processes.gather_tensors(buffer)), name
-    counted = 0 if media == ("image",) else 1
-    assert ours.num_batches_tracked == counted
-    ours.eval(), alone.eval()
-    close(ours(mine, *media), alone(mine, *media), tolerance)
-
-
-for recorded in (False, True):
-    for kind, shape, media in (
-        (MediaBatchNorm, (6, 4, 3, 5, 5), ("video",)),
-        (MediaBatchNorm, (6, 4, 5, 5), ("image",)),
-        (MediaBatchNorm, (6, 4, 1, 1), ("image",)),  # the second process has a single value a channel
-        (HeadBatchNorm, (6, 4), ()),
-    ):
-        check(kind(4).double(), torch.randn(shape, dtype=torch.float64), media, 1e-10, recorded)
-
-# In float32 a mean that is a thousand deviations away costs no more digits than in one process.
-far = torch.randn(6, 4, 3, 5, 5, dtype=torch.float64) + 1000
-exact, ours = MediaBatchNorm(4).double().train(), MediaBatchNorm(4).train()
-synchronize_batch_norm(ours)
-exact(far, "video"), ours(far[first:last].float(), "video")
-close(ours.running_mean.double(), exact.running_mean, 1e-6)
-close(ours.running_var.double(), exact.running_var, 1e-6)
-
-# Half precision: the statistics, and the sums over them, are of float32.
-for dtype in (torch.bfloat16, torch.float16):
-    x = torch.randn(6, 4, 3, 16, 16).to(dtype)
-    in_full, ours = MediaBatchNorm(4).train(), MediaBatchNorm(4).train()
-    synchronize_batch_norm(ours)
-    expected = in_full(x.float(), "video")
-    with torch.autocast("cpu", dtype=dtype):
-        mine = x[first:last].clone().requires_grad_()
-        out = ours(mine, "video")
-    out.float().square().sum().backward()
-    assert out.dtype == dtype and mine.grad.dtype == dtype and ours.weight.grad.dtype == torch.float32
-    close(ours.running_mean, in_full.running_mean, 1e-7)
-    close(ours.running_var, in_full.running_var, 1e-6)
-    close(out.float(), expected[first:last], 1e-2)
-
-# A whole recognizer in parallel: two microbatches, gradients and statistics of all against one process with it all.
-def batch(source, head, frames):
-    clips = torch.randint(256, (2, 3, 2, 1, 3, frames, 32, 32), dtype=torch.uint8)
-    return [source, "image" if frames == 1 else "video", head, clips, torch.randint(3, (2, 3, 2))]
-
-
-sources = [batch("clips", "actions", 2), batch("web", "photos", 1)]
-spaces = {"photos": LabelSpace("image", 3, dropout=0.0), "actions": LabelSpace("video", 3, dropout=0.0)}
-alone = Recognizer(Model(depth=18, width=0.0625), spaces).double().train()
-ours = copy.deepcopy(alone)
-synchronize_batch_norm(ours)
-model, statistics = processes.in_parallel(ours), RunningStatistics(ours)
-with statistics.recording():
-    for place in range(2):
-        mine = [Batch(*names, clips[place, me], labels[place, me], ("", "")) for *names, clips, labels in sources]
-        sum(model(mine).values()).backward()
-        whole = [
-            Batch(*names, clips[place].flatten(0, 1), labels[place].flatten(), ("",) * 6)
-            for *names, clips, labels in sources
-        ]
-        sum(alone(whole).values()).backward()
-statistics.combine()
-for (name, mine), other in zip(ours.named_parameters(), alone.parameters(), strict=True):
-    # The largest gradient of the tensor is the measure: those that cancel to nothing have no digits to compare.
-    difference = (mine.grad - other.grad).abs().max() / other.grad.abs().max().clamp(min=1e-3)
-    assert difference < 1e-10, (name, difference)
-for mine, other in zip(ours.buffers(), alone.buffers(), strict=True):
-    close(mine, other, 1e-12 if mine.is_floating_point() else 0)
-print("synchronized")
-processes.stop()
-"""
-
-
-@needs_processes
-def test_synchronized_processes_equal_one_process_with_the_concatenated_batch(tmp_path: Path) -> None:
-    (tmp_path / "synchronized.py").write_text(SYNCHRONIZED)
-    result = torchrun(tmp_path / "synchronized.py", processes=3)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("synchronized") == 3

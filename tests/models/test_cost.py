@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from omnisource.models.cost import count_multiply_adds, count_parameters, count_parameters_after_sum
+from omnisource.models.backbones.backbone import ParameterGroup, SizeDifferences, group_parameters
+from omnisource.models.backbones.slow_only import IMAGENET
+from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.own import OWN
 from omnisource.recipe.model import LabelSpace, Model
+from omnisource.types import Media
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +28,7 @@ def test_table_of_the_published_recognizer(published: Recognizer) -> None:
         "whole recognizer": count_parameters(published),
         "video path": count_parameters(backbone) + count_parameters(heads["kinetics400"]),
         "image path": count_parameters(backbone) + count_parameters(heads["imagenet"]),
-        "image path, summed": count_parameters_after_sum(backbone) + count_parameters(heads["imagenet"]),
+        "image path, summed": backbone.count_image_parameters() + count_parameters(heads["imagenet"]),
     }
     assert {part: round(count / 1e6, 2) for part, count in millions.items()} == {
         "whole recognizer": 35.65,
@@ -40,7 +47,7 @@ def test_table_of_the_published_recognizer(published: Recognizer) -> None:
 def test_exact_counts_of_the_published_recognizer(published: Recognizer) -> None:
     assert count_parameters(published) == 35_648_792
     assert count_parameters(published.backbone) == 31_634_496
-    assert count_parameters_after_sum(published.backbone) == 23_508_032
+    assert published.backbone.count_image_parameters() == 23_508_032
     assert count_multiply_adds(published, "video", 8, 224) == 41_917_833_216
     assert count_multiply_adds(published, "video", 8, 224, head="kinetics400") - 41_917_833_216 == (
         2048 * 800 + 800 * 400 + 2 * 800  # two linear layers and a BatchNorm of 800 channels
@@ -49,6 +56,37 @@ def test_exact_counts_of_the_published_recognizer(published: Recognizer) -> None
 
 def test_backbone_costs_the_same_for_every_frame(published: Recognizer) -> None:
     assert 2 * count_multiply_adds(published, "video", 4, 112) == count_multiply_adds(published, "video", 8, 112)
+
+
+class OneNormalization(nn.Module):
+    """The smallest backbone: a normalization of the pixels."""
+
+    out_channels, normalization, weight_formats = 3, IMAGENET, (OWN,)
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor, media: Media) -> Tensor:
+        return self.norm(x)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return group_parameters(self)
+
+    def count_image_parameters(self) -> int:
+        return count_parameters(self)
+
+    def size_differences(self, weights: Mapping[str, Tensor]) -> SizeDifferences:
+        return SizeDifferences()
+
+
+@pytest.mark.parametrize(
+    ("norm", "operations"), [(nn.BatchNorm2d(3), 2), (nn.LayerNorm([3, 8, 8]), 5), (nn.GroupNorm(3, 3), 5)]
+)
+def test_operations_of_normalizations_an_element(norm: nn.Module, operations: int) -> None:
+    spaces = {"photos": LabelSpace("image", num_classes=2)}
+    recognizer = Recognizer(Model(), spaces, backbone=OneNormalization(norm))
+    assert count_multiply_adds(recognizer, "image", 1, 8) == operations * 3 * 8 * 8
 
 
 def test_counting_leaves_the_recognizer_as_it_was() -> None:

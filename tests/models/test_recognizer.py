@@ -188,6 +188,20 @@ def test_state_dict_holds_weights_only(make_recognizer: MakeRecognizer) -> None:
     assert all(name.startswith(("backbone.", "heads.")) for name in make_recognizer().state_dict())
 
 
+@pytest.mark.parametrize(("depth", "blocks"), [(18, 8), (50, 16)])
+def test_parameters_have_the_depth_of_their_block(make_recognizer: MakeRecognizer, depth: int, blocks: int) -> None:
+    recognizer = make_recognizer(depth)
+    groups = recognizer.parameter_groups()
+    names = [name for group in groups for name in group.names]
+    assert sorted(names) == sorted(name for name, _ in recognizer.named_parameters())
+    depth_of = {name: group.depth for group in groups for name in group.names}
+    in_order = [depth_of[name] for name, _ in recognizer.named_parameters()]
+    assert in_order == sorted(in_order) and set(in_order) == set(range(1 + blocks + 1))
+    assert depth_of["backbone.conv1.weight"] == depth_of["backbone.bn1.bias"] == 0
+    assert depth_of["backbone.layer4.0.conv1.weight"] + 1 == depth_of["backbone.layer4.1.conv1.weight"]
+    assert depth_of["heads.photos.bn.weight"] == depth_of["heads.actions.fc2.bias"] == blocks + 1
+
+
 def test_dropout_acts_in_training_only(make_recognizer: MakeRecognizer) -> None:
     recognizer = make_recognizer(dropout=0.5)
     features = torch.randn(6, 64)

@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from omnisource.models.backbones.backbone import ParameterGroup, group_parameters
 from omnisource.models.backbones.slow_only import MediaBatchNorm
 from omnisource.models.heads import HeadBatchNorm, VideoHead
+from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.optimization import Optimizer, Schedule
 from omnisource.training.optimizer import build_optimizer, learning_rate
 
@@ -95,6 +98,9 @@ class Network(nn.Module):
         self.norm = MediaBatchNorm(4)
         self.head = VideoHead(4, 2, 0.5)
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return group_parameters(self)
+
 
 def names_in(group: dict, model: nn.Module) -> set[str]:
     by_id = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -117,12 +123,90 @@ def test_all_parameters_decay_unless_norms_and_biases_are_left_out(method: str) 
     assert isinstance(model.head.bn, HeadBatchNorm)
 
 
+class Transformer(nn.Module):
+    """What a ResNet has not: LayerNorm, and parameters of many dimensions that are no weights of a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.class_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.position = nn.Parameter(torch.zeros(1, 5, 4))
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.norm = nn.LayerNorm(4)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.odd = nn.ParameterDict({"bias": torch.zeros(3, 3)})
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return group_parameters(self, without_decay=("class_token", "position"))
+
+
+def test_decay_goes_by_dimension_and_name() -> None:
+    model = Transformer()
+    settings = Optimizer(method="adamw", weight_decay=0.3, decay_norm_and_bias=False)
+    decayed, kept = build_optimizer(settings, model).param_groups
+    assert names_in(decayed, model) == {"attention.in_proj_weight", "attention.out_proj.weight"}
+    assert names_in(kept, model) == {
+        "class_token",
+        "position",
+        "scale",
+        "attention.in_proj_bias",
+        "attention.out_proj.bias",
+        "norm.weight",
+        "norm.bias",
+        "odd.bias",
+    }
+    [everything] = build_optimizer(Optimizer(method="adamw"), model).param_groups
+    assert len(everything["params"]) == len(list(model.parameters()))
+
+
+def test_name_without_a_parameter_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no parameter class_tokens"):
+        group_parameters(Transformer(), without_decay=("class_tokens", "position"))
+
+
+def groups_before_backbones(model: nn.Module, *, without_decay: bool) -> list[list[nn.Parameter]]:
+    """Returns the groups in the order of the checkpoints that were written while there was one backbone only."""
+    decayed, kept = [], []
+    for module in model.modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._NormBase)
+        for name, parameter in module.named_parameters(recurse=False):
+            (kept if without_decay and (is_norm or name == "bias") else decayed).append(parameter)
+    return [decayed, kept] if kept else [decayed]
+
+
+@pytest.mark.parametrize("without_decay", [False, True])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_groups_of_the_resnet_are_those_of_earlier_checkpoints(depth: int, without_decay: bool) -> None:
+    spaces = {"photos": LabelSpace("image", num_classes=3), "actions": LabelSpace("video", num_classes=4)}
+    with torch.device("meta"):
+        model = Recognizer(Model(depth=depth, width=0.125), spaces)  # type: ignore[arg-type]
+    now = build_optimizer(Optimizer(decay_norm_and_bias=not without_decay), model)
+    before = groups_before_backbones(model, without_decay=without_decay)
+    assert [[id(p) for p in group["params"]] for group in now.param_groups] == [[id(p) for p in g] for g in before]
+
+
+def test_optimizer_state_of_an_earlier_checkpoint_goes_to_the_same_parameters() -> None:
+    torch.manual_seed(0)
+    model = Recognizer(Model(depth=18, width=0.0625), {"actions": LabelSpace("video", num_classes=4)})
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    decayed, kept = groups_before_backbones(model, without_decay=True)
+    earlier = torch.optim.SGD([{"params": decayed}, {"params": kept, "weight_decay": 0.0}], lr=0.1, momentum=0.9)
+    earlier.step()
+    now = build_optimizer(Optimizer(decay_norm_and_bias=False), model)
+    now.load_state_dict(earlier.state_dict())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(now.state[parameter]["momentum_buffer"], parameter.grad), name
+
+
 class OneParameter(nn.Module):
     """A module of a single number."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([value], dtype=torch.float64))
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return group_parameters(self)
 
 
 def test_sgd_is_momentum_with_the_decay_in_the_gradient() -> None:

@@ -10,15 +10,25 @@ configs/recognition/omnisource.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnisource.errors import UserError
+from omnisource.models.backbones.backbone import ParameterGroup, SizeDifferences, group_parameters
+from omnisource.models.backbones.slow_only_sizes import BLOCKS, STAGE_PLANES, STEM_CHANNELS, size_differences
 from omnisource.models.batch_norm import BatchNorm
+from omnisource.models.normalize import Normalization
+from omnisource.models.weights.image_resnet import IMAGE_RESNET
+from omnisource.models.weights.own import OWN
+from omnisource.models.weights.published import PUBLISHED
 from omnisource.types import Media
 
-STEM_CHANNELS = 64
-STAGE_PLANES = (64, 128, 256, 512)
+IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+"""The mean and the deviation of ImageNet's training images."""
+
 STAGE_STRIDES = (1, 2, 2, 2)
 STAGE_TEMPORAL_KERNELS = (1, 1, 3, 3)
 
@@ -149,10 +159,15 @@ class SlowOnly(nn.Module):
 
     Attributes:
         out_channels: Channels of the features.
+        normalization: ImageNet's.
+        weight_formats: Image ResNets, which are inflated, published checkpoints and our own.
 
     Raises:
         UserError: The width is so small that a layer has no channel left.
     """
+
+    normalization = IMAGENET
+    weight_formats = (IMAGE_RESNET, PUBLISHED, OWN)
 
     def __init__(
         self,
@@ -196,14 +211,26 @@ class SlowOnly(nn.Module):
             x = stage(x, media)
         return x
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Returns every parameter once, by decay and depth: the stem, then every residual block."""
+        first_depths = [1]
+        for stage in (self.layer1, self.layer2, self.layer3):
+            first_depths.append(first_depths[-1] + len(stage))
 
-_DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-    152: (Bottleneck, (3, 8, 36, 3)),
-}
+        def depth_of(name: str) -> int:
+            block = re.match(r"layer(\d)\.(\d+)\.", name)
+            return first_depths[int(block[1]) - 1] + int(block[2]) if block else 0
+
+        return group_parameters(self, depth_of)
+
+    def count_image_parameters(self) -> int:
+        """Returns the number of parameters that the image path computes with, once kernels are summed over time."""
+        along_time = {id(conv.weight): conv.kernel_size[0] for conv in self.modules() if isinstance(conv, MediaConv)}
+        return sum(parameter.numel() // along_time.get(id(parameter), 1) for parameter in self.parameters())
+
+    def size_differences(self, weights: Mapping[str, Tensor]) -> SizeDifferences:
+        """Returns in what depth and blocks differ from those of weights, given by this backbone's names."""
+        return size_differences(weights, self.state_dict())
 
 
 def slow_only(depth: int, width: float = 1.0) -> SlowOnly:
@@ -216,10 +243,10 @@ def slow_only(depth: int, width: float = 1.0) -> SlowOnly:
     Raises:
         UserError: There is no such depth, or the width leaves a layer without a channel.
     """
-    if depth not in _DEPTHS:
-        raise UserError(f"model.depth is {depth}; it must be one of {', '.join(map(str, _DEPTHS))}")
-    block, blocks_per_stage = _DEPTHS[depth]
-    return SlowOnly(block, blocks_per_stage, width)
+    if depth not in BLOCKS:
+        raise UserError(f"model.depth is {depth}; it must be one of {', '.join(map(str, BLOCKS))}")
+    kind, blocks_per_stage = BLOCKS[depth]
+    return SlowOnly(BasicBlock if kind == "basic" else Bottleneck, blocks_per_stage, width)
 
 
 def _scaled(channels: int, width: float) -> int:

@@ -21,7 +21,7 @@ from omnisource.data.transforms.augment import (
     jitter_colors,
 )
 from omnisource.data.transforms.pixel_operations import MEAN_COLOR
-from omnisource.models.recognizer import MEAN, STD
+from omnisource.models.backbones.slow_only import IMAGENET
 from omnisource.recipe.checks import training_view_faults
 from omnisource.recipe.data import ColorJitter, RandAugment, RandomErasing, TrainingView
 from omnisource.recipe.values import bound_faults
@@ -205,7 +205,8 @@ class TestRandomErasing:
         assert box is not None
         top, left, height, width = box
         pixels = erase_randomly(clip, settings, generator(2))[:, 0, top : top + height, left : left + width]
-        normalized = (pixels.flatten(1).double() - torch.tensor(MEAN)[:, None]) / torch.tensor(STD)[:, None]
+        mean, std = torch.tensor(IMAGENET.mean)[:, None], torch.tensor(IMAGENET.std)[:, None]
+        normalized = (pixels.flatten(1).double() - mean) / std
         # Cut off at about -2 and 2.4 standard deviations, and rounded to whole levels.
         assert normalized.mean(dim=1).abs().max() < 0.03
         assert ((normalized.std(dim=1) - 0.97).abs() < 0.03).all()

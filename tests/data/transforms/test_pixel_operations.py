@@ -16,7 +16,7 @@ from torch import Tensor
 
 from omnisource.data.transforms import pixel_operations as pixel
 from omnisource.data.transforms.pixel_operations import MEAN_COLOR
-from omnisource.models.recognizer import MEAN
+from omnisource.models.backbones.slow_only import IMAGENET
 
 Picture = Image.Image
 
@@ -167,7 +167,7 @@ class TestMoving:
         assert_same(pixel.affine(clip, matrix), frame_by_frame(clip, transformed(matrix)), clip)
 
     def test_mean_color_is_zero_after_normalizing(self):
-        assert [round(value) for value in MEAN] == list(MEAN_COLOR)
+        assert [round(value) for value in IMAGENET.mean] == list(MEAN_COLOR)
 
 
 class TestHue:

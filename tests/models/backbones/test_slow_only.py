@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from omnisource.errors import UserError
 from omnisource.models.backbones.slow_only import MediaBatchNorm, MediaConv, SlowOnly, slow_only
-from omnisource.models.cost import count_parameters, count_parameters_after_sum
+from omnisource.models.cost import count_parameters
 
 
 def randomize(module: nn.Module) -> None:
@@ -32,7 +32,7 @@ def test_summed_image_path_has_as_many_parameters_as_the_image_resnet(depth: int
     with torch.device("meta"):
         backbone = slow_only(depth)
         linear = nn.Linear(backbone.out_channels, 1000)
-    assert count_parameters_after_sum(backbone) + count_parameters(linear) == parameters
+    assert backbone.count_image_parameters() + count_parameters(linear) == parameters
 
 
 @pytest.mark.parametrize(("depth", "parameters"), [(50, 32_454_096), (101, 60_359_120)])

@@ -1,0 +1,16 @@
+"""The backbone that a recipe describes."""
+
+from __future__ import annotations
+
+from omnisource.models.backbones.backbone import Backbone
+from omnisource.models.backbones.slow_only import slow_only
+from omnisource.recipe.model import Model
+
+
+def build_backbone(model: Model) -> Backbone:
+    """Returns the backbone with random weights.
+
+    Raises:
+        UserError: The model has an impossible size.
+    """
+    return slow_only(model.depth, model.width)
