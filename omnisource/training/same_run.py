@@ -15,7 +15,7 @@ import torch
 
 from omnisource.checkpoints.file import Checkpoint
 from omnisource.data.decoding.container import decoder_versions
-from omnisource.data.lists.items import Items
+from omnisource.data.lists.items import Items, is_same_digest
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
 from omnisource.recipe import config
@@ -110,8 +110,9 @@ def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Ma
     ]
     for name, digest in facts["digests"].items():
         theirs = checkpoint.facts["digests"].get(name)
-        if theirs is not None and theirs != digest:
-            differing.append(f"  the training list of source {name} has other items, labels or another order")
+        if theirs is not None and not is_same_digest(theirs, digest):
+            what = "other items, labels or another order, or other numbers of frames"
+            differing.append(f"  the training list of source {name} has {what}")
     if differing:
         raise UserError(
             f"{path} is of another run:\n{shortened(differing)}\nGive the recipe of the checkpoint, or start a new run "
