@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from omnisource.data.datasets import read_splits, require_data, resolve_classes
-from omnisource.data.loading.loader import collate, results_in_order
+from omnisource.data.loading.collating import collate
+from omnisource.data.loading.loader import results_in_order
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import picked_frames, viewed
 from omnisource.data.loading.stream import Stream

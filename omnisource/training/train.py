@@ -172,7 +172,8 @@ def _train(
             for name, source in recipe.sources.items()
         ]
         mine = [processes.rank() * recipe.accumulation + place for place in range(recipe.accumulation)]
-        loader = Loader(streams, workers, plan.microbatches, mine, unreadable)
+        loader = Loader(streams, workers, plan.microbatches, mine, unreadable, device=device)
+        stack.callback(loader.close)
         loader.seek(state.step)
         stop = stack.enter_context(stop_signals())
         stepper = Stepper(recipe, plan, state, model, mine, device, stop, work_dir)
