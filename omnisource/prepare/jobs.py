@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from omnisource.data.datasets import class_names_of, find_problems, read_items
+from omnisource.data.classes import class_names_of
+from omnisource.data.datasets import find_problems, read_items
 from omnisource.data.lists.items import Items
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below
 from omnisource.data.lists.text import Problem, some

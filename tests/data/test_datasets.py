@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from omnisource.data.datasets import find_problems, read_items
-from omnisource.data.lists import media_files, rows, text
+from omnisource.data.lists import file_finder, rows, text
 from omnisource.data.lists.items import Items, is_same_digest
 from omnisource.data.lists.media_files import class_names_of_folders
 from omnisource.data.lists.text import find_separator, read_class_names
@@ -359,7 +359,7 @@ def test_mistakes_of_a_large_list_are_found_each_time(forms: Path, monkeypatch) 
 
 
 def test_reading_ends_after_many_problems(tmp_path, monkeypatch) -> None:
-    for module in (rows, text, media_files):
+    for module in (rows, text, file_finder):
         monkeypatch.setattr(module, "MOST_PROBLEMS", 50)
     found = problems_of(tmp_path, "x\n" * 200)
     assert len(found) == 52 and found[-1] == "52: not read from here on: over 50 problems before"

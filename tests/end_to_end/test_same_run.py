@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
-from omnisource.data.datasets import resolve_classes
+from omnisource.data.classes import resolve_classes
 from omnisource.errors import UserError
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.same_run import check_same_run, resume_notes, with_same_microbatches

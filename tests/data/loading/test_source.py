@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from omnisource.data.datasets import class_names_of
+from omnisource.data.classes import class_names_of
 from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.data.loading.collating import collate
 from omnisource.data.loading.loader import Loader, evaluation_clips, results_in_order
