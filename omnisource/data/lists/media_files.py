@@ -29,6 +29,14 @@ def suffixes_of(media: Media) -> tuple[str, ...]:
     return IMAGE_SUFFIXES if media == "image" else VIDEO_SUFFIXES
 
 
+def media_by_suffix(path: str) -> Media | None:
+    """Returns what kind of file the suffix of a path names, or None where it is of no kind of media."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "video" if suffix in VIDEO_SUFFIXES else None
+
+
 @dataclass(frozen=True)
 class Listing:
     """The names in one folder; symbolic links count as what they lead to.
