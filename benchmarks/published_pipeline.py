@@ -9,7 +9,8 @@ import decord
 import numpy as np
 
 from omnisource.data.loading.clip_sampling import evaluation_indices, training_indices
-from omnisource.data.transforms.views import crop_corners, random_resized_crop_box, resized_shape
+from omnisource.data.transforms.resize import resized_shape
+from omnisource.data.transforms.views import crop_corners, random_resized_crop_box
 from omnisource.recipe.data import ClipSampling, EvaluationViews, TrainingView
 
 SHORT_SIDE = 256

@@ -32,8 +32,7 @@ import matplotlib.pyplot as plt
 
 from omnisource.data.loading.loader import results_in_order
 from omnisource.data.loading.order import items_at
-from omnisource.data.loading.request import SampleRequest
-from omnisource.data.loading.worker_process import Load
+from omnisource.data.loading.request import Load, SampleRequest
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
 from omnisource.recipe.data import ClipSampling, TrainingView

@@ -79,6 +79,12 @@ class Batch:
         """Returns the batch with its tensors in page-locked memory, so that `to` can copy in the background."""
         return dataclasses.replace(self, clips=self.clips.pin_memory(), labels=self.labels.pin_memory())
 
+    def split(self) -> list[Clip]:
+        """Returns the samples of a batch whose labels are class indices; they share its memory."""
+        labels = self.labels.tolist()
+        samples = zip(self.clips, labels, self.keys, strict=True)
+        return [Clip(frames, label, key, self.media) for frames, label, key in samples]
+
     def __len__(self) -> int:
         return len(self.clips)
 

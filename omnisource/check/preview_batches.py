@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from omnisource.data.datasets import read_splits, require_data, resolve_classes
-from omnisource.data.loading.loader import collate, results_in_order
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_splits
+from omnisource.data.loading.collating import collate
+from omnisource.data.loading.loader import results_in_order
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import picked_frames, viewed
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.workers import WorkerPool
+from omnisource.data.missing import require_data
 from omnisource.data.transforms.mixing import mix_batches
 from omnisource.data.transforms.views import random_resized_crop_box
 from omnisource.errors import UnreadableMedia, UserError

@@ -32,10 +32,11 @@ from omnisource.check.report import (
 )
 from omnisource.check.splits import SPLITS, CheckedSplit, count_lists, read_lists
 from omnisource.check.summary import SplitSummary, summarize, summarize_groups
-from omnisource.data.datasets import require_data, resolve_classes
+from omnisource.data.classes import resolve_classes
 from omnisource.data.loading.loader import results_as_finished, results_in_order
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.workers import WorkerPool
+from omnisource.data.missing import require_data
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import contact_sheet, draw_class_histogram

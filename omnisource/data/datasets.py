@@ -1,60 +1,30 @@
-"""Lists of items: reading them, and saying everything that is wrong with them at once.
+"""The items of the splits of a recipe, with everything that is wrong with a list said at once.
 
 What is wrong is noted and reading goes on, so that a user fixes a list once and not line by line. The text of lists
-is read in `list_text`, files are looked for in `media_files`, and `items` holds what was read.
+is read in `lists.text`, files are looked for in `lists.media_files`, and `lists.items` holds what was read.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omnisource.data.lists.items import Item, Items, PackedStrings, no_items
+from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import LabelReader
-from omnisource.data.lists.media_files import (
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    class_names_of_folders,
-    count_files,
-    files_of_class,
-    suffixes_of,
-)
+from omnisource.data.lists.media_files import Progress, class_names_of_folders, count_files, files_of_class, suffixes_of
 from omnisource.data.lists.rows import read_list
-from omnisource.data.lists.text import (
-    Problem,
-    in_order,
-    read_class_names,
-    some,
-)
-from omnisource.data.shards.read import read_shards, shard_places
+from omnisource.data.lists.text import Problem, in_order, some
+from omnisource.data.shards.read import read_shards
 from omnisource.errors import UserError, shortened
-from omnisource.files.byte_ranges import is_url
 from omnisource.files.mapped_table import TableWriter
-from omnisource.recipe.data import ListFormat, Source, Split, SplitName, TarShards, split_of
+from omnisource.recipe.data import Split, SplitName, TarShards, split_of
 from omnisource.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from omnisource.types import Media
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "VIDEO_SUFFIXES",
-    "Item",
-    "Items",
-    "ListFormat",
-    "Problem",
-    "Split",
-    "TarShards",
-    "class_names_of_folders",
-    "find_problems",
-    "read_class_names",
-    "read_items",
-]
 
 
 def read_items(
@@ -65,6 +35,7 @@ def read_items(
     num_classes: int | None,
     source_name: str,
     check_files: bool = True,
+    progress: Progress | None = None,
 ) -> Items:
     """Returns the items of a list.
 
@@ -77,11 +48,14 @@ def read_items(
         num_classes: Number of classes of the label space; None: as many as there are names, or any number.
         source_name: Name of the source, for messages.
         check_files: Whether it is an error if a file of the list does not exist.
+        progress: Called with the number of folders, or of shards, that were looked at, and with that of all.
 
     Raises:
         UserError: Everything that is wrong with the list, at once, cut to one screen.
     """
-    items, problems = _read(root, split, media, class_names, num_classes, source_name, check_files)
+    items, problems = _read(
+        root, split, media, LabelReader(class_names, num_classes), source_name, check_files, progress
+    )
     if not problems:
         return items
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -118,33 +92,32 @@ def find_problems(
     The arguments are those of `read_items`. The problems of folders and whole files come first, then those of lines in
     their order. The items are for opening their files: one with a wrong label is among them, with the label 0.
     """
-    return _read(root, split, media, class_names, num_classes, source_name, check_files=True)
+    return _read(root, split, media, LabelReader(class_names, num_classes), source_name, check_files=True)
 
 
 def _read(
     root: str,
     split: Split | TarShards,
     media: Media,
-    class_names: tuple[str, ...] | None,
-    num_classes: int | None,
+    labels: LabelReader,
     source_name: str,
     check_files: bool,
+    progress: Progress | None = None,
 ) -> tuple[Items, list[Problem]]:
-    labels = LabelReader(class_names, num_classes)
     if isinstance(split, TarShards):
         problems: list[Problem] = []
-        return read_shards(root, split, media, labels, problems), problems
+        return read_shards(root, split, media, labels, problems, progress), problems
     root = os.path.expanduser(root) or "."
     folder = os.path.join(root, split.folder) if split.folder else root
     list_path = os.path.join(root, split.list)
     problems = _missing_places(root, folder, split, needs_folder=check_files or split.format == "folders")
     if split.format == "folders":
-        items = _read_folders(folder, media, labels, problems) if not problems else no_items(folder)
+        items = _read_folders(folder, media, labels, problems, progress) if not problems else no_items(folder)
     elif media == "image" and split.format in ("video_frames_label", "frames_folder"):
         problems.append(Problem(list_path, None, f'lists of the form "{split.format}" are for videos, not for images'))
         items = no_items(folder)
     elif split.list and os.path.isfile(list_path):
-        items = read_list(list_path, folder, split, labels, check_files, problems)
+        items = read_list(list_path, folder, split, labels, check_files, problems, progress)
     else:
         items = no_items(folder)
     if not len(items) and not problems:
@@ -170,7 +143,9 @@ def _missing_places(root: str, folder: str, split: Split, needs_folder: bool) ->
     return problems
 
 
-def _read_folders(folder: str, media: Media, labels: LabelReader, problems: list[Problem]) -> Items:
+def _read_folders(
+    folder: str, media: Media, labels: LabelReader, problems: list[Problem], progress: Progress | None
+) -> Items:
     try:
         found = class_names_of_folders(folder)
     except UserError as error:
@@ -181,7 +156,7 @@ def _read_folders(folder: str, media: Media, labels: LabelReader, problems: list
     wrong: list[Problem] = []
     writer = TableWriter(["keys"], {"labels": np.int32})
     num_ignored = count_files(folder, problems)
-    for name in found:
+    for done, name in enumerate(found, start=1):
         label = labels.read(str(index_of[name])) if name in index_of else f"not the name of a class: {some(names)}"
         if isinstance(label, str):
             wrong.append(Problem(os.path.join(folder, name), None, label))
@@ -190,6 +165,8 @@ def _read_folders(folder: str, media: Media, labels: LabelReader, problems: list
         num_ignored += num_others
         for key in keys:
             writer.add(key, label)
+        if progress is not None:
+            progress(done, len(found))
     problems += wrong
     columns = writer.finish(writer.digest())
     if num_ignored and not len(columns["labels"]):
@@ -198,101 +175,12 @@ def _read_folders(folder: str, media: Media, labels: LabelReader, problems: list
     return Items(os.path.abspath(folder), PackedStrings.of(columns, "keys"), columns["labels"], num_ignored=num_ignored)
 
 
-def class_names_of(source: Source) -> tuple[str, ...] | None:
-    """Returns the names of a source's classes in the order of their indices, or None where it has none.
-
-    Raises:
-        UserError: If the class map or the folder is missing or wrong.
-    """
-    if source.classes:
-        return read_class_names(os.path.join(source.root, source.classes))
-    if isinstance(source.train, Split) and source.train.format == "folders":
-        return class_names_of_folders(os.path.join(source.root, source.train.folder))
-    return None
-
-
-def resolve_classes(recipe: Recipe) -> tuple[Recipe, dict[str, tuple[str, ...]]]:
-    """Returns the recipe with every number of classes known, and the class names of each label space.
-
-    Where no class map gives names, the names are the indices.
-
-    Raises:
-        UserError: If a class map is missing or wrong, or sources that share a label space disagree.
-    """
-    spaces, names = {}, {}
-    for space_name, space in recipe.label_spaces.items():
-        found: dict[str, tuple[str, ...]] = {}
-        for source_name, source in recipe.sources.items():
-            if source.label_space != space_name:
-                continue
-            source_names = class_names_of(replace(source, root=os.path.expanduser(source.root)))
-            if source_names is not None:
-                found[source_name] = source_names
-        if len(set(found.values())) > 1:
-            raise UserError(
-                f"sources {', '.join(found)} share the label space {space_name} but their class names or the order of "
-                "these differ; give them one class map (classes=...)."
-            )
-        known = next(iter(found.values()), None)
-        if known is None and space.num_classes is None:
-            raise UserError(
-                f"label_spaces.{space_name}: the number of classes is not known. Set label_spaces.{space_name}"
-                ".num_classes=N, or give one of its sources a class map (sources.NAME.classes=FILE)."
-            )
-        if known is not None and space.num_classes not in (None, len(known)):
-            raise UserError(
-                f"label_spaces.{space_name}.num_classes={space.num_classes}, but the class names of source "
-                f"{next(iter(found))} are {len(known)}."
-            )
-        num_classes = len(known) if known is not None else space.num_classes
-        assert num_classes is not None
-        spaces[space_name] = replace(space, num_classes=num_classes)
-        names[space_name] = known or tuple(str(index) for index in range(num_classes))
-    return replace(recipe, label_spaces=spaces), names
-
-
-def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str = "") -> None:
-    """Checks that every folder and list that the recipe names is there.
-
-    Raises:
-        UserError: Naming all that is missing, on one screen, and the page that tells how to make it.
-    """
-    missing: list[str] = []
-    for name, source in recipe.sources.items():
-        if all(split_of(source, split_name) is None for split_name in splits):
-            continue
-        root = os.path.expanduser(source.root) or "."
-        wanted = {root: ("folder", f"sources.{name}.root")}
-        if source.classes:
-            wanted.setdefault(os.path.join(root, source.classes), ("class map", f"sources.{name}.classes"))
-        for split_name in splits:
-            split = split_of(source, split_name)
-            if split is None:
-                continue
-            # Without test items of its own, a source is tested on those of validation: that is the key to change.
-            key = f"sources.{name}.{'validation' if split == source.validation else split_name}"
-            if isinstance(split, TarShards):
-                # Servers are asked when the shards are read.
-                local = [place for place in shard_places(root, split) if not is_url(place)]
-                wanted |= {place: ("shard", f"{key}.urls") for place in local}
-                continue
-            wanted.setdefault(os.path.join(root, split.folder) if split.folder else root, ("folder", f"{key}.folder"))
-            if split.format != "folders":
-                wanted.setdefault(os.path.join(root, split.list), ("list", f"{key}.list"))
-        for path, (kind, key) in wanted.items():
-            exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
-            if not exists:
-                missing.append(f"  {path:<60} {kind}, {key}=")
-    if missing:
-        raise UserError(
-            f"{config_path or 'the recipe'}: the data is not here. Missing:\n"
-            + shortened(missing)
-            + "\nHow to lay out and list the data: docs/data.md. Another place: sources.NAME.root=FOLDER."
-        )
-
-
 def read_split(
-    recipe: Recipe, names: Mapping[str, tuple[str, ...]], source_name: str, split_name: SplitName
+    recipe: Recipe,
+    names: Mapping[str, tuple[str, ...]],
+    source_name: str,
+    split_name: SplitName,
+    progress: Progress | None = None,
 ) -> Items | None:
     """Returns the items of one split of one source, or None where the source has no such split.
 
@@ -301,6 +189,7 @@ def read_split(
         names: Class names by label space.
         source_name: Name of the source.
         split_name: "train", "validation" or "test".
+        progress: As for `read_items`.
 
     Raises:
         UserError: Everything that is wrong with the list, at once.
@@ -310,7 +199,8 @@ def read_split(
     if split is None:
         return None
     num_classes = recipe.label_spaces[source.label_space].num_classes
-    return read_items(source.root, split, source.media, names[source.label_space], num_classes, source_name)
+    class_names = names[source.label_space]
+    return read_items(source.root, split, source.media, class_names, num_classes, source_name, progress=progress)
 
 
 def read_splits(recipe: Recipe, names: Mapping[str, tuple[str, ...]], split_name: SplitName) -> dict[str, Items]:

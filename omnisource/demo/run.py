@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from omnisource.checkpoints.file import checkpoint_path
-from omnisource.data.datasets import read_split, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_split
 from omnisource.demo.media import CLIP_CLASSES, make_demo_media
 from omnisource.evaluation.predict import load, predict
 from omnisource.evaluation.test import draw_predictions, test

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from omnisource.checkpoints.file import FORMAT, read_checkpoint
-from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_by_suffix
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import load_clip
 from omnisource.errors import UserError
@@ -184,14 +184,16 @@ def media_files(paths: Sequence[str]) -> list[tuple[str, Media]]:
         path = Path(given)
         if path.is_dir():
             inside: list[tuple[str, Media]] = [
-                (str(file), media) for file in sorted(path.rglob("*")) if file.is_file() and (media := _media(file))
+                (str(file), media)
+                for file in sorted(path.rglob("*"))
+                if file.is_file() and (media := media_by_suffix(str(file)))
             ]
             if not inside:
                 raise UserError(f"{given}: the folder has no images or videos")
             found += inside
         elif not path.is_file():
             raise UserError(f"{given}: no such file or folder")
-        elif (media := _media(path)) is None:
+        elif (media := media_by_suffix(str(path))) is None:
             known = " ".join(sorted({*IMAGE_SUFFIXES, *VIDEO_SUFFIXES}))
             raise UserError(f"{given}: neither an image nor a video by its suffix; known are {known}")
         else:
@@ -239,9 +241,3 @@ def averaged_scores(recognizer: Recognizer, views: Tensor, media: Media, head: s
     device = next(recognizer.parameters()).device
     logits = [recognizer.logits(part.to(device), media, head) for part in views.split(views_at_a_time)]
     return torch.cat(logits).float().softmax(dim=1).mean(dim=0).cpu()
-
-
-def _media(path: Path) -> Media | None:
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return "video"
-    return "image" if path.suffix.lower() in IMAGE_SUFFIXES else None

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from omnisource.data.datasets import read_splits, require_data, resolve_classes
 from omnisource.data.lists.items import Items
 from omnisource.data.loading.request import request_of
 from omnisource.data.loading.sample import load_clip
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
+from omnisource.data.run_data import read_run_data
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
 from omnisource.evaluation.evaluate import Evaluation, evaluate, write_report, write_result
@@ -24,7 +24,7 @@ from omnisource.models.weights.read import read_weights_file
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import contact_sheet
-from omnisource.reporting.progress import progress_bar
+from omnisource.reporting.progress import counted_progress, progress_bar
 from omnisource.reporting.tables import print_table
 
 WORST_CLASSES = 10
@@ -66,9 +66,8 @@ def test(
     device = processes.choose_device()
     processes.start(device)
     is_first = processes.rank() == 0
-    require_data(recipe, ("test",), config_name)
-    recipe, class_names = resolve_classes(recipe)
-    items = read_splits(recipe, class_names, "test")
+    data = read_run_data(recipe, ("test",), config_name, counted_progress)
+    recipe, class_names, items = data.recipe, data.class_names, data.items["test"]
     if not items:
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 

@@ -11,9 +11,8 @@ import hashlib
 import json
 import mmap
 import os
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -150,27 +149,72 @@ class TableWriter:
         found = open_table(key) if key else None
         if found is not None:
             return found
-        folder = _writable_folder()
-        if folder is None or not key:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                self._write_file(file, sizes)
-                file.flush()
-                columns = _mapped(file)
-        else:
-            with atomic_write(folder / f"{key}{_SUFFIX}") as file:
-                self._write_file(file, sizes)
-            columns = open_table(key)
-            remove_old(folder, _SUFFIX, KEPT_TABLES)
-        assert columns is not None, "it was just written"
-        return columns
+        columns = [(name, kind.str, sizes[name]) for name, kind in self._types.items()]
+        return _stored(key, columns, self._chunks())
 
-    def _write_file(self, file: BinaryIO, sizes: Mapping[str, int]) -> None:
-        head = {"format": _FORMAT, "columns": [[name, self._types[name].str, sizes[name]] for name in self._types]}
-        file.write(json.dumps(head).encode() + b"\n")
+    def _chunks(self) -> Iterator[bytes]:
         for spool in self._spools.values():
-            file.write(bytes(-file.tell() % _ALIGNMENT))
             spool.seek(0)
-            shutil.copyfileobj(spool, file, 2**20)
+            while chunk := spool.read(2**20):
+                yield chunk
+
+
+def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes]) -> MappedTable:
+    """Returns pieces of memory as a table with columns "0", "1" and so on of bytes, kept as `TableWriter.finish` does.
+
+    Args:
+        key: As for `TableWriter.finish`; not "".
+        sizes: Bytes of each piece.
+        chunks: Their bytes, one after the other; no chunk holds bytes of two.
+
+    Raises:
+        UserError: If there is no room for them.
+    """
+    columns = [(str(number), "|u1", size) for number, size in enumerate(sizes)]
+    try:
+        if sum(sizes) > MEMORY_BYTES:
+            return _stored(key, columns, chunks)
+    except OSError as error:
+        raise _no_room(error) from error
+    content = np.frombuffer(b"".join(chunks), np.uint8)
+    pieces = np.split(content, np.cumsum(sizes)[:-1]) if columns else []
+    # Copied, so that each begins where its numbers may.
+    return MappedTable({name: piece.copy() for (name, _, _), piece in zip(columns, pieces, strict=True)})
+
+
+def _stored(key: str, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes]) -> MappedTable:
+    """Returns a table that is mapped from a file of the cache folder or, without a key, from one without a name.
+
+    Args:
+        key: As for `TableWriter.finish`.
+        columns: Name, type and bytes of each column.
+        chunks: The bytes of the columns, one after the other; no chunk holds bytes of two.
+    """
+    folder = _writable_folder()
+    if folder is None or not key:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            _write_file(file, columns, chunks)
+            file.flush()
+            table = _mapped(file)
+    else:
+        with atomic_write(folder / f"{key}{_SUFFIX}") as file:
+            _write_file(file, columns, chunks)
+        table = open_table(key)
+        remove_old(folder, _SUFFIX, KEPT_TABLES)
+    assert table is not None, "it was just written"
+    return table
+
+
+def _write_file(file: BinaryIO, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes]) -> None:
+    file.write(json.dumps({"format": _FORMAT, "columns": columns}).encode() + b"\n")
+    coming = iter(chunks)
+    for _, _, size in columns:
+        file.write(bytes(-file.tell() % _ALIGNMENT))
+        missing = size
+        while missing:
+            chunk = next(coming)
+            file.write(chunk)
+            missing -= len(chunk)
 
 
 def _spool(folder: str | None) -> IO[bytes]:

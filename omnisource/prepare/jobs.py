@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from omnisource.data.datasets import class_names_of, find_problems, read_items
+from omnisource.data.classes import class_names_of
+from omnisource.data.datasets import find_problems, read_items
 from omnisource.data.lists.items import Items
-from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below
+from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, media_by_suffix
 from omnisource.data.lists.text import Problem, some
 from omnisource.errors import UserError, shortened
 from omnisource.recipe.data import Source, Split, SplitName, TarShards
@@ -92,7 +93,7 @@ def plan_folder(folder: str) -> SourcePlan:
         raise UserError(shortened([str(problem) for problem in problems]))
     known: list[tuple[str, Media]] = []
     for path in paths:
-        media = _media_by_suffix(path)
+        media = media_by_suffix(path)
         if media is not None:
             known.append((path, media))
     if not known:
@@ -128,7 +129,7 @@ def plan_list(list_path: str, folder: str | None) -> SourcePlan:
             f"{lines}\nCorrect the list, or say with --folder where its paths start. Lists of other forms than `path "
             "label`, and names for labels, need a config: CONFIG.py:NAME."
         )
-    unknown = [key for key in items.keys if _media_by_suffix(key) is None]
+    unknown = [key for key in items.keys if media_by_suffix(key) is None]
     if unknown:
         raise UserError(
             f"{list_path}: neither images nor videos by their suffixes: {some(unknown)}. Prepare the source of a "
@@ -227,7 +228,7 @@ def _plan_split(
     def media_of(path: str) -> Media:
         if split.format == "frames_folder":
             return "image"
-        kind = media or _media_by_suffix(path)
+        kind = media or media_by_suffix(path)
         assert kind is not None, path
         return kind
 
@@ -280,10 +281,3 @@ def _distinct(files: Sequence[MediaFile]) -> list[MediaFile]:
         if os.path.normpath(other.path) != os.path.normpath(file.path):
             raise UserError(f"{other.path} and {file.path} would both become {file.output}; rename one of them")
     return list(of_output.values())
-
-
-def _media_by_suffix(path: str) -> Media | None:
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    return "video" if suffix in VIDEO_SUFFIXES else None

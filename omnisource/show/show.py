@@ -6,7 +6,8 @@ import dataclasses
 
 import torch
 
-from omnisource.data.datasets import read_split, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_split
 from omnisource.errors import UserError
 from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer

@@ -14,7 +14,7 @@ import torch
 
 from omnisource.checkpoints.file import Checkpoint
 from omnisource.data.decoding.container import decoder_versions
-from omnisource.data.lists.items import Items
+from omnisource.data.lists.items import Items, is_same_digest
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
 from omnisource.recipe.keys import differences, is_among, marked_keys
@@ -91,8 +91,10 @@ def check_same_run(checkpoint: Checkpoint, path: Path, recipe: Recipe, facts: Ma
         if not is_among(key, may_differ)
     ]
     for name, digest in facts["digests"].items():
-        if checkpoint.facts["digests"].get(name, digest) != digest:
-            differing.append(f"  the training list of source {name} has other items, labels or another order")
+        their_digest = checkpoint.facts["digests"].get(name)
+        if their_digest is not None and not is_same_digest(their_digest, digest):
+            what = "other items, labels or another order, or other numbers of frames"
+            differing.append(f"  the training list of source {name} has {what}")
     if differing:
         raise UserError(
             f"{path} is of another run:\n{shortened(differing)}\nGive the recipe of the checkpoint, or start a new run "

@@ -11,11 +11,11 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint
-from omnisource.data.datasets import read_splits, require_data, resolve_classes
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
+from omnisource.data.run_data import read_run_data
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
 from omnisource.models.backbones.backbone import Backbone
@@ -24,10 +24,12 @@ from omnisource.models.batch_norm import synchronize_batch_norm
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.load import load_initial_weights
 from omnisource.randomness import make_deterministic, seed_initialization
+from omnisource.recipe.data import SplitName
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.curves import CURVES, draw_curves
 from omnisource.reporting.metrics_file import METRICS, UNREADABLE
+from omnisource.reporting.progress import counted_progress
 from omnisource.reporting.report import ReportSettings, open_report
 from omnisource.reporting.status_file import note_complete
 from omnisource.training.ema import Ema
@@ -110,10 +112,10 @@ def _train(
         recipe = with_scaled_learning_rate(recipe, processes.world_size())
 
     # 3. What we train on.
-    require_data(recipe, ("train", "validation") if recipe.validation.interval_epochs else ("train",), config_name)
-    recipe, class_names = resolve_classes(recipe)
-    train_items = read_splits(recipe, class_names, "train")
-    validation_items = read_splits(recipe, class_names, "validation") if recipe.validation.interval_epochs else {}
+    splits: tuple[SplitName, ...] = ("train", "validation") if recipe.validation.interval_epochs else ("train",)
+    data = read_run_data(recipe, splits, config_name, counted_progress)
+    recipe, class_names, train_items = data.recipe, data.class_names, data.items["train"]
+    validation_items = data.items.get("validation", {})
     plan = make_plan(recipe, {name: len(items) for name, items in train_items.items()}, processes.world_size())
     facts = run_facts(plan, train_items)
     if checkpoint and checkpoint_file:
@@ -186,7 +188,8 @@ def _train(
             for name, source in recipe.sources.items()
         ]
         mine = [processes.rank() * recipe.accumulation + place for place in range(recipe.accumulation)]
-        loader = Loader(streams, workers, plan.microbatches, mine, unreadable)
+        loader = Loader(streams, workers, plan.microbatches, mine, unreadable, device=device)
+        stack.callback(loader.close)
         loader.seek(state.step)
         stop = stack.enter_context(stop_signals())
         stepper = Stepper(recipe, plan, state, model, mine, device, stop, work_dir)

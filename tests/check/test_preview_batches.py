@@ -13,7 +13,8 @@ from PIL import Image
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
 from omnisource.check.preview_batches import DrawnSample, caption, draw_batches, first_samples, load_sample
-from omnisource.data.datasets import read_splits, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_splits
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import load_clip

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from omnisource.data.datasets import find_problems, read_items
-from omnisource.data.lists import media_files, rows, text
-from omnisource.data.lists.items import Items
+from omnisource.data.lists import file_finder, rows, text
+from omnisource.data.lists.items import Items, is_same_digest
 from omnisource.data.lists.media_files import class_names_of_folders
 from omnisource.data.lists.text import find_separator, read_class_names
 from omnisource.errors import UserError
@@ -232,6 +232,20 @@ def test_digest_changes_with_keys_labels_and_order_only(tmp_path):
     assert digests[0] == "c79afb55005f7e50fa0ed4148ca369d3"  # checkpoints keep it: it must never change
 
 
+def test_digest_of_folders_of_frames_changes_with_their_numbers_of_frames_too(tmp_path):
+    digests = []
+    for counts in ((8, 9), (8, 10), (9, 8)):
+        (tmp_path / "list.txt").write_text(f"ab {counts[0]} 1\nc {counts[1]} 0\n")
+        digests.append(read(tmp_path, Split(list="list.txt", format="frames_folder"), check_files=False).digest())
+    assert len(set(digests)) == 3
+    assert not is_same_digest(digests[0], digests[1])
+    assert is_same_digest(digests[0], digests[0])
+    # Earlier checkpoints hold the digest of the keys and labels alone: whatever the numbers, it must be this one.
+    for digest in digests:
+        assert is_same_digest("c79afb55005f7e50fa0ed4148ca369d3", digest)
+    assert not is_same_digest(digests[0], "c79afb55005f7e50fa0ed4148ca369d3")  # a list of files now
+
+
 def test_items_pickle_compactly(tmp_path):
     keys = [f"class_{index % 10}/video_{index:06d}.mp4" for index in range(20_000)]
     (tmp_path / "list.txt").write_text("".join(f"{key} {index % 10}\n" for index, key in enumerate(keys)))
@@ -345,7 +359,7 @@ def test_mistakes_of_a_large_list_are_found_each_time(forms: Path, monkeypatch) 
 
 
 def test_reading_ends_after_many_problems(tmp_path, monkeypatch) -> None:
-    for module in (rows, text, media_files):
+    for module in (rows, text, file_finder):
         monkeypatch.setattr(module, "MOST_PROBLEMS", 50)
     found = problems_of(tmp_path, "x\n" * 200)
     assert len(found) == 52 and found[-1] == "52: not read from here on: over 50 problems before"

@@ -10,7 +10,8 @@ import torch
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint, save_checkpoint
-from omnisource.data.datasets import read_splits, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_splits
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog

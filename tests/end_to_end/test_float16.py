@@ -14,7 +14,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
-from omnisource.data.datasets import read_splits, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_splits
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
+from omnisource.data.classes import resolve_classes
 from omnisource.errors import UserError
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.same_run import resume_notes, with_same_microbatches
+from omnisource.training.same_run import check_same_run, resume_notes, with_same_microbatches
 from omnisource.training.train import train
 from tests.support.tiny_runs import SAVE_EVERY_STEP, STEPS, difference, mixed_recipe, step_lines, tiny_recipe
 
@@ -97,6 +98,28 @@ def test_resume_with_another_list_is_refused(data: Path, tmp_path: Path) -> None
     video_list.write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
     with pytest.raises(UserError, match="list of source kinetics400 has other items, labels or another order"):
         train(tiny_recipe(copied, "sources.kinetics400.batch_size=6"), tmp_path / "run", resume="auto")
+
+
+def test_resume_with_other_numbers_of_frames_is_refused(uninterrupted: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    raw_list = tmp_path / "data/raw/list.txt"
+    raw_list.write_text(raw_list.read_text().replace("item2 6", "item2 5"))
+    recipe = mixed_recipe(tmp_path / "data", *SAVE_EVERY_STEP)
+    with pytest.raises(UserError, match=r"training list of source raw has other items, .*or other numbers of frames"):
+        train(recipe, tmp_path / "run", resume=str(checkpoint_path(uninterrupted, 2)))
+
+
+def test_run_whose_checkpoint_knows_no_numbers_of_frames_goes_on(uninterrupted: Path, data: Path) -> None:
+    path = checkpoint_path(uninterrupted, 2)
+    checkpoint = read_checkpoint(path)
+    digests = checkpoint.facts["digests"]
+    assert [name for name, digest in digests.items() if "+" in digest] == ["raw"]
+    recipe, facts = resolve_classes(mixed_recipe(data, *SAVE_EVERY_STEP))[0], {"digests": dict(digests)}
+    digests["raw"] = digests["raw"].partition("+")[0]  # as earlier versions wrote it
+    check_same_run(checkpoint, path, recipe, facts)
+    digests["raw"] = digests["imagenet"]
+    with pytest.raises(UserError, match="training list of source raw has other items"):
+        check_same_run(checkpoint, path, recipe, facts)
 
 
 def test_moved_data_does_not_hinder_resuming(uninterrupted: Path, data: Path, tmp_path: Path) -> None:

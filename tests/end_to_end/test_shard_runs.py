@@ -11,7 +11,9 @@ from omnisource import Recipe, TarShards
 from omnisource.check.run import check
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
 from omnisource.cli.arguments import load_recipe
-from omnisource.data.datasets import read_split, require_data, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_split
+from omnisource.data.missing import require_data
 from omnisource.data.shards.write import ShardFile, write_shards
 from omnisource.errors import UserError
 from omnisource.recipe.keys import describe_keys

@@ -13,6 +13,7 @@ from omnisource.checkpoints.file import checkpoint_path, read_checkpoint, save_c
 from omnisource.cli.arguments import load_recipe
 from omnisource.cli.main import main
 from omnisource.cli.mmaction2 import test_main as run_test_command
+from omnisource.data.classes import resolve_classes
 from omnisource.errors import UserError
 from omnisource.evaluation import test
 from omnisource.models.weights.published import to_published
@@ -90,7 +91,7 @@ def test_pictures_show_what_was_predicted(trained: Trained, tmp_path: Path, inte
 
 def test_published_checkpoint_is_tested_with_the_same_recipe(trained: Trained, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = Recognizer(trained.recipe.model, test.resolve_classes(trained.recipe)[0].label_spaces)
+    model = Recognizer(trained.recipe.model, resolve_classes(trained.recipe)[0].label_spaces)
     state = to_published(model.state_dict(), "image_classes", "video_classes")
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "published.pth")
     evaluations = test.test(trained.recipe, str(tmp_path / "published.pth"), tmp_path / "report")
@@ -203,7 +204,7 @@ def test_checkpoint_without_an_average_is_refused_where_one_is_asked_for(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    model = Recognizer(trained.recipe.model, test.resolve_classes(trained.recipe)[0].label_spaces)
+    model = Recognizer(trained.recipe.model, resolve_classes(trained.recipe)[0].label_spaces)
     published = tmp_path / "published.pth"
     torch.save(
         {"meta": {}, "state_dict": to_published(model.state_dict(), "image_classes", "video_classes")}, published

@@ -17,7 +17,8 @@ from omnisource import Recipe, Recognizer
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
 from omnisource.cli.arguments import load_recipe
 from omnisource.cli.main import main
-from omnisource.data.datasets import read_split, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_split
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog

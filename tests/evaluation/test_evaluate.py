@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from omnisource import EvaluationViews, Recipe, Recognizer
-from omnisource.data.datasets import read_split, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_split
 from omnisource.data.lists.items import Items
 from omnisource.data.loading.request import request_of
 from omnisource.data.loading.sample import load_clip

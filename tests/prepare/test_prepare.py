@@ -27,7 +27,8 @@ import pytest
 
 from omnisource.cli.arguments import load_recipe
 from omnisource.cli.main import main
-from omnisource.data.datasets import read_items, read_splits, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_items, read_splits
 from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.lists.items import Items

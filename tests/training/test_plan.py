@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from omnisource.data.datasets import read_split, require_data, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_split
+from omnisource.data.missing import require_data
 from omnisource.errors import UserError
 from omnisource.recipe.data import Source
 from omnisource.recipe.loading import load_config

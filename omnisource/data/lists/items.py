@@ -161,12 +161,12 @@ class Items:
         )
 
     def digest(self) -> str:
-        """Returns a hex digest of the keys and the labels in their order, the same on every machine."""
-        digest = hashlib.blake2b(digest_size=16)
-        for array, kind in ((self.keys.offsets, "<i8"), (self.keys.blob, "u1"), (self.labels, "<i4")):
-            for first in range(0, len(array), _CHUNK):
-                digest.update(array[first : first + _CHUNK].astype(kind).data)
-        return digest.hexdigest()
+        """Returns a digest of all items in their order, the same on every machine; `is_same_digest` compares it.
+
+        It is that of the keys and the labels in hex, followed, where there are numbers of frames, by "+" and theirs.
+        """
+        digest = _digest_of((self.keys.offsets, "<i8"), (self.keys.blob, "u1"), (self.labels, "<i4"))
+        return digest if self.num_frames is None else f"{digest}+{_digest_of((self.num_frames, '<i4'))}"
 
     def class_counts(self, num_classes: int) -> np.ndarray:
         """Returns how many items each class has, [num_classes] int64."""
@@ -175,6 +175,23 @@ class Items:
             found = np.bincount(self.labels[first : first + _CHUNK], minlength=num_classes)
             counts = np.pad(counts, (0, len(found) - len(counts))) + found
         return counts
+
+
+def is_same_digest(earlier: str, now: str) -> bool:
+    """Returns whether a digest that a checkpoint holds is that of the present items, as far as it tells.
+
+    Earlier checkpoints hold digests without the numbers of frames, and their runs are to go on.
+    """
+    return earlier in (now, now.partition("+")[0])
+
+
+def _digest_of(*arrays: tuple[np.ndarray, str]) -> str:
+    """Returns a hex digest of arrays, each converted to the type that stands beside it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array, kind in arrays:
+        for first in range(0, len(array), _CHUNK):
+            digest.update(array[first : first + _CHUNK].astype(kind).data)
+    return digest.hexdigest()
 
 
 def no_items(folder: str) -> Items:

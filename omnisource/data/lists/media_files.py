@@ -1,4 +1,4 @@
-"""Media files on disk: which files a folder holds, one listing a folder, and whether those of a list are there."""
+"""Media files on disk: by which suffixes they are known, and which of them a folder holds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from omnisource.data.lists.items import PackedStrings
-from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number
+from omnisource.data.lists.text import Problem
 from omnisource.errors import UserError
-from omnisource.files.mapped_table import TableWriter
 
 if TYPE_CHECKING:
     from omnisource.types import Media
@@ -24,9 +20,21 @@ VIDEO_SUFFIXES = (
 )
 
 
+Progress = Callable[[int, int], None]
+"""Called as long work goes on, with the number of folders done and of all."""
+
+
 def suffixes_of(media: Media) -> tuple[str, ...]:
     """Returns the suffixes by which files of this kind are known, in small letters."""
     return IMAGE_SUFFIXES if media == "image" else VIDEO_SUFFIXES
+
+
+def media_by_suffix(path: str) -> Media | None:
+    """Returns what kind of file the suffix of a path names, or None where it is of no kind of media."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "video" if suffix in VIDEO_SUFFIXES else None
 
 
 @dataclass(frozen=True)
@@ -63,13 +71,18 @@ def list_folder(folder: str, problems: list[Problem]) -> Listing:
 
 def files_below(folder: str, problems: list[Problem]) -> list[str]:
     """Returns the paths of all files at any depth, relative to the folder and sorted, but for hidden ones."""
-    return sorted(_files_below(folder, problems))
+    return sorted(iterate_files_below(folder, problems))
 
 
-def _files_below(folder: str, problems: list[Problem]) -> Iterator[str]:
+def iterate_files_below(folder: str, problems: list[Problem], progress: Progress | None = None) -> Iterator[str]:
+    """Yields what `files_below` returns, not sorted; the folders in `folder` itself are those that progress counts."""
     waiting, seen = [""], set()
+    num_begun = num_folders = 0
     while waiting:
         parent = waiting.pop()
+        if progress is not None and parent and "/" not in parent:
+            num_begun += 1
+            progress(num_begun, num_folders)
         real = os.path.realpath(os.path.join(folder, parent))
         if real in seen:  # links may lead back
             continue
@@ -78,6 +91,7 @@ def _files_below(folder: str, problems: list[Problem]) -> Iterator[str]:
         yield from (os.path.join(parent, name) for name in listing.files if not name.startswith("."))
         folders = sorted(listing.folders, reverse=True)  # sorted: of two links to one folder the first always counts
         waiting += [os.path.join(parent, name) for name in folders if not name.startswith(".")]
+        num_folders = num_folders or len(waiting)
 
 
 def videos_by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
@@ -123,13 +137,13 @@ class ClassFolders:
     problems: list[Problem]
 
 
-def read_class_folders(folder: str, media: Media, progress: Callable[[int, int], None] | None = None) -> ClassFolders:
+def read_class_folders(folder: str, media: Media, progress: Progress | None = None) -> ClassFolders:
     """Returns the media files in each class folder, at any depth.
 
     Args:
         folder: Holds one folder a class.
         media: "image" or "video": which suffixes count.
-        progress: Called after each folder with the number of folders done and of all.
+        progress: Called after each folder.
 
     Raises:
         UserError: If the folder is missing, cannot be listed or holds no folder.
@@ -169,128 +183,3 @@ def files_of_class(folder: str, name: str, media: Media, problems: list[Problem]
 def count_files(folder: str, problems: list[Problem]) -> int:
     """Returns how many files lie in a folder itself, but for hidden ones."""
     return sum(not name.startswith(".") for name in list_folder(folder, problems).files)
-
-
-class FileFinder:
-    """Looks for the files of a list, with one listing for each folder that holds some.
-
-    Args:
-        folder: Folder that the paths start from.
-
-    Attributes:
-        missing: Index of each path that was not found, and what is wrong.
-        problems: Folders that cannot be listed.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.missing: list[tuple[int, str]] = []
-        self.problems: list[Problem] = []
-        self._tree: _VideoTree | None = None
-
-    def find_files(self, keys: PackedStrings) -> None:
-        """Looks for files."""
-        for listing, indices in self._listings(keys):
-            for index in indices:
-                key = keys[index]
-                name = key.rpartition("/")[2]
-                if name not in listing.files:
-                    self.missing.append((index, self._missing_file(key, name in listing.folders)))
-
-    def _missing_file(self, key: str, is_folder: bool) -> str:
-        path = os.path.join(self.folder, key)
-        if is_folder:
-            return f'is a folder, not a file: {path} (lists of the form "frames_folder" name folders of frames)'
-        columns = key.replace(",", " ").split()
-        if len(columns) == 2 and is_number(columns[1]):
-            return f"3 columns instead of 2 (`path label`), or a missing file: {path}"
-        return f"missing file: {path}"
-
-    def find_folders(self, keys: PackedStrings) -> None:
-        """Looks for folders."""
-        for listing, indices in self._listings(keys):
-            for index in indices:
-                name = keys[index].rpartition("/")[2]
-                if name not in listing.folders:
-                    path = os.path.join(self.folder, keys[index])
-                    what = "is a file, not a folder of frames" if name in listing.files else "missing folder"
-                    self.missing.append((index, f"{what}: {path}"))
-
-    def find_videos(self, keys: PackedStrings) -> PackedStrings:
-        """Looks for videos by their names without suffix: at their place, or else anywhere below the folder.
-
-        Returns:
-            The paths below the folder; the keys of those that were not found.
-        """
-        suffixes = {"": 0}  # what a path has after its key, by the number that stands for it in `found`
-        found = np.zeros(len(keys), dtype=np.int32)
-        elsewhere: dict[int, str] = {}
-        for listing, indices in self._listings(keys):
-            stems = videos_by_stem(sorted(listing.files))
-            for index in indices:
-                parent, slash, name = keys[index].rpartition("/")
-                names = [name] if name in listing.files else stems.get(name, [])
-                path = self._the_video(index, keys[index], [parent + slash + file for file in names])
-                if path.startswith(keys[index]):
-                    found[index] = suffixes.setdefault(path[len(keys[index]) :], len(suffixes))
-                else:
-                    elsewhere[index] = path
-        writer = TableWriter(["paths"], {})
-        endings = list(suffixes)
-        for index, key in enumerate(keys):
-            writer.add(elsewhere.get(index) or key + endings[found[index]])
-        return PackedStrings.of(writer.finish(writer.digest()), "paths")
-
-    def _the_video(self, index: int, key: str, found: list[str]) -> str:
-        if not found and "/" not in key:
-            if self._tree is None:
-                self._tree = _VideoTree(self.folder, self.problems)
-            found = self._tree.paths_of(key)
-        if len(found) > 1:
-            self.missing.append((index, f"{len(found)} videos have the id {key!r}: {', '.join(found)}"))
-        elif not found:
-            self.missing.append((index, f"missing video: {os.path.join(self.folder, key)} with any suffix of videos"))
-        return found[0] if found else key
-
-    def _listings(self, keys: PackedStrings) -> Iterator[tuple[Listing, list[int]]]:
-        """Yields (listing of a folder, indices of the paths in it), one folder at a time, until too much is missing."""
-        for parent, indices in _by_parent(keys):
-            if len(self.missing) > MOST_PROBLEMS:
-                what = f"not looked through further: over {MOST_PROBLEMS} items are missing"
-                self.problems.append(Problem(self.folder, None, what))
-                return
-            yield list_folder(os.path.join(self.folder, parent), self.problems), indices
-
-
-class _VideoTree:
-    """The videos at any depth below a folder, by their names without suffix; as hashes, in little memory."""
-
-    def __init__(self, folder: str, problems: list[Problem]) -> None:
-        writer = TableWriter(["paths"], {"hashes": np.int64})
-        for path in _files_below(folder, problems):
-            stem, suffix = os.path.splitext(os.path.basename(path))
-            if suffix.lower() in VIDEO_SUFFIXES:
-                writer.add(path, hash(stem))
-        columns = writer.finish()
-        self._paths = PackedStrings.of(columns, "paths")
-        self._order = np.argsort(columns["hashes"])
-        self._hashes = columns["hashes"][self._order]
-
-    def paths_of(self, stem: str) -> list[str]:
-        """Returns the paths of the videos of that name, sorted."""
-        first, end = (int(np.searchsorted(self._hashes, hash(stem), side)) for side in ("left", "right"))
-        paths = [self._paths[int(place)] for place in self._order[first:end]]
-        return sorted(path for path in paths if os.path.splitext(os.path.basename(path))[0] == stem)
-
-
-def _by_parent(keys: PackedStrings) -> Iterator[tuple[str, list[int]]]:
-    """Yields (folder, indices of the paths in it)."""
-    numbers: dict[str, int] = {}
-    parents = np.empty(len(keys), dtype=np.int32)
-    for index, key in enumerate(keys):
-        parent, slash, _ = key.rpartition("/")
-        parents[index] = numbers.setdefault(parent or slash, len(numbers))  # the parent of "/name" is "/"
-    order = np.argsort(parents, kind="stable")
-    ends = np.cumsum(np.bincount(parents, minlength=len(numbers)))
-    for parent, start, end in zip(numbers, [0, *ends], ends, strict=False):
-        yield parent, order[start:end].tolist()

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from omnisource.data.lists.file_finder import FileFinder
 from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import LARGEST, LabelReader
-from omnisource.data.lists.media_files import FileFinder
+from omnisource.data.lists.media_files import Progress
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, csv_rows, is_number, text_rows
 from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
 from omnisource.recipe.data import Split
@@ -24,7 +25,13 @@ _COLUMNS = {
 
 
 def read_list(
-    path: str, folder: str, split: Split, labels: LabelReader, check_files: bool, problems: list[Problem]
+    path: str,
+    folder: str,
+    split: Split,
+    labels: LabelReader,
+    check_files: bool,
+    problems: list[Problem],
+    progress: Progress | None = None,
 ) -> Items:
     """Returns the items of a list file; notes what is wrong with it.
 
@@ -35,10 +42,11 @@ def read_list(
         labels: Reads labels.
         check_files: Whether it is a problem if a file of the list does not exist; such items are then left out.
         problems: Takes what is wrong. An item with a wrong label is among the items, with the label 0.
+        progress: Called after each folder in which files are looked for.
     """
     columns = _columns(path, split, labels, problems)
     keys, lines = PackedStrings.of(columns, "keys"), columns["lines"]
-    finder = FileFinder(folder)
+    finder = FileFinder(folder, progress)
     paths = None
     if split.format == "video_frames_label":
         paths = finder.find_videos(keys)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from omnisource.data.lists.items import Items
 from omnisource.files.byte_ranges import ByteRange
 from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, SplitName, TrainingView, split_of
 from omnisource.types import Media
+
+
+class Request(Protocol):
+    """What a worker is asked to load: anything that can be pickled and names its file, such as a `SampleRequest`."""
+
+    @property
+    def path(self) -> str:
+        """The file, for messages."""
+        ...
+
+
+Load = Callable[[Any], Any]  # takes the requests that its pool is given
 
 
 @dataclass(frozen=True)

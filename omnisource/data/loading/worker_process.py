@@ -18,29 +18,19 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from omnisource.data.decoding.heartbeat import heard_by
+from omnisource.data.loading.request import Load, Request
 from omnisource.errors import UnreadableMedia
 from omnisource.types import Clip, Media
 
-
-class Request(Protocol):
-    """What a worker is asked to load: anything that can be pickled and names its file, such as a `SampleRequest`."""
-
-    @property
-    def path(self) -> str:
-        """The file, for messages."""
-        ...
-
-
-Load = Callable[[Any], Any]  # takes the requests that its pool is given
 StartMethod = Literal["forkserver", "spawn"]
 
 # A process forked from one that has used FFmpeg can hang on FFmpeg's locks. The server has only imported it; elsewhere
@@ -50,7 +40,7 @@ START_METHOD: StartMethod = "forkserver" if sys.platform == "linux" else "spawn"
 GRACE_SECONDS = 1.0
 """Time given to a worker that has closed its socket to leave its exit code."""
 
-LEAST_ASKED_SECONDS = 0.2
+MIN_ASKED_SECONDS = 0.2
 """An item that has not taken this long is not asked for its processor time."""
 
 END_SECONDS = 5.0
@@ -90,8 +80,8 @@ class WorkerProcess:
     Attributes:
         held: Tickets that it was given and has not answered; it loads the first.
         is_ready: Whether it has started; only then may it be given requests.
-        since: When it began what it does, on the clock of `time.monotonic`: to start, or to load `held[0]`; or when it
-            last gave a sign that it goes on with that.
+        since: When it began what it does, on the clock of `time.monotonic`: to start, or to load `held[0]`; or when
+            its last heartbeat came.
         channel: The parent's end of the socket; has input when `receive` has something to do.
         process_id: Its process id.
         ending: How it ended, in words.
@@ -150,7 +140,7 @@ class WorkerProcess:
         if not self.is_ready:
             self.is_ready = True
             return None
-        if value is None:  # a sign that it goes on with a long file
+        if value is None:  # a heartbeat: it goes on with a long file
             return None
         ticket, result = value
         if isinstance(result, _ClipHeader):
@@ -161,7 +151,7 @@ class WorkerProcess:
 
     def item_processor_seconds(self) -> float:
         """Returns the processor seconds that it spent on `held[0]` since `since`; 0 where the system does not tell."""
-        if time.monotonic() - self.since < LEAST_ASKED_SECONDS:
+        if time.monotonic() - self.since < MIN_ASKED_SECONDS:
             return 0.0
         return self._processor_seconds() - self._processor_since
 
@@ -235,8 +225,8 @@ def _serve(channel: socket.socket, load: Load) -> None:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    signs = heard_by(lambda: channel.sendall(_packed(None)))
-    with contextlib.suppress(EOFError, ConnectionError), signs:
+    heartbeats = heard_by(lambda: channel.sendall(_packed(None)))
+    with contextlib.suppress(EOFError, ConnectionError), heartbeats:
         channel.sendall(_packed("ready"))
         for message in _messages(channel):
             assert message is not None, "reading blocks here"

@@ -26,9 +26,11 @@ INDEX_SUFFIX = ".index.jsonl"
 TEXT_BYTES = 65536
 """Members of up to this many bytes that are UTF-8 text and no media, such as labels, are kept in the index itself."""
 
+BLOCK_BYTES = 512
+"""Bytes of a block of a tar file."""
+
 _FORMAT = "omnisource shard index 1"
 _META = re.compile(r"__[^/]*__($|/)")  # names of members that webdataset leaves out
-_BLOCK_BYTES = 512  # of a tar file
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def _members(file: BinaryIO, size: int, problems: list[str]) -> Iterator[tuple[s
         return
     # The module takes any header that it does not understand for the end.
     file.seek(archive.offset)
-    if file.read(_BLOCK_BYTES) != bytes(_BLOCK_BYTES):
+    if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
         problems.append(f"cannot be read from byte {archive.offset} on: there is neither a file nor the end mark")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from omnisource.data.lists.items import Items, PackedStrings, Parts, member_path
 from omnisource.data.lists.labels import LabelReader
-from omnisource.data.lists.media_files import suffixes_of
+from omnisource.data.lists.media_files import Progress, suffixes_of
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem
 from omnisource.data.shards.index import TEXT_BYTES, Member, ShardIndex, ShardSample
 from omnisource.data.shards.lookup import UnreadableShard, index_of, shard_version
@@ -46,7 +46,14 @@ def _expanded(url: str) -> Iterator[str]:
         yield from _expanded(f"{url[: found.start()]}{number:0{len(first)}d}{url[found.end() :]}")
 
 
-def read_shards(root: str, shards: TarShards, media: Media, labels: LabelReader, problems: list[Problem]) -> Items:
+def read_shards(
+    root: str,
+    shards: TarShards,
+    media: Media,
+    labels: LabelReader,
+    problems: list[Problem],
+    progress: Progress | None = None,
+) -> Items:
     """Returns the samples of shards, in their order; notes what is wrong with the shards and their samples.
 
     Args:
@@ -55,6 +62,7 @@ def read_shards(root: str, shards: TarShards, media: Media, labels: LabelReader,
         media: "image" or "video": which suffixes count.
         labels: Reads labels.
         problems: Takes what is wrong. A sample with a wrong label is among the items, with the label 0.
+        progress: Called after each shard with the number of shards read and of all.
 
     Raises:
         UserError: If the package that reads the URLs is not installed.
@@ -64,7 +72,7 @@ def read_shards(root: str, shards: TarShards, media: Media, labels: LabelReader,
     reader = _SampleReader(shards, media, labels, problems)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         stamps = list(threads.map(_stamp, urls))
-        columns = _columns(urls, stamps, reader, threads)
+        columns = _columns(urls, stamps, reader, threads, progress)
     if not len(columns["labels"]) and not problems:
         problems.append(Problem(", ".join(shards.urls), None, "the shards are empty"))
     return Items(
@@ -84,7 +92,11 @@ def read_shards(root: str, shards: TarShards, media: Media, labels: LabelReader,
 
 
 def _columns(
-    urls: list[str], stamps: list[FileVersion | UnreadableShard], reader: _SampleReader, threads: ThreadPoolExecutor
+    urls: list[str],
+    stamps: list[FileVersion | UnreadableShard],
+    reader: _SampleReader,
+    threads: ThreadPoolExecutor,
+    progress: Progress | None,
 ) -> MappedTable:
     """Returns a row a sample: `keys`, `members`, `labels`, `shards`, `offsets` and `sizes`.
 
@@ -102,6 +114,8 @@ def _columns(
         indexes = threads.map(_index, (urls[number] for number in batch), (stamps[number] for number in batch))
         for number, index in zip(batch, indexes, strict=True):
             reader.add_shard(urls[number], number, index)
+            if progress is not None:
+                progress(number + 1, len(urls))
         if len(problems) > MOST_PROBLEMS:
             what = f"not read from here on: over {MOST_PROBLEMS} problems before"
             problems.append(Problem(urls[batch[-1]], None, what))

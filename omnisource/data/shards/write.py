@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from omnisource.data.shards.index import INDEX_SUFFIX, ShardIndex, save_index, scan_file
+from omnisource.data.shards.index import BLOCK_BYTES, INDEX_SUFFIX, ShardIndex, save_index, scan_file
 from omnisource.errors import UserError
 from omnisource.files.atomic import UNFINISHED, atomic_write
 
-_BLOCK_BYTES = 512  # of a tar file
 _NAME_LENGTH = 60  # characters of a file's name that are kept: with number and suffix, tar takes 100
 
 
@@ -59,7 +58,7 @@ class _Sample:
     def num_bytes(self) -> int:
         """Returns the bytes that the sample takes in a shard."""
         sizes = [self.size, *(len(text.encode()) for text in self.texts().values())]
-        return sum(_BLOCK_BYTES + -(-size // _BLOCK_BYTES) * _BLOCK_BYTES for size in sizes)
+        return sum(BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES for size in sizes)
 
 
 def write_shards(files: Iterable[ShardFile], folder: Path, prefix: str, target_bytes: int) -> list[Path]:

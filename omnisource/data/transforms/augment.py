@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from omnisource.data.transforms import pixel_operations as pixel
+from omnisource.data.transforms.boxes import random_box
 from omnisource.data.transforms.pixel_operations import MEAN_COLOR
 from omnisource.recipe.data import HIGHEST_MAGNITUDE, ColorJitter, RandAugment, RandomErasing
-
-ERASING_TRIES = 10
-"""A box that does not fit into the frame is drawn again, this often."""
 
 NOISE_STD = (58.395, 57.12, 57.375)
 """Standard deviation of noise that normalizing maps to one, a channel."""
@@ -115,7 +113,7 @@ def erase_randomly(clip: Tensor, settings: RandomErasing, rng: np.random.Generat
     """
     if rng.random() >= settings.probability:
         return clip
-    box = erased_box(clip.shape[2], clip.shape[3], settings, rng)
+    box = random_box(clip.shape[2], clip.shape[3], settings, rng, is_smaller=True)
     if box is None:
         return clip
     _, _, height, width = box
@@ -124,25 +122,6 @@ def erase_randomly(clip: Tensor, settings: RandomErasing, rng: np.random.Generat
     if settings.fill != "mean":
         fill = fill + rng.standard_normal(shape, np.float32) * np.array(NOISE_STD, np.float32)[:, None, None]
     return pixel.erase(clip, box, torch.from_numpy(fill.round().clip(0, 255).astype(np.uint8)))
-
-
-def erased_box(
-    height: int, width: int, settings: RandomErasing, rng: np.random.Generator
-) -> tuple[int, int, int, int] | None:
-    """Returns (top, left, height, width) of a random box smaller than the frame, or None if ten draws do not fit.
-
-    Its area is drawn uniformly as a share of the frame's, its aspect log-uniformly.
-    """
-    areas = rng.uniform(settings.min_area, settings.max_area, ERASING_TRIES) * height * width
-    aspects = np.exp(rng.uniform(np.log(settings.min_aspect), np.log(settings.max_aspect), ERASING_TRIES))
-    heights = np.rint(np.sqrt(areas / aspects)).astype(int).tolist()
-    widths = np.rint(np.sqrt(areas * aspects)).astype(int).tolist()
-    for box_height, box_width in zip(heights, widths, strict=True):
-        if 1 <= box_height < height and 1 <= box_width < width:
-            top = int(rng.integers(0, height - box_height, endpoint=True))
-            left = int(rng.integers(0, width - box_width, endpoint=True))
-            return top, left, box_height, box_width
-    return None
 
 
 def _factor(strength: float, direction: int) -> float:

@@ -20,7 +20,7 @@ ITEMS = 400_000
 def test_long_list_takes_no_private_memory_and_little_of_any(tmp_path: Path, project: Path) -> None:
     make_data(tmp_path, ITEMS, with_tree=False)
     code = (
-        "import sys; from omnisource.data.datasets import Split, read_items\n"
+        "import sys; from omnisource.data.datasets import read_items; from omnisource.recipe.data import Split\n"
         "read_items(sys.argv[1], Split(list='train.txt'), 'image', None, 1000, 'images', check_files=False)"
     )
     script = str(project / "benchmarks/list_memory.py")

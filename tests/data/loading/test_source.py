@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from omnisource.data.datasets import class_names_of
+from omnisource.data.classes import class_names_of
 from omnisource.data.lists.items import Items, PackedStrings
-from omnisource.data.loading.loader import Loader, collate, evaluation_clips, results_in_order
+from omnisource.data.loading.collating import collate
+from omnisource.data.loading.loader import Loader, evaluation_clips, results_in_order
 from omnisource.data.loading.order import items_at
-from omnisource.data.loading.request import SampleRequest, request_of
+from omnisource.data.loading.request import Request, SampleRequest, request_of
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
@@ -34,6 +36,11 @@ def labeled(request: SampleRequest) -> Clip:
     pixels = torch.tensor([request.epoch % 256, request.index, 0], dtype=torch.uint8)
     frames = pixels[None, :, None, None, None].expand(1, 3, num_frames, 4, 4).contiguous()
     return Clip(frames, request.label, request.key, request.media)
+
+
+def sized_by_label(request: SampleRequest) -> Clip:
+    """Returns a clip whose size depends on its label: no batch can be made of two of them."""
+    return Clip(torch.zeros(1, 3, 2, 4, 4 + request.label, dtype=torch.uint8), request.label, request.key, "video")
 
 
 def pairs_of(batch: Batch) -> list[Pair]:
@@ -191,6 +198,78 @@ class TestLoader:
         assert whole[0][0][0].clips.shape == (2, 1, 3, 2, 16, 16)
 
 
+class CountingPool(WorkerPool):
+    """A pool that counts what was submitted."""
+
+    num_submitted = 0
+
+    def submit(self, request: Request) -> int:
+        self.num_submitted += 1
+        return super().submit(request)
+
+
+def wait_until_made(loader: Loader) -> None:
+    """Waits until the thread of the loader has made all batches that are requested."""
+    for step in loader._requested:
+        for batches in step:
+            for wanted in batches:
+                wanted.pending.batch()
+
+
+class TestPrefetch:
+    @pytest.mark.parametrize(("batch_size", "ahead"), [(1, 12), (5, 15), (8, 16), (40, 80)])
+    def test_keeps_every_worker_busy_with_small_batches_and_takes_no_more_memory_with_large_ones(
+        self, batch_size: int, ahead: int
+    ) -> None:
+        with CountingPool(6, 60, load=labeled) as workers:
+            log = UnreadableLog(0)
+            loader = Loader([stream_of(50, batch_size)], workers, 1, [0], log)
+            steps = []
+            for number in range(1, 4):
+                steps.append(next(loader))
+                assert workers.num_submitted == number * batch_size + ahead  # each worker holds two, at least two steps
+            loader.close()
+        assert_equal_steps(steps, steps_of(loader_of([stream_of(50, batch_size)]), 3))
+
+    def test_counts_the_samples_of_all_sources_and_microbatches_of_this_process(self) -> None:
+        with CountingPool(6, 60, load=labeled) as workers:
+            streams = [stream_of(10, 1), stream_of(5, 2, "pictures", "image")]
+            loader = Loader(streams, workers, 6, [2, 3], UnreadableLog(0))
+            next(loader)
+            assert workers.num_submitted == 6 + 12
+            loader.close()
+
+    def test_batches_are_made_ahead_by_another_thread(self) -> None:
+        streams = [stream_of(10, 4), stream_of(5, 3, "pictures", "image")]
+        with WorkerPool(2, 60, load=labeled) as workers:
+            loader = Loader(streams, workers, 2, [0, 1], UnreadableLog(0))
+            steps = steps_of(loader, 2)
+            wait_until_made(loader)
+            steps += steps_of(loader, 4)
+            loader.seek(1)
+            again = steps_of(loader, 3)
+            loader.close()
+            loader.close()
+        assert_equal_steps(steps, steps_of(loader_of(streams, mine=[0, 1], microbatches=2), 6))
+        assert_equal_steps(again, steps[1:4])
+
+    def test_fault_of_the_program_is_raised_when_its_step_is_due(self) -> None:
+        with WorkerPool(1, 60, load=sized_by_label) as workers:
+            loader = Loader([stream_of(3, 2)], workers, 1, [0], UnreadableLog(0))
+            with pytest.raises(ValueError, match="shape"):
+                next(loader)
+            loader.close()
+
+    def test_closed_pool_leaves_no_thread_waiting(self) -> None:
+        before = set(threading.enumerate())
+        workers = WorkerPool(1, 60, load=labeled)
+        loader = Loader([stream_of(10, 4)], workers, 1, [0], UnreadableLog(0))
+        next(loader)
+        workers.close()
+        loader.close()
+        assert set(threading.enumerate()) <= before
+
+
 class TestUnreadableFiles:
     def test_are_replaced_by_the_next_item_in_the_same_epoch(self) -> None:
         damaged = (3, 4, 9)  # two in a row, and the last of the list
@@ -229,14 +308,20 @@ class TestUnreadableFiles:
 
     def test_are_replaced_though_they_were_readable_when_they_were_requested(self) -> None:
         # A run that goes on from a checkpoint knows of them; so must one that had requested them before it knew.
-        def loaded(prefetch_steps: int) -> list[list[tuple[Batch, ...]]]:
-            loader = loader_of([stream_of(5, 5)], permitted=1, prefetch_steps=prefetch_steps)
-            first = steps_of(loader, 1)
-            loader.unreadable.reasons["/data/file2"] = "a decoder hung over it"
-            return first + steps_of(loader, 3)
+        def loaded(prefetch_steps: int, num_workers: int = 0) -> list[list[tuple[Batch, ...]]]:
+            with WorkerPool(num_workers, 60, load=labeled) as workers:
+                loader = Loader([stream_of(5, 5)], workers, 1, [0], UnreadableLog(1), prefetch_steps)
+                first = steps_of(loader, 1)
+                if num_workers:
+                    wait_until_made(loader)
+                loader.unreadable.reasons["/data/file2"] = "a decoder hung over it"
+                rest = steps_of(loader, 3)
+                loader.close()
+            return first + rest
 
         steps = loaded(prefetch_steps=2)
         assert_equal_steps(steps, loaded(prefetch_steps=0))
+        assert_equal_steps(steps, loaded(prefetch_steps=2, num_workers=2))  # though the batches were made already
         indices = [[index for _, index in pairs_of(batch)] for ((batch,),) in steps]
         assert sorted(indices[0]) == [0, 1, 2, 3, 4]
         assert [sorted(of_step) for of_step in indices[1:]] == [[0, 1, 3, 3, 4]] * 3

@@ -143,7 +143,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def wait_until_ready(workers: WorkerPool) -> list[int]:
     """Waits until all workers have started, and returns their process ids."""
-    wait_until(lambda: all(worker.is_ready for worker in workers._workers))
+    wait_until(lambda: all(worker.is_ready for worker in workers._feeder.workers))
     return workers.process_ids
 
 
@@ -196,7 +196,7 @@ def test_workers_and_what_forks_them_survive_the_signals_that_stop_a_run(start_m
     assert set(IGNORED_SIGNALS) == set(STOP_SIGNALS)
     said: list[str] = []
     with pool(2, notify=said.append, start_method=start_method) as workers:
-        early = [worker.process_id for worker in workers._workers]  # most likely importing still
+        early = [worker.process_id for worker in workers._feeder.workers]  # most likely importing still
         for number in STOP_SIGNALS:
             for process_id in early:
                 os.kill(process_id, number)
@@ -295,7 +295,9 @@ def test_a_killed_worker_is_named_and_replaced_and_no_sample_is_lost_or_repeated
         keys = ["takes a moment"] * 10 + ["waits for a sign"] * 30
         tickets = [workers.submit(order(key, index, tmp_path / "sign")) for index, key in enumerate(keys)]
         clips = [workers.result(ticket) for ticket in tickets[:10]]
-        wait_until(lambda: all(len(worker.held) == 2 for worker in workers._workers))  # nothing that it could finish
+        wait_until(
+            lambda: all(len(worker.held) == 2 for worker in workers._feeder.workers)
+        )  # nothing that it could finish
         os.kill(before[1], signal.SIGKILL)
         wait_until(lambda: workers.process_ids[1] != before[1])
         (tmp_path / "sign").touch()
@@ -506,7 +508,7 @@ def test_a_discarded_request_does_not_kill_a_second_worker() -> None:
     with pool(1, HANG_SECONDS, notify=notices.append, further_seconds=lambda request: further_seconds) as workers:
         hanging = workers.submit(order("hangs"))
         deadly = workers.submit(order("kills its worker"))
-        wait_until(lambda: not workers._waiting)  # both are held
+        wait_until(lambda: not workers._tickets.waiting)  # both are held
         workers.discard(hanging)
         workers.discard(deadly)
         further_seconds = 0.0
@@ -556,7 +558,7 @@ def test_closing_with_work_under_way_leaves_no_process_no_thread_and_no_open_fil
         wait_until_ready(workers)
         for key in ("hangs", "stops its worker", "stops its worker within an answer", *["takes a moment"] * 100):
             workers.submit(order(key))
-        wait_until(lambda workers=workers: len(workers._waiting) < 60)
+        wait_until(lambda workers=workers: len(workers._tickets.waiting) < 60)
         process_ids = workers.process_ids
         workers.close()
         assert workers.process_ids == []

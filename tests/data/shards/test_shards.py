@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omnisource.data.datasets import class_names_of, find_problems, read_items
+from omnisource.data.classes import class_names_of
+from omnisource.data.datasets import find_problems, read_items
 from omnisource.data.lists.items import Items
 from omnisource.data.loading.request import SampleRequest, request_of
 from omnisource.data.loading.sample import load_clip
@@ -194,7 +195,7 @@ def test_processes_that_make_one_index_at_once_do_not_meet(tmp_path: Path) -> No
     contents = {f"{number:04d}.{suffix}": b"1" for number in range(300) for suffix in ("mp4", "cls")}
     write_tar(tmp_path / "x.tar", contents)
     code = (
-        "import sys; from omnisource.data.datasets import TarShards, read_items\n"
+        "import sys; from omnisource.data.datasets import read_items; from omnisource.recipe.data import TarShards\n"
         "print(read_items(sys.argv[1], TarShards(('x.tar',)), 'video', None, 3, 'tiny').digest())"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -311,7 +312,7 @@ def test_source_of_shards_has_the_classes_of_its_map_only(tmp_path: Path) -> Non
 def test_reading_shards_does_not_import_torch(tmp_path: Path) -> None:
     packed(tmp_path)
     code = (
-        "import sys; from omnisource.data.datasets import TarShards, read_items\n"
+        "import sys; from omnisource.data.datasets import read_items; from omnisource.recipe.data import TarShards\n"
         "items = read_items(sys.argv[1], TarShards(('train-000000.tar',)), 'video', None, 3, 'tiny')\n"
         "sys.exit(len(items) != 2 or 'torch' in sys.modules or 'fsspec' in sys.modules)"
     )

@@ -17,9 +17,9 @@ from omnisource.data.transforms.augment import (
     augment,
     draw_operations,
     erase_randomly,
-    erased_box,
     jitter_colors,
 )
+from omnisource.data.transforms.boxes import random_box
 from omnisource.data.transforms.pixel_operations import MEAN_COLOR
 from omnisource.models.backbones.slow_only import IMAGENET
 from omnisource.recipe.checks import training_view_faults
@@ -168,7 +168,7 @@ class TestRandomErasing:
 
     def test_boxes_keep_to_their_areas_and_aspects(self):
         rng, settings = generator(), RandomErasing(min_area=0.05, max_area=0.2, min_aspect=0.5, max_aspect=2.0)
-        boxes = np.array([erased_box(300, 400, settings, rng) for _ in range(3000)])
+        boxes = np.array([random_box(300, 400, settings, rng, is_smaller=True) for _ in range(3000)])
         areas, aspects = boxes[:, 2] * boxes[:, 3] / (300 * 400), boxes[:, 3] / boxes[:, 2]
         assert 0.049 < areas.min() < 0.051 and 0.199 < areas.max() < 0.201 and abs(areas.mean() - 0.125) < 0.004
         assert 0.49 < aspects.min() < 0.51 and 1.97 < aspects.max() < 2.03 and abs(np.log(aspects).mean()) < 0.03
@@ -177,7 +177,7 @@ class TestRandomErasing:
 
     def test_box_is_smaller_than_the_frame_or_there_is_none(self):
         settings = RandomErasing(min_area=0.9, max_area=0.99, min_aspect=0.01, max_aspect=0.02)
-        assert erased_box(30, 30, settings, generator()) is None
+        assert random_box(30, 30, settings, generator(), is_smaller=True) is None
         clip = textured(1, 30, 30)
         assert torch.equal(erase_randomly(clip, dataclasses.replace(settings, probability=1), generator()), clip)
 
@@ -201,7 +201,7 @@ class TestRandomErasing:
         settings = RandomErasing(1.0, 0.3, 0.33, 0.9, 1.1, "noise")
         rng = generator(2)
         rng.random()  # whether: always, with a probability of 1
-        box = erased_box(400, 400, settings, rng)
+        box = random_box(400, 400, settings, rng, is_smaller=True)
         assert box is not None
         top, left, height, width = box
         pixels = erase_randomly(clip, settings, generator(2))[:, 0, top : top + height, left : left + width]

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from omnisource.data.transforms.augment import augment
+from omnisource.data.transforms.resize import resized_shape
 from omnisource.data.transforms.views import (
     crop_corners,
     evaluation_views,
     random_resized_crop_box,
-    resized_shape,
     training_view,
 )
 from omnisource.recipe.data import ColorJitter, EvaluationViews, RandAugment, RandomErasing, TrainingView

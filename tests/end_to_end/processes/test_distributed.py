@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint, saved_checkpoints
-from omnisource.data.datasets import read_split, resolve_classes
+from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_split
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool

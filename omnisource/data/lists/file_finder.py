@@ -1,0 +1,150 @@
+"""Looking for the files of a list, with one listing for each folder that holds some."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from omnisource.data.lists.items import PackedStrings
+from omnisource.data.lists.media_files import (
+    VIDEO_SUFFIXES,
+    Listing,
+    Progress,
+    iterate_files_below,
+    list_folder,
+    videos_by_stem,
+)
+from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number
+from omnisource.files.mapped_table import TableWriter
+
+
+class FileFinder:
+    """Looks for the files of a list, with one listing for each folder that holds some.
+
+    Args:
+        folder: Folder that the paths start from.
+        progress: Called after each folder.
+
+    Attributes:
+        missing: Index of each path that was not found, and what is wrong.
+        problems: Folders that cannot be listed.
+    """
+
+    def __init__(self, folder: str, progress: Progress | None = None) -> None:
+        self.folder = folder
+        self._progress = progress
+        self.missing: list[tuple[int, str]] = []
+        self.problems: list[Problem] = []
+        self._tree: _VideoTree | None = None
+
+    def find_files(self, keys: PackedStrings) -> None:
+        """Looks for files."""
+        for listing, indices in self._listings(keys):
+            for index in indices:
+                key = keys[index]
+                name = key.rpartition("/")[2]
+                if name not in listing.files:
+                    self.missing.append((index, self._missing_file(key, name in listing.folders)))
+
+    def _missing_file(self, key: str, is_folder: bool) -> str:
+        path = os.path.join(self.folder, key)
+        if is_folder:
+            return f'is a folder, not a file: {path} (lists of the form "frames_folder" name folders of frames)'
+        columns = key.replace(",", " ").split()
+        if len(columns) == 2 and is_number(columns[1]):
+            return f"3 columns instead of 2 (`path label`), or a missing file: {path}"
+        return f"missing file: {path}"
+
+    def find_folders(self, keys: PackedStrings) -> None:
+        """Looks for folders."""
+        for listing, indices in self._listings(keys):
+            for index in indices:
+                name = keys[index].rpartition("/")[2]
+                if name not in listing.folders:
+                    path = os.path.join(self.folder, keys[index])
+                    what = "is a file, not a folder of frames" if name in listing.files else "missing folder"
+                    self.missing.append((index, f"{what}: {path}"))
+
+    def find_videos(self, keys: PackedStrings) -> PackedStrings:
+        """Looks for videos by their names without suffix: at their place, or else anywhere below the folder.
+
+        Returns:
+            The paths below the folder; the keys of those that were not found.
+        """
+        suffixes = {"": 0}  # what a path has after its key, by the number that stands for it in `found`
+        found = np.zeros(len(keys), dtype=np.int32)
+        elsewhere: dict[int, str] = {}
+        for listing, indices in self._listings(keys):
+            stems = videos_by_stem(sorted(listing.files))
+            for index in indices:
+                parent, slash, name = keys[index].rpartition("/")
+                names = [name] if name in listing.files else stems.get(name, [])
+                path = self._the_video(index, keys[index], [parent + slash + file for file in names])
+                if path.startswith(keys[index]):
+                    found[index] = suffixes.setdefault(path[len(keys[index]) :], len(suffixes))
+                else:
+                    elsewhere[index] = path
+        writer = TableWriter(["paths"], {})
+        endings = list(suffixes)
+        for index, key in enumerate(keys):
+            writer.add(elsewhere.get(index) or key + endings[found[index]])
+        return PackedStrings.of(writer.finish(writer.digest()), "paths")
+
+    def _the_video(self, index: int, key: str, found: list[str]) -> str:
+        if not found and "/" not in key:
+            if self._tree is None:
+                self._tree = _VideoTree(self.folder, self.problems, self._progress)
+            found = self._tree.paths_of(key)
+        if len(found) > 1:
+            self.missing.append((index, f"{len(found)} videos have the id {key!r}: {', '.join(found)}"))
+        elif not found:
+            self.missing.append((index, f"missing video: {os.path.join(self.folder, key)} with any suffix of videos"))
+        return found[0] if found else key
+
+    def _listings(self, keys: PackedStrings) -> Iterator[tuple[Listing, list[int]]]:
+        """Yields (listing of a folder, indices of the paths in it), one folder at a time, until too much is missing."""
+        num_folders, folders = _by_parent(keys)
+        for done, (parent, indices) in enumerate(folders, start=1):
+            if len(self.missing) > MOST_PROBLEMS:
+                what = f"not looked through further: over {MOST_PROBLEMS} items are missing"
+                self.problems.append(Problem(self.folder, None, what))
+                return
+            yield list_folder(os.path.join(self.folder, parent), self.problems), indices
+            if self._progress is not None:
+                self._progress(done, num_folders)
+
+
+class _VideoTree:
+    """The videos at any depth below a folder, by their names without suffix; as hashes, in little memory."""
+
+    def __init__(self, folder: str, problems: list[Problem], progress: Progress | None) -> None:
+        writer = TableWriter(["paths"], {"hashes": np.int64})
+        for path in iterate_files_below(folder, problems, progress):
+            stem, suffix = os.path.splitext(os.path.basename(path))
+            if suffix.lower() in VIDEO_SUFFIXES:
+                writer.add(path, hash(stem))
+        columns = writer.finish()
+        self._paths = PackedStrings.of(columns, "paths")
+        self._order = np.argsort(columns["hashes"])
+        self._hashes = columns["hashes"][self._order]
+
+    def paths_of(self, stem: str) -> list[str]:
+        """Returns the paths of the videos of that name, sorted."""
+        first, end = (int(np.searchsorted(self._hashes, hash(stem), side)) for side in ("left", "right"))
+        paths = [self._paths[int(place)] for place in self._order[first:end]]
+        return sorted(path for path in paths if os.path.splitext(os.path.basename(path))[0] == stem)
+
+
+def _by_parent(keys: PackedStrings) -> tuple[int, Iterator[tuple[str, list[int]]]]:
+    """Returns how many folders the paths lie in, and an iterator over (folder, indices of the paths in it)."""
+    numbers: dict[str, int] = {}
+    parents = np.empty(len(keys), dtype=np.int32)
+    for index, key in enumerate(keys):
+        parent, slash, _ = key.rpartition("/")
+        parents[index] = numbers.setdefault(parent or slash, len(numbers))  # the parent of "/name" is "/"
+    order = np.argsort(parents, kind="stable")
+    ends = np.cumsum(np.bincount(parents, minlength=len(numbers)))
+    bounds = zip(numbers, [0, *ends], ends, strict=False)
+    return len(numbers), ((parent, order[start:end].tolist()) for parent, start, end in bounds)

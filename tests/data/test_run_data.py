@@ -1,0 +1,143 @@
+"""What a run reads before it begins: by its first process alone, and the same on all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from omnisource.data.run_data import read_run_data
+from omnisource.errors import UserError
+from tests.support.tiny_runs import make_data, mixed_recipe, torchrun
+
+SCRIPT = """
+import json, os, sys
+from pathlib import Path
+
+import torch
+
+from omnisource.data import sharing
+from omnisource.data.run_data import read_run_data
+from omnisource.distributed import processes
+from omnisource.errors import UserError
+from omnisource.files import mapped_table
+from tests.support.tiny_runs import mixed_recipe
+
+data, out = Path(sys.argv[1]), Path(sys.argv[2])
+recipe = mixed_recipe(data)
+listed = []
+EVENTS = ("os.scandir", "os.listdir")
+sys.addaudithook(lambda event, arguments: listed.append(arguments[0]) if event in EVENTS else None)
+processes.start(torch.device("cpu"))
+rank, local_rank = processes.rank(), os.environ["LOCAL_RANK"]
+
+
+def read(cache, machine_rank=local_rank, wrong=()):
+    os.environ |= {"OMNISOURCE_CACHE": str(out / cache), "LOCAL_RANK": machine_rank}
+    listed.clear()
+    try:
+        found = read_run_data(mixed_recipe(data, *wrong), ("train", "validation"), "config.py")
+    except UserError as error:
+        return str(error)
+    items = {split: {name: [of.digest(), str(of[1])] for name, of in of_split.items()} for split, of_split in
+             found.items.items()}
+    folders = [str(folder) for folder in listed if str(folder).startswith(str(data))]
+    kept = [path.name for path in (out / cache / "lists").glob("*")] if (out / cache).is_dir() else []
+    return {"items": items, "classes": found.class_names, "folders": len(folders), "kept": len(kept)}
+
+
+results = {"in memory": read("memory")}
+mapped_table.MEMORY_BYTES = sharing.MEMORY_BYTES = 0
+results["one machine"] = read("shared")
+results["two machines"] = read(f"own{rank}", "0")
+results["known to the second machine"] = read(f"own{1 - rank}", "0")
+(out / "file").write_text("")
+results["no cache folder"] = read("file/none")
+results["missing list"] = read("shared", wrong=["sources.imagenet.train.list=gone.txt"])
+results["wrong class"] = read("shared", wrong=["sources.kinetics400.classes=gone.txt"])
+(out / f"{rank}.json").write_text(json.dumps(results))
+processes.stop()
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("run_data"))
+
+
+@pytest.fixture(scope="module")
+def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Returns what each of two processes found."""
+    if not torch.distributed.is_available():
+        pytest.skip("this torch has no distributed package")
+    folder = tmp_path_factory.mktemp("found")
+    (folder / "script.py").write_text(SCRIPT)
+    result = torchrun(folder / "script.py", str(data), str(folder))
+    assert result.returncode == 0, result.stderr
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+CASES = ("in memory", "one machine", "two machines", "known to the second machine", "no cache folder")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_second_process_lists_no_folder_and_has_the_same_items(
+    results: list[dict[str, Any]], data: Path, case: str
+) -> None:
+    alone = read_run_data(mixed_recipe(data), ("train", "validation"))
+    expected = {
+        split: {name: [items.digest(), str(items[1])] for name, items in of_split.items()}
+        for split, of_split in alone.items.items()
+    }
+    assert sorted(expected["train"]) == ["imagenet", "kinetics400", "raw"]
+    first, second = (of_process[case] for of_process in results)
+    assert first["folders"] > 0 and second["folders"] == 0
+    for of_process in (first, second):
+        assert of_process["items"] == expected
+        assert of_process["classes"] == {space: list(names) for space, names in alone.class_names.items()}
+
+
+def test_large_items_are_kept_once_a_machine(results: list[dict[str, Any]]) -> None:
+    for case, kept in (("in memory", (0, 0)), ("no cache folder", (0, 0))):
+        assert tuple(of_process[case]["kept"] for of_process in results) == kept
+    # Besides the items of the run, the machine of the first process keeps each list as it was read.
+    first, second = (of_process["two machines"]["kept"] for of_process in results)
+    assert first > second == 1
+
+
+@pytest.mark.parametrize("case", ["missing list", "wrong class"])
+def test_mistake_of_the_user_is_an_error_on_every_process(results: list[dict[str, Any]], case: str) -> None:
+    first, second = (of_process[case] for of_process in results)
+    assert first == second and "gone.txt" in first
+
+
+def test_long_reading_shows_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, int, int]] = []
+
+    class Bar:
+        def __init__(self, what: str) -> None:
+            self.what = what
+
+        def __enter__(self):
+            return lambda done, total: shown.append((self.what, done, total))
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    read_run_data(mixed_recipe(data), ("train",), progress_bar=Bar)
+    assert shown == []  # it takes no two seconds
+    monkeypatch.setattr("omnisource.data.run_data.BAR_SECONDS", 0.0)
+    read_run_data(mixed_recipe(data), ("train",), progress_bar=Bar)
+    assert {what for what, _, _ in shown} == {f"reading train items of {name}" for name in mixed_recipe(data).sources}
+    for what in {what for what, _, _ in shown}:
+        counts = [(done, total) for name, done, total in shown if name == what]
+        total = counts[0][1]
+        assert counts == [(done, total) for done in range(1, total + 1)]
+
+
+def test_one_process_says_what_is_missing(data: Path) -> None:
+    with pytest.raises(UserError, match=r"config.py: the data is not here"):
+        read_run_data(mixed_recipe(data, "sources.imagenet.train.list=gone.txt"), ("train",), "config.py")
