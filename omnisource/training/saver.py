@@ -100,7 +100,7 @@ class Saver:
         """
         self._writer.wait()
         if processes.rank() == 0 and not checkpoint_path(self.work_dir, self.state.step).exists():
-            self.report.replacements(self.unreadable.settle(self.unreadable.untold, self.state.step))
+            self.report.replacements(self.unreadable.commit(self.unreadable.pending, self.state.step))
             self._write(is_best=False)
             self._writer.wait()
 
@@ -184,7 +184,7 @@ def agree(unreadable: UnreadableLog, step: int) -> list[Replacement]:
         UserError: If these are, together, more than the recipe permits. The first process then has the replacements of
             all, to save with the steps that are done.
     """
-    parts = processes.gather((unreadable.reasons, unreadable.untold))
+    parts = processes.gather((unreadable.reasons, unreadable.pending))
     known = [reasons for reasons, _ in parts]
     for reasons in known:
         for path, reason in reasons.items():
@@ -194,7 +194,7 @@ def agree(unreadable: UnreadableLog, step: int) -> list[Replacement]:
     is_first = processes.rank() == 0
     is_too_many = count > max(unreadable.permitted, *map(len, known))
     if is_too_many:
-        unreadable.untold[:] = untold if is_first else []
+        unreadable.pending[:] = untold if is_first else []
     if is_too_many and is_first:
         files = [f"{path}: {reason}" for path, reason in unreadable.reasons.items()]
         error = UserError(
@@ -203,4 +203,4 @@ def agree(unreadable: UnreadableLog, step: int) -> list[Replacement]:
             "max_unreadable_share=S."
         )
     processes.raise_on_all_ranks(error)
-    return unreadable.settle(untold, step)
+    return unreadable.commit(untold, step)

@@ -229,7 +229,7 @@ from omnisource.training.saver import agree
 processes.start(torch.device("cpu"))
 me = processes.rank()
 log = UnreadableLog(2, {"both.mp4": "cut", f"{me}.mp4": f"met by {me}"})
-log.untold = [Replacement(step, "clips", 0, 5, "both.mp4", "cut", 6, f"by {me}.mp4") for step in (2, 1, 9)]
+log.pending = [Replacement(step, "clips", 0, 5, "both.mp4", "cut", 6, f"by {me}.mp4") for step in (2, 1, 9)]
 merged = {"both.mp4": "cut", "0.mp4": "met by 0", "1.mp4": "met by 1"}
 try:
     agree(log, 4)  # three files together, two permitted
