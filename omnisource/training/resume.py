@@ -1,4 +1,4 @@
-"""Stopping and continuing a run: the signals that end it, which checkpoint it goes on from, what its folder holds."""
+"""Continuing a run: which checkpoint it goes on from, and what its folder holds."""
 
 from __future__ import annotations
 
@@ -21,24 +21,6 @@ from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.metrics_file import METRICS
 from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
-
-
-class Interrupted(Exception):
-    """A run that was asked to stop, and saved before it did.
-
-    Attributes:
-        signal_number: The signal that asked.
-        checkpoint: Where the run was saved.
-    """
-
-    def __init__(self, signal_number: int, checkpoint: Path) -> None:
-        super().__init__(signal_number, checkpoint)
-        self.signal_number = signal_number
-        self.checkpoint = checkpoint
-
-
-class StopAsked(Exception):
-    """A signal came during a validation, which is given up."""
 
 
 def find_checkpoint(work_dir: Path, resume: str) -> tuple[Path | None, list[str]]:
