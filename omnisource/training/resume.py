@@ -16,6 +16,7 @@ from omnisource.checkpoints.file import (
     saved_checkpoints,
 )
 from omnisource.errors import UserError
+from omnisource.files.atomic import atomic_write
 from omnisource.recipe import config
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.metrics_file import METRICS
@@ -81,7 +82,8 @@ def prepare_work_dir(work_dir: Path, recipe: Recipe, lock: RunLock) -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         if lock.take():
             find_checkpoint(work_dir, "")  # the folder was not there when it was looked into: it may hold a run now
-        (work_dir / "recipe.json").write_text(config.to_json(recipe) + "\n", encoding="utf-8")
+        with atomic_write(work_dir / "recipe.json") as file:  # `runs` and `watch` may read it at any moment
+            file.write((config.to_json(recipe) + "\n").encode())
         remove_unfinished(work_dir)
     except OSError as error:
         raise UserError(
