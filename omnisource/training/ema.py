@@ -40,9 +40,9 @@ class Ema:
             tensors.append(tensor)
         for (_, dtype), (averages, tensors) in pairs.items():
             if dtype.is_floating_point:
-                torch._foreach_lerp_(averages, tensors, weight)
+                torch._foreach_lerp_(averages, tensors, weight)  # pyright: ignore[reportPrivateImportUsage]
             else:
-                torch._foreach_copy_(averages, tensors)
+                torch._foreach_copy_(averages, tensors)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextlib.contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from omnisource.models.recognizer import Recognizer
@@ -42,7 +41,7 @@ class TrainState:
             It is not saved: nothing is saved while it is False.
     """
 
-    model: nn.Module
+    model: Recognizer
     optimizer: torch.optim.Optimizer
     step: int = 0
     samples_seen: dict[str, int] = field(default_factory=dict)

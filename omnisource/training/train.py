@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,10 +25,11 @@ from omnisource.recipe.data import SplitName
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.curves import draw_curves
-from omnisource.reporting.report import open_report
+from omnisource.reporting.null_report import NullReport
+from omnisource.reporting.report import Report, open_report
 from omnisource.signals import noted_signals
 from omnisource.training.ending import describe_ending, make_up_ending
-from omnisource.training.plan import describe_plan, make_plan, with_scaled_learning_rate
+from omnisource.training.plan import Plan, describe_plan, make_plan, with_scaled_learning_rate
 from omnisource.training.resume import (
     discard_later_checkpoints,
     explain_disk_errors,
@@ -161,17 +163,7 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
         processes.run_on_rank0(lambda: prepare_work_dir(work_dir, recipe, lock))
         if resume and not processes.run_on_rank0(lambda: discard_later_checkpoints(work_dir, checkpoint_file, state)):
             notes += _forget_best(state)
-        report = stack.enter_context(
-            open_report(
-                work_dir,
-                processes.rank(),
-                total_steps=plan.total_steps,
-                resumed_step=state.step if resume else None,
-                validated_step=state.validated_step if resume else None,
-                interval_steps=recipe.log_interval_steps,
-                num_workers=recipe.num_workers,
-            )
-        )
+        report = stack.enter_context(_open_report(recipe, plan, state, start))
         report.best(state.best_score, state.best_step)
         for text in notes:
             report.message(text)
@@ -181,8 +173,7 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
         permitted = recipe.permitted_unreadable(
             sum(len(part) for of_split in items.values() for part in of_split.values())
         )
-        limits = {"item_processor_seconds": recipe.item_processor_seconds}
-        workers = stack.enter_context(WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, notice, **limits))
+        workers = stack.enter_context(_open_workers(recipe, notice))
         report.watch_memory_of(lambda: workers.process_ids)
         run = RunContext(
             recipe=recipe,
@@ -210,7 +201,7 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
 def _build_recognizer(recipe: Recipe, start: Start, *, is_new: bool) -> tuple[Recognizer, list[str]]:
     """Returns the recognizer on its device, and what is to be said of its weights."""
     seed_initialization(recipe.seed)
-    backbone = start.build_backbone(recipe.model) if start.build_backbone else None
+    backbone: Any = start.build_backbone(recipe.model) if start.build_backbone else None
     recognizer = Recognizer(recipe.model, recipe.label_spaces, backbone=backbone)
     notes = []
     if recipe.model.weights and is_new:
@@ -220,6 +211,23 @@ def _build_recognizer(recipe: Recipe, start: Start, *, is_new: bool) -> tuple[Re
         synchronize_batch_norm(recognizer)
     recognizer.to(start.device, torch.float64 if recipe.precision == "float64" else torch.float32)
     return recognizer, notes
+
+
+def _open_report(recipe: Recipe, plan: Plan, state: TrainState, start: Start) -> Report | NullReport:
+    return open_report(
+        start.work_dir,
+        processes.rank(),
+        total_steps=plan.total_steps,
+        resumed_step=state.step if start.resume else None,
+        validated_step=state.validated_step if start.resume else None,
+        interval_steps=recipe.log_interval_steps,
+        num_workers=recipe.num_workers,
+    )
+
+
+def _open_workers(recipe: Recipe, notice: Callable[[str], None]) -> WorkerPool:
+    seconds = recipe.item_processor_seconds
+    return WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, notice, item_processor_seconds=seconds)
 
 
 def _forget_best(state: TrainState) -> list[str]:
