@@ -45,14 +45,14 @@ def run_training(
 ) -> int:
     """Trains; returns 0 at the end of the run, and 128 + the signal's number if a signal asked it to stop."""
     from omnisource.distributed import processes
-    from omnisource.training.resume import Interrupted
-    from omnisource.training.train import train
+    from omnisource.training.train import Invocation, train
+    from omnisource.training.trainer import RunInterrupted
 
     recipe = load_recipe(config_path, overrides)
     folder = work_dir or default_work_dir(config_path)
     try:
-        train(recipe, folder, resume=resume, auto_scale_lr=auto_scale_lr, config_name=config_path)
-    except Interrupted as stop:
+        train(recipe, folder, resume=resume, invocation=Invocation(config_path, auto_scale_lr))
+    except RunInterrupted as stop:
         if processes.rank() == 0:
             again = shlex.join([config_path, *overrides, "--work-dir", str(folder), "--resume", "auto"])
             scaled = " --auto-scale-lr" if auto_scale_lr else ""

@@ -1,8 +1,8 @@
-"""Ends all processes of a run within a minute when one of them has failed or is gone, its own error shown first.
+"""Ends all processes of a run when one of them has failed or is gone, its own error shown first.
 
-A process that fails says so in the store through which the processes of a run have met. Each process gives a sign of
-life there, and looks after the next one's in a circle, so that the load on the store stays small with many processes.
-A thread of its own does this: the main one may be waiting for a process that is gone.
+A process that fails says so in the store through which the processes of a run have met. The heart of each process beats
+there, and each looks after the next one's in a circle, so that the load on the store stays small with many processes.
+A thread of its own does this: the main one may be waiting for a process that is gone. `WatchTimes` has the times.
 """
 
 from __future__ import annotations
@@ -24,22 +24,9 @@ import torch.distributed as dist
 # Documented, though not listed among the names that the module exports.
 from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
+from omnisource.distributed.watch_times import WatchTimes
+
 T = TypeVar("T")
-
-SIGN_INTERVAL_SECONDS = 2.0
-"""Time from one sign of life to the next, and from one look at the others to the next."""
-
-SILENCE_SECONDS = 20.0
-"""A process without a sign of life for this long counts as gone."""
-
-GRACE_SECONDS = 10.0
-"""Time in which a process may end by itself, and save, once another has failed."""
-
-SAVING_SECONDS = 20.0
-"""Further time for a process that is in the middle of saving when it would be ended; all together is below a minute."""
-
-STORE_SECONDS = 15.0
-"""Time that the store is given for an answer to a process that fails."""
 
 _FAILED = "failed"
 
@@ -69,26 +56,17 @@ class FailureWatch:
         store: The store of the run; used by this watch alone, by one thread at a time.
         rank: Number of this process.
         world_size: Number of processes.
-        grace_seconds: Time in which this process may end by itself once another has failed.
-        saving_seconds: Further time, if it is saving then.
+        times: When it gives up what.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        rank: int,
-        world_size: int,
-        grace_seconds: float = GRACE_SECONDS,
-        saving_seconds: float = SAVING_SECONDS,
-    ) -> None:
+    def __init__(self, store: Store, rank: int, world_size: int, times: WatchTimes) -> None:
+        self.times = times
         self._store = store
-        self._grace_seconds = grace_seconds
-        self._saving_seconds = saving_seconds
         self._savings = 0  # blocks of `saving` that are under way
         self._saved = threading.Condition()
         self._rank = rank
         self._next = (rank + 1) % world_size
-        self._asked = (f"sign of {self._next}", _FAILED)
+        self._asked = (_heartbeat_of(self._next), _FAILED)
         self._questions: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]]] = queue.SimpleQueue()
         self._is_over = threading.Event()
         self._is_to_leave = threading.Event()
@@ -110,7 +88,8 @@ class FailureWatch:
         """
         own = f"process {self._rank}: {reason}"
         try:
-            return self._answer(lambda: self._store.compare_set(_FAILED, "", own).decode() == own, STORE_SECONDS)
+            limit = self.times.answer_seconds
+            return self._answer(lambda: self._store.compare_set(_FAILED, "", own).decode() == own, limit)
         except NoAnswer:  # whatever the others have, nobody else will say what is wrong here
             return True
         except (RuntimeError, ValueError):  # the process with the store is gone: it failed before
@@ -128,44 +107,50 @@ class FailureWatch:
                 self._savings -= 1
                 self._saved.notify_all()
 
-    def stop(self) -> None:
-        """Ends the watch: this process is done, which is no failure."""
+    def stop(self, *, has_failed: bool = False) -> None:
+        """Ends the watch: this process is done, which is no failure, or has failed, which the others know by now."""
         self._is_over.set()
-        self._thread.join(2 * STORE_SECONDS)  # a thread that asks the store while the interpreter leaves would abort it
+        # A thread that the store answers while the interpreter leaves would abort it. Where all is well, the store is
+        # waited for even if its process stands still: the others are to learn that this one is done.
+        times = self.times
+        self._thread.join(times.answer_seconds if has_failed else times.silence_seconds + 2 * times.heartbeat_seconds)
 
     def _run(self) -> None:
-        signs, last_sign, seen_at = 0, "", time.monotonic()
+        beats, last_beat, silent_seconds, looked_at = 0, "", 0.0, time.monotonic()
+        limit = self.times.silence_seconds
         try:
-            while not self._is_over.wait(SIGN_INTERVAL_SECONDS):
-                signs += 1
-                waited = time.monotonic()
-                sign, failure = self._answer(functools.partial(self._exchange, str(signs)), SILENCE_SECONDS)
+            while not self._is_over.wait(self.times.heartbeat_seconds):
+                beats += 1
+                beat, failure = self._answer(functools.partial(self._beat, str(beats)), limit)
+                # What this process itself stood still for does not count: the others may have stood still with it.
                 now = time.monotonic()
-                if sign != last_sign or now - waited > 2 * SIGN_INTERVAL_SECONDS:  # this process itself was held up
-                    last_sign, seen_at = sign, now
+                silent_seconds += min(now - looked_at, 3 * self.times.heartbeat_seconds)
+                looked_at = now
+                if beat != last_beat:
+                    last_beat, silent_seconds = beat, 0.0
                 if failure and not failure.startswith(f"process {self._rank}:"):
                     self._end("")
                     return
-                if sign != "done" and now - seen_at > SILENCE_SECONDS:
-                    words = f"no sign of life for {SILENCE_SECONDS:g} s, so the run is ended"
+                if beat != "done" and silent_seconds > limit:
+                    words = f"no heartbeat for {limit:g} s, so the run is ended"
                     said = f"process {self._next}: {words}"
-                    self._answer(functools.partial(self._store.compare_set, _FAILED, "", said), SILENCE_SECONDS)
+                    self._answer(functools.partial(self._store.compare_set, _FAILED, "", said), limit)
                     self._end(f"error: process {self._next} gave {words}")
                     return
-            self._answer(lambda: self._store.set(f"sign of {self._rank}", "done"), SILENCE_SECONDS)
+            self._answer(lambda: self._store.set(_heartbeat_of(self._rank), "done"), limit)
         except NoAnswer:
-            words = f"has given no answer for {SILENCE_SECONDS:g} s, so the run is ended"
+            words = f"has given no answer for {limit:g} s, so the run is ended"
             self._end(f"error: the process that the others have met through {words}")
         except (RuntimeError, ValueError) as error:
             if self._is_over.is_set():
                 return  # the store went with a process that was done before
             self._end(f"error: the process that the others have met through is gone ({str(error).splitlines()[0]})")
 
-    def _exchange(self, sign: str) -> tuple[str, str]:
-        """Gives a sign of life; returns that of the next process, and which process failed ("": none)."""
-        self._store.set(f"sign of {self._rank}", sign)
-        told = [self._store.get(key).decode() if self._store.check([key]) else "" for key in self._asked]
-        return told[0], told[1]
+    def _beat(self, beat: str) -> tuple[str, str]:
+        """Gives a heartbeat; returns that of the next process, and which process failed ("": none)."""
+        self._store.set(_heartbeat_of(self._rank), beat)
+        found = [self._store.get(key).decode() if self._store.check([key]) else "" for key in self._asked]
+        return found[0], found[1]
 
     def _answer(self, ask: Callable[[], T], limit_seconds: float) -> T:
         """Returns what `ask`, which asks the store, returns.
@@ -179,9 +164,10 @@ class FailureWatch:
         """
         answers: queue.SimpleQueue[tuple[T, None] | tuple[None, Exception]] = queue.SimpleQueue()
         self._questions.put((ask, answers))
-        for _ in range(math.ceil(limit_seconds / SIGN_INTERVAL_SECONDS)):  # of which a stop uses up one at most
+        interval = self.times.heartbeat_seconds
+        for _ in range(math.ceil(limit_seconds / interval)):  # of which a stop uses up one at most
             with contextlib.suppress(queue.Empty):
-                answer, error = answers.get(timeout=SIGN_INTERVAL_SECONDS)
+                answer, error = answers.get(timeout=interval)
                 if error is not None:
                     raise error
                 return cast(T, answer)
@@ -198,7 +184,7 @@ class FailureWatch:
 
     def _end(self, words: str) -> None:
         """Waits for this process to end by itself, and then ends it."""
-        if self._is_over.wait(self._grace_seconds):
+        if self._is_over.wait(self.times.grace_seconds):
             self._is_to_leave.set()
             return
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
@@ -209,13 +195,13 @@ class FailureWatch:
     def _see_it_leave(self) -> None:
         """Ends this process, which has stopped its watch after another's failure, if something keeps it."""
         self._is_to_leave.wait()
-        time.sleep(self._grace_seconds)
+        time.sleep(self.times.grace_seconds)
         self._exit()
 
     def _exit(self) -> None:
         """Ends this process, which may hang, as soon as it does not save, or has had its time for that."""
         with self._saved:
-            self._saved.wait_for(lambda: not self._savings, self._saving_seconds)
+            self._saved.wait_for(lambda: not self._savings, self.times.saving_seconds)
             os._exit(1)
 
 
@@ -269,13 +255,18 @@ def _attempt() -> str:
     return f"{os.environ.get('SLURM_JOB_ID', '')}.{os.environ.get('SLURM_STEP_ID', '')}/0"
 
 
-def watch_run(rank: int, world_size: int) -> FailureWatch:
+def watch_run(rank: int, world_size: int, times: WatchTimes) -> FailureWatch:
     """Returns a watch over the processes that have met at the address that `torchrun` gives in the environment."""
     # A client of its own: a collective that waits through the other one would hold this one up.
     store = TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=False,
-        timeout=datetime.timedelta(seconds=STORE_SECONDS),
+        timeout=datetime.timedelta(seconds=times.silence_seconds),  # its process may stand still
     )
-    return FailureWatch(PrefixStore(f"omnisource failures {_attempt()}", store), rank, world_size)
+    return FailureWatch(PrefixStore(f"omnisource failures {_attempt()}", store), rank, world_size, times)
+
+
+def _heartbeat_of(rank: int) -> str:
+    """Returns the key under which the last heartbeat of a process is in the store."""
+    return f"heartbeat of {rank}"

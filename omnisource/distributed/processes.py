@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import inspect
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,18 +19,13 @@ from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.parallel import DistributedDataParallel
 
 from omnisource.distributed.failure_watch import FailureWatch, MissingProcesses, meet, watch_run
+from omnisource.distributed.watch_times import read_watch_times, variable
 from omnisource.errors import UserError
 
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)
 """Longest wait for another process in a collective; validation of one process may be that far behind."""
-
-MEETING_VARIABLE, MEETING_SECONDS = "OMNISOURCE_MEETING_SECONDS", 60.0
-"""Longest wait for the other processes to start: an environment variable, since nothing else is read before."""
-
-LEAVING_SECONDS = 30
-"""Longest time from the end of a process that has failed until it is gone."""
 
 _watches: list[FailureWatch] = []  # of the process group, if it was joined
 
@@ -60,46 +54,39 @@ def start(device: torch.device) -> None:
     """Joins the process group that `torchrun` describes in the environment, if there is one.
 
     Raises:
-        UserError: If the environment does not describe it in full, or not all processes come in time.
+        UserError: If the environment does not describe it in full or has times that are none, or not all processes
+            come in time.
     """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         return
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise UserError(f"WORLD_SIZE is set but {', '.join(missing)} is not; start many processes with torchrun.")
-    me, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = _met(me, count)
-    _watches.append(watch_run(me, count))  # before the group: joining it waits for all processes, too
+    me, count, times = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), read_watch_times()
+    store = _met(me, count, times.meeting_seconds)
+    _watches.append(watch_run(me, count, times))  # before the group: joining it waits for all processes, too
     atexit.register(_leave_failed)
     store.set_timeout(TIMEOUT)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=me, world_size=count, timeout=TIMEOUT)
 
 
-def _met(me: int, count: int) -> Store:
+def _met(me: int, count: int, limit_seconds: float) -> Store:
     """Returns the store of a run once all its processes have come."""
-    limit = _meeting_seconds()
     try:
-        return meet(me, count, limit)
+        return meet(me, count, limit_seconds)
     except MissingProcesses as error:
         if not error.ranks:
-            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             raise UserError(
-                f"MASTER_ADDR:MASTER_PORT={place}: process 0 cannot serve there ({error.reason}). The address must be "
-                "of its machine, and the port free: another run may have it."
+                f"MASTER_ADDR:MASTER_PORT={address}: process 0 cannot serve there ({error.reason}). The address must "
+                "be of its machine, and the port free: another run may have it."
             ) from error
+        missing = ", ".join(map(str, error.ranks[:20]))
         raise UserError(
-            f"process {me} has waited {limit:g} s for process {', '.join(map(str, error.ranks[:20]))} of {count} "
-            f"({error.reason}). If one failed, its own output says why; if they only start slowly, set "
-            f"{MEETING_VARIABLE}."
+            f"process {me} has waited {limit_seconds:g} s for process {missing} of {count} ({error.reason}). "
+            f"If one failed, its own output says why; if they only start slowly, set {variable('meeting_seconds')}."
         ) from error
-
-
-def _meeting_seconds() -> float:
-    text = os.environ.get(MEETING_VARIABLE, str(MEETING_SECONDS))
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", text) or not float(text):
-        raise UserError(f"{MEETING_VARIABLE}={text}: wants a number of seconds above 0")
-    return float(text)
 
 
 def stop() -> None:
@@ -121,9 +108,9 @@ def _leave_failed() -> None:
     """
     if _watches:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(LEAVING_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, _watches[0].times.leaving_seconds)
     while _watches:
-        _watches.pop().stop()
+        _watches.pop().stop(has_failed=True)
 
 
 def is_own_failure(error: BaseException) -> bool:

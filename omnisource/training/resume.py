@@ -1,13 +1,11 @@
-"""Stopping and continuing a run: the signals that end it, which checkpoint it goes on from, what its folder holds."""
+"""Continuing a run: which checkpoint it goes on from, and what its folder holds."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from omnisource.checkpoints.file import (
     best_path,
@@ -18,32 +16,12 @@ from omnisource.checkpoints.file import (
     saved_checkpoints,
 )
 from omnisource.errors import UserError
+from omnisource.files.atomic import atomic_write
 from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.metrics_file import METRICS
 from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Signals that end a run after the step that is under way, saved. SLURM warns with the last, when told to."""
-
-
-class Interrupted(Exception):
-    """A run that was asked to stop, and saved before it did.
-
-    Attributes:
-        signal_number: The signal that asked.
-        checkpoint: Where the run was saved.
-    """
-
-    def __init__(self, signal_number: int, checkpoint: Path) -> None:
-        super().__init__(signal_number, checkpoint)
-        self.signal_number = signal_number
-        self.checkpoint = checkpoint
-
-
-class StopAsked(Exception):
-    """A signal came during a validation, which is given up."""
 
 
 def find_checkpoint(work_dir: Path, resume: str) -> tuple[Path | None, list[str]]:
@@ -104,7 +82,8 @@ def prepare_work_dir(work_dir: Path, recipe: Recipe, lock: RunLock) -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         if lock.take():
             find_checkpoint(work_dir, "")  # the folder was not there when it was looked into: it may hold a run now
-        (work_dir / "recipe.json").write_text(to_json(recipe) + "\n", encoding="utf-8")
+        with atomic_write(work_dir / "recipe.json") as file:  # `runs` and `watch` may read it at any moment
+            file.write((to_json(recipe) + "\n").encode())
         remove_unfinished(work_dir)
     except OSError as error:
         raise UserError(
@@ -163,24 +142,3 @@ def explain_disk_errors(work_dir: Path) -> Iterator[None]:
             f"{work_dir}: cannot be written to: {error.strerror}. Checkpoints that are there are whole; make space, "
             "then continue with --resume auto."
         ) from error
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Yields a list to which SIGINT and SIGTERM are appended instead of ending the process at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1 and number == signal.SIGINT:  # a second Ctrl-C means it
-            raise KeyboardInterrupt
-
-    previous = {}
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        for number in STOP_SIGNALS:
-            previous[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

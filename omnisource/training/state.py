@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.recipe import Recipe
 from omnisource.training.ema import Ema
+from omnisource.training.optimizer import build_optimizer
+from omnisource.training.plan import Plan
 
 
 @dataclass
@@ -38,7 +41,7 @@ class TrainState:
             It is not saved: nothing is saved while it is False.
     """
 
-    model: nn.Module
+    model: Recognizer
     optimizer: torch.optim.Optimizer
     step: int = 0
     samples_seen: dict[str, int] = field(default_factory=dict)
@@ -51,6 +54,10 @@ class TrainState:
     best_step: int | None = None
     validated_step: int = 0
     is_between_steps: bool = True
+
+    def awaits_validation(self, plan: Plan, interval_epochs: int) -> bool:
+        """Returns whether the last step ended an epoch that is to be validated, and has not been."""
+        return self.validated_step < self.step and plan.ends_epoch(self.step, interval_epochs)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state as tensors and plain values."""
@@ -85,3 +92,13 @@ class TrainState:
         self.best_score = state["best_score"]
         self.best_step = state["best_step"]
         self.validated_step = state["validated_step"]
+
+
+def new_state(recipe: Recipe, recognizer: Recognizer, device: torch.device) -> TrainState:
+    """Returns the state of a run before its first step, around a recognizer that is on `device`."""
+    state = TrainState(recognizer, build_optimizer(recipe.optimizer, recognizer))
+    state.samples_seen = dict.fromkeys(recipe.sources, 0)
+    state.scaler = GradScaler(device.type, enabled=recipe.precision == "float16")
+    if recipe.ema_decay is not None:
+        state.ema = Ema(recipe.ema_decay, recognizer)
+    return state

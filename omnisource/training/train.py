@@ -1,23 +1,20 @@
-"""Training: build, resume, loop, end. Reads from top to bottom."""
+"""Training a recipe: who we are, where we continue, what we train on, what is trained; then the trainer's steps."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch.amp.grad_scaler import GradScaler
 
-from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint
-from omnisource.data.loading.loader import Loader
-from omnisource.data.loading.stream import Stream
+from omnisource.checkpoints.file import read_checkpoint
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.run_data import read_run_data
 from omnisource.distributed import processes
-from omnisource.errors import UserError, shortened
+from omnisource.errors import UserError
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.batch_norm import synchronize_batch_norm
@@ -27,27 +24,56 @@ from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe.data import SplitName
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
-from omnisource.reporting.curves import CURVES, draw_curves
-from omnisource.reporting.metrics_file import METRICS, UNREADABLE
+from omnisource.reporting.curves import draw_curves
 from omnisource.reporting.progress import counted_progress
-from omnisource.reporting.report import ReportSettings, open_report
-from omnisource.reporting.status_file import note_complete
-from omnisource.training.ema import Ema
-from omnisource.training.loop import do_steps, validate
-from omnisource.training.optimizer import build_optimizer
+from omnisource.reporting.report import Report, ReportSettings, open_report
+from omnisource.signals import noted_signals
+from omnisource.training.ending import describe_ending, make_up_ending
 from omnisource.training.plan import Plan, describe_plan, make_plan, with_scaled_learning_rate
 from omnisource.training.resume import (
     discard_later_checkpoints,
     explain_disk_errors,
     find_checkpoint,
     prepare_work_dir,
-    stop_signals,
 )
+from omnisource.training.run_context import RunContext
 from omnisource.training.run_lock import RunLock
 from omnisource.training.same_run import check_same_run, resume_notes, run_facts, with_same_microbatches
-from omnisource.training.saver import Saver
-from omnisource.training.state import TrainState
-from omnisource.training.step import Stepper
+from omnisource.training.state import TrainState, new_state
+from omnisource.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What a command line says of a run besides its recipe.
+
+    Attributes:
+        config_name: How errors name the recipe.
+        auto_scale_lr: Whether the learning rate is multiplied by the real number of clips of the main source a step
+            and divided by `optimizer.base_batch_size`.
+    """
+
+    config_name: str = ""
+    auto_scale_lr: bool = False
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run starts.
+
+    Attributes:
+        work_dir: Where it goes.
+        device: Where the model is trained.
+        resume: As for `train`.
+        invocation: As for `train`.
+        build_backbone: As for `train`.
+    """
+
+    work_dir: Path
+    device: torch.device
+    resume: str = ""
+    invocation: Invocation = field(default_factory=Invocation)
+    build_backbone: Callable[[Model], Backbone] = build_backbone
 
 
 def train(
@@ -55,8 +81,7 @@ def train(
     work_dir: Path,
     *,
     resume: str = "",
-    auto_scale_lr: bool = False,
-    config_name: str = "",
+    invocation: Invocation | None = None,
     build_backbone: Callable[[Model], Backbone] = build_backbone,
 ) -> TrainState:
     """Trains a recognizer as the recipe says and returns the state at the end of the run.
@@ -66,14 +91,13 @@ def train(
         work_dir: Where checkpoints, metrics.jsonl, tensorboard files and the log go.
         resume: "" starts a new run; "auto" continues from the newest checkpoint of `work_dir`, or starts where there
             is none; anything else is the checkpoint to continue from.
-        auto_scale_lr: Whether the learning rate is multiplied by the real number of clips of the main source a step
-            and divided by `optimizer.base_batch_size`.
-        config_name: How errors name the recipe.
-        build_backbone: Builds the backbone that the recipe describes.
+        invocation: What the command line says besides.
+        build_backbone: Makes the backbone that `recipe.model` describes, with weights drawn from torch's global
+            generator. A run with another backbone must be resumed with the same.
 
     Raises:
         UserError: For everything that a user can fix.
-        Interrupted: If SIGINT or SIGTERM asked the run to stop; it is saved.
+        RunInterrupted: If a signal asked the run to stop; it is saved.
     """
     # 1. Who we are.
     device = processes.choose_device()
@@ -83,23 +107,18 @@ def train(
     else:
         torch.backends.cudnn.benchmark = True  # every step has the same shapes: looking for the best kernel pays
     _refuse_precision(recipe, device)
-
-    with RunLock(work_dir) as lock:
-        return _train(recipe, work_dir, lock, device, resume, auto_scale_lr, config_name, build_backbone)
+    return train_on_device(recipe, Start(work_dir, device, resume, invocation or Invocation(), build_backbone))
 
 
-def _train(
-    recipe: Recipe,
-    work_dir: Path,
-    lock: RunLock,
-    device: torch.device,
-    resume: str,
-    auto_scale_lr: bool,
-    config_name: str,
-    build_backbone: Callable[[Model], Backbone],
-) -> TrainState:
+def train_on_device(recipe: Recipe, start: Start) -> TrainState:
+    """Does what `train` says on a device that has the precision of the recipe."""
+    with RunLock(start.work_dir) as lock:
+        return _train(recipe, start, lock)
+
+
+def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
     """Does what `train` says, on a device, while it has the work dir for itself."""
-    is_first = processes.rank() == 0
+    work_dir, device, resume = start.work_dir, start.device, start.resume
 
     # 2. Where we continue.
     processes.run_on_rank0(lock.take)
@@ -108,40 +127,34 @@ def _train(
     if checkpoint and checkpoint_file:
         recipe, note = with_same_microbatches(recipe, checkpoint, checkpoint_file, processes.world_size())
         faults = [*faults, *note]
-    if auto_scale_lr:
+    if start.invocation.auto_scale_lr:
         recipe = with_scaled_learning_rate(recipe, processes.world_size())
 
     # 3. What we train on.
     splits: tuple[SplitName, ...] = ("train", "validation") if recipe.validation.interval_epochs else ("train",)
-    data = read_run_data(recipe, splits, config_name, counted_progress)
+    data = read_run_data(recipe, splits, start.invocation.config_name, counted_progress)
     recipe, class_names, train_items = data.recipe, data.class_names, data.items["train"]
     validation_items = data.items.get("validation", {})
-    plan = make_plan(recipe, {name: len(items) for name, items in train_items.items()}, processes.world_size())
+    plan = make_plan(recipe, {name: len(of_source) for name, of_source in train_items.items()}, processes.world_size())
     facts = run_facts(plan, train_items)
     if checkpoint and checkpoint_file:
         check_same_run(checkpoint, checkpoint_file, recipe, facts)
 
     # 4. What is trained.
-    seed_initialization(recipe.seed)
-    recognizer = Recognizer(recipe.model, recipe.label_spaces, backbone=build_backbone(recipe.model))
-    initial = ""
-    if recipe.model.weights and not checkpoint:
-        heads = recipe.only_head("image"), recipe.only_head("video")
-        initial = load_initial_weights(recognizer, recipe.model.weights, *heads).describe(limit=1000)
-    if recipe.sync_batch_norm:
-        synchronize_batch_norm(recognizer)
-    recognizer.to(device, torch.float64 if recipe.precision == "float64" else torch.float32)
+    recognizer, notes = _build_recognizer(recipe, start, is_new=not checkpoint)
     state = new_state(recipe, recognizer, device)
     if checkpoint:
         state.load_state_dict(checkpoint.state)
-    notes = [*faults, *resume_notes(checkpoint)]
+    beginning = f"continuing from {checkpoint_file}" if checkpoint_file else "new run"
+    notes += [f"{beginning}, seed {recipe.seed}", describe_plan(recipe, plan, train_items)]
+    notes += [*faults, *resume_notes(checkpoint)]
     del checkpoint  # its tensors are in the model and the optimizer
     model = processes.in_parallel(recognizer)
-    awaits_validation = functools.partial(_awaits_validation, recipe, plan, state, bool(validation_items))
-    if state.step == plan.total_steps and not awaits_validation():
-        if is_first:
+    awaits_validation = validation_items and state.awaits_validation(plan, recipe.validation.interval_epochs)
+    if state.step == plan.total_steps and not awaits_validation:
+        if processes.rank() == 0:
             print(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")
-            _make_up_ending(work_dir, state)
+            make_up_ending(work_dir, state)
         return state
 
     with explain_disk_errors(work_dir), contextlib.ExitStack() as stack:
@@ -149,83 +162,69 @@ def _train(
         processes.run_on_rank0(lambda: prepare_work_dir(work_dir, recipe, lock))
         if resume and not processes.run_on_rank0(lambda: discard_later_checkpoints(work_dir, checkpoint_file, state)):
             notes += _forget_best(state)
-        resumed_step = state.step if resume else None
-        report = stack.enter_context(
-            open_report(
-                work_dir,
-                processes.rank(),
-                ReportSettings(
-                    total_steps=plan.total_steps,
-                    resumed_step=resumed_step,
-                    validated_step=state.validated_step if resume else None,
-                    interval_steps=recipe.log_interval_steps,
-                    num_workers=recipe.num_workers,
-                ),
-            )
-        )
+        report = stack.enter_context(_open_report(recipe, plan, state, start))
         report.best(state.best_score, state.best_step)
-        beginning = f"continuing from {checkpoint_file}" if checkpoint_file else "new run"
-        words = (initial, f"{beginning}, seed {recipe.seed}", describe_plan(recipe, plan, train_items), *notes)
-        for text in filter(None, words):
+        for text in notes:
             report.message(text)
 
-        # 6. Where samples come from, and where the state goes.
-        notice = report.message if is_first else processes.say
-        num_items = sum(len(of_source) for of_source in (*train_items.values(), *validation_items.values()))
-        permitted = recipe.permitted_unreadable(num_items)
-        unreadable = UnreadableLog(permitted, state.unreadable, notice, state.replacements)
-        workers = stack.enter_context(
-            WorkerPool(
-                recipe.num_workers,
-                recipe.item_timeout_seconds,
-                notice,
-                item_processor_seconds=recipe.item_processor_seconds,
-            )
+        # 6. Who loads samples, what has become of files, and who may stop us.
+        notice = report.message if processes.rank() == 0 else processes.say
+        permitted = recipe.permitted_unreadable(
+            sum(len(part) for of_split in data.items.values() for part in of_split.values())
         )
+        workers = stack.enter_context(_open_workers(recipe, notice))
         report.watch_memory_of(lambda: workers.process_ids)
-        streams = [
-            Stream(name, source, train_items[name], plan.batch_sizes[name], recipe.seed)
-            for name, source in recipe.sources.items()
-        ]
-        mine = [processes.rank() * recipe.accumulation + place for place in range(recipe.accumulation)]
-        loader = Loader(streams, workers, plan.microbatches, mine, unreadable, device=device)
-        stack.callback(loader.close)
-        loader.seek(state.step)
-        stop = stack.enter_context(stop_signals())
-        stepper = Stepper(recipe, plan, state, model, mine, device, stop, work_dir)
-        saver = Saver(recipe, plan, class_names, facts, state, work_dir, unreadable, report)
-        stack.callback(saver.wait)
-
-        # 7. The loop.
-        validate_now = functools.partial(
-            validate,
-            recipe,
-            recognizer,
-            state,
-            plan,
-            validation_items,
-            class_names,
-            workers,
-            unreadable,
-            report,
-            stop,
+        run = RunContext(
+            recipe=recipe,
+            plan=plan,
+            class_names=class_names,
+            facts=facts,
+            train_items=train_items,
+            validation_items=validation_items,
+            device=device,
+            work_dir=work_dir,
+            report=report,
+            workers=workers,
+            unreadable=UnreadableLog(permitted, state.unreadable, notice, state.replacements),
+            stop=stack.enter_context(noted_signals()),
         )
-        is_trained = do_steps(state, plan, loader, stepper, saver, report, validate_now, awaits_validation, stop)
-        saver.wait()
-        report.message(_ending(state, work_dir))
-        if is_first and is_trained:
+
+        # 7. The steps.
+        is_trained = Trainer(run, state, model).fit()
+        report.message(describe_ending(state, work_dir))
+        if processes.rank() == 0 and is_trained:
             report.message(f"curves: {draw_curves(work_dir)}")
     return state
 
 
-def new_state(recipe: Recipe, recognizer: Recognizer, device: torch.device) -> TrainState:
-    """Returns the state of a run before its first step, around a recognizer that is on `device`."""
-    state = TrainState(recognizer, build_optimizer(recipe.optimizer, recognizer))
-    state.samples_seen = dict.fromkeys(recipe.sources, 0)
-    state.scaler = GradScaler(device.type, enabled=recipe.precision == "float16")
-    if recipe.ema_decay is not None:
-        state.ema = Ema(recipe.ema_decay, recognizer)
-    return state
+def _build_recognizer(recipe: Recipe, start: Start, *, is_new: bool) -> tuple[Recognizer, list[str]]:
+    """Returns the recognizer on its device, and what is to be said of its weights."""
+    seed_initialization(recipe.seed)
+    recognizer = Recognizer(recipe.model, recipe.label_spaces, backbone=start.build_backbone(recipe.model))
+    notes = []
+    if recipe.model.weights and is_new:
+        heads = recipe.only_head("image"), recipe.only_head("video")
+        notes.append(load_initial_weights(recognizer, recipe.model.weights, *heads).describe(limit=1000))
+    if recipe.sync_batch_norm:
+        synchronize_batch_norm(recognizer)
+    recognizer.to(start.device, torch.float64 if recipe.precision == "float64" else torch.float32)
+    return recognizer, notes
+
+
+def _open_report(recipe: Recipe, plan: Plan, state: TrainState, start: Start) -> Report:
+    settings = ReportSettings(
+        total_steps=plan.total_steps,
+        resumed_step=state.step if start.resume else None,
+        validated_step=state.validated_step if start.resume else None,
+        interval_steps=recipe.log_interval_steps,
+        num_workers=recipe.num_workers,
+    )
+    return open_report(start.work_dir, processes.rank(), settings)
+
+
+def _open_workers(recipe: Recipe, notice: Callable[[str], None]) -> WorkerPool:
+    seconds = recipe.item_processor_seconds
+    return WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, notice, item_processor_seconds=seconds)
 
 
 def _forget_best(state: TrainState) -> list[str]:
@@ -240,12 +239,6 @@ def _forget_best(state: TrainState) -> list[str]:
     return [note]
 
 
-def _awaits_validation(recipe: Recipe, plan: Plan, state: TrainState, has_items: bool) -> bool:
-    """Returns whether the last step ended an epoch that is to be validated, and has not been."""
-    is_missing = has_items and state.validated_step < state.step
-    return is_missing and plan.ends_epoch(state.step, recipe.validation.interval_epochs)
-
-
 def _refuse_precision(recipe: Recipe, device: torch.device) -> None:
     """Raises a UserError for arithmetic that the device has not, or in which torch 2.13 gets gradients wrong."""
     if recipe.precision == "float16" and device.type == "cpu":
@@ -256,38 +249,3 @@ def _refuse_precision(recipe: Recipe, device: torch.device) -> None:
             f"sources.{two_frames[0]}.sampling.clip_length=2 with precision=bfloat16: on a CPU torch's bfloat16 "
             "gradients of 3-D convolutions over two frames can be wrong. Use other clips or precision=float32."
         )
-
-
-def _make_up_ending(work_dir: Path, state: TrainState) -> None:
-    """Does what the process of a complete run did not come to that was killed after its last checkpoint."""
-    if not (work_dir / METRICS).exists():  # the run is in another folder, of which a checkpoint was given
-        return
-    note_complete(work_dir, state.step, state.best_score, state.best_step)
-    if not (work_dir / CURVES).exists():
-        try:
-            print(f"curves: {draw_curves(work_dir)}")
-        except UserError as error:  # the run is complete without them
-            print(f"the curves cannot be drawn: {error}")
-
-
-def _ending(state: TrainState, work_dir: Path) -> str:
-    lines = [f"the run is complete: {state.step} steps"]
-    if state.skipped_steps:
-        numbers = ", ".join(map(str, state.skipped_steps[:20])) + (", ..." if len(state.skipped_steps) > 20 else "")
-        count = "1 step" if len(state.skipped_steps) == 1 else f"{len(state.skipped_steps)} steps"
-        lines.append(f"{count} changed no weights, not being finite: {numbers}; see {work_dir / 'not_finite'}")
-    if state.best_score is not None:
-        lines.append(f"best validation top-1 {state.best_score:.4f} at step {state.best_step}: {best_path(work_dir)}")
-    lines.append(f"last checkpoint: {checkpoint_path(work_dir, state.step)}")
-    if state.unreadable:
-        times = sum(state.replacements.values())
-        count = "1 file" if len(state.unreadable) == 1 else f"{len(state.unreadable)} files"
-        lines.append(f"{count} could not be read, training samples replaced: {times}")
-        files = [
-            f"  {path}: {reason}; replaced {state.replacements.get(path, 0)} times"
-            for path, reason in state.unreadable.items()
-        ]
-        lines.append(shortened(files))
-        if (work_dir / UNREADABLE).exists():
-            lines.append(f"every replacement and every item left out of a validation: {work_dir / UNREADABLE}")
-    return "\n".join(lines)

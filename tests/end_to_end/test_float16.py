@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,18 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_splits
-from omnisource.data.loading.loader import Loader
-from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.models.recognizer import Recognizer
 from omnisource.randomness import seed_initialization
 from omnisource.recipe.recipe import Recipe
+from omnisource.reporting.report import open_report
 from omnisource.training.plan import make_plan
-from omnisource.training.run_lock import RunLock
-from omnisource.training.state import TrainState
-from omnisource.training.step import Stepper, StepResult
-from omnisource.training.train import _train, new_state, train
+from omnisource.training.run_context import RunContext
+from omnisource.training.state import TrainState, new_state
+from omnisource.training.train import Start, train, train_on_device
+from omnisource.training.trainer import Trainer
 from tests.support.tiny_runs import difference, lines_of, mixed_recipe, step_lines, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -46,34 +44,29 @@ FLOAT32 = ("ema_decay=0.9",)
 """With a scaler of their own: a scale that is a power of two then changes no bit of a gradient."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """What does the steps of a run, and what they change."""
-
-    state: TrainState
-    stepper: Stepper
-    loader: Loader
-
-    def step(self) -> StepResult:
-        return self.stepper.step(next(self.loader))
-
-
-def training(data: Path, work_dir: Path, *overrides: str, scaler: GradScaler | None = None) -> Training:
+def training(data: Path, work_dir: Path, *overrides: str, scaler: GradScaler | None = None) -> Trainer:
     """Returns a run before its first step, put together as `train` does it, with another scaler if one is given."""
     recipe, class_names = resolve_classes(tiny_recipe(data, *overrides))
     items = read_splits(recipe, class_names, "train")
-    numbers = make_plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
+    plan = make_plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
     seed_initialization(recipe.seed)
     state = new_state(recipe, Recognizer(recipe.model, recipe.label_spaces), CPU)
     state.scaler = scaler or state.scaler
-    streams = [
-        Stream(name, source, items[name], numbers.batch_sizes[name], recipe.seed)
-        for name, source in recipe.sources.items()
-    ]
-    mine = range(recipe.accumulation)
-    loader = Loader(streams, WorkerPool(0, 60), numbers.microbatches, mine, UnreadableLog(0))
-    loader.seek(0)
-    return Training(state, Stepper(recipe, numbers, state, state.model, mine, CPU, [], work_dir), loader)
+    run = RunContext(
+        recipe=recipe,
+        plan=plan,
+        class_names=class_names,
+        facts={},
+        train_items=items,
+        validation_items={},
+        device=CPU,
+        work_dir=work_dir,
+        report=open_report(work_dir, 1),
+        workers=WorkerPool(0, 60),
+        unreadable=UnreadableLog(0),
+        stop=[],
+    )
+    return Trainer(run, state, state.model)
 
 
 def changed(state: TrainState, before: dict) -> list[str]:
@@ -183,7 +176,7 @@ def test_overflow_in_one_microbatch_leaves_out_the_whole_step(data: Path, tmp_pa
     assert run.step().skipped == ""
 
 
-def test_gradient_that_overflows_at_the_least_scale_is_a_fault_of_the_run(data: Path, tmp_path: Path) -> None:
+def test_gradient_that_overflows_at_the_min_scale_is_a_fault_of_the_run(data: Path, tmp_path: Path) -> None:
     overrides = (*FLOAT16, "max_skipped_steps=1")
     run = training(data, tmp_path, *overrides, scaler=GradScaler("cpu", init_scale=1.0, growth_interval=2))
     assert run.step().skipped == ""
@@ -229,8 +222,7 @@ def test_state_goes_on_in_another_process_with_its_scale_and_the_steps_since_it_
 
 def train_on_the_cpu(recipe: Recipe, work_dir: Path, resume: str = "") -> TrainState:
     """Does what `train` does once it has not refused the precision."""
-    with RunLock(work_dir) as lock:
-        return _train(recipe, work_dir, lock, CPU, resume, False, "")
+    return train_on_device(recipe, Start(work_dir, CPU, resume))
 
 
 def test_float16_run_that_is_resumed_equals_one_that_was_not(data: Path, tmp_path: Path) -> None:

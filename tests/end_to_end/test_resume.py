@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
 from omnisource.errors import UserError
-from omnisource.training.resume import Interrupted
 from omnisource.training.train import train
+from omnisource.training.trainer import RunInterrupted
 from tests.support.holding import held_config, let_go, signal_in_step, wait_until_held
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides
 from tests.support.tiny_runs import (
@@ -61,7 +61,7 @@ def test_run_stopped_by_a_signal_and_resumed_equals_uninterrupted_run(
 ) -> None:
     # Stopped with three workers, again with one, finished with none.
     for num_workers, saved, number in ((3, 2, signal.SIGTERM), (1, 4, signal.SIGINT)):
-        with signal_in_step(number, 2, accumulation=2), pytest.raises(Interrupted) as stopped:
+        with signal_in_step(number, 2, accumulation=2), pytest.raises(RunInterrupted) as stopped:
             train(mixed_recipe(data, *SAVE_EVERY_STEP, f"num_workers={num_workers}"), tmp_path, resume="auto")
         assert stopped.value.signal_number == number
         assert stopped.value.checkpoint == saved_checkpoints(tmp_path)[-1]
@@ -109,7 +109,7 @@ def test_signal_before_a_validation_stops_at_once_and_the_resumed_run_makes_up_f
     recipe = tiny_recipe(data, "num_epochs=1", "sources.kinetics400.batch_size=12")  # one step, then the validation
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(recipe, whole)
-    with signal_in_step(signal.SIGTERM, 1), pytest.raises(Interrupted):  # in the only step
+    with signal_in_step(signal.SIGTERM, 1), pytest.raises(RunInterrupted):  # in the only step
         train(recipe, stopped)
     assert validation_lines(stopped) == []
     assert not best_path(stopped).exists()
@@ -160,7 +160,7 @@ def test_resume_from_an_earlier_checkpoint_sets_later_files_aside(
     shutil.copy(checkpoint_path(work_dir, STEPS), best_path(work_dir))  # as if the last epoch had been the best
     (work_dir / "checkpoints/.step_000000004.pt.99.tmp").write_bytes(b"left by a killed process")
     recipe = mixed_recipe(data, *SAVE_EVERY_STEP)
-    with signal_in_step(signal.SIGTERM, 1, accumulation=2), pytest.raises(Interrupted):
+    with signal_in_step(signal.SIGTERM, 1, accumulation=2), pytest.raises(RunInterrupted):
         train(recipe, work_dir, resume=str(checkpoint_path(work_dir, EPOCH)))
     names = {path.name for path in (work_dir / "checkpoints").iterdir()}
     assert {"best.pt", "best.pt.discarded", "step_000000006.pt.discarded"} <= names

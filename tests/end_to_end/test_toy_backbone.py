@@ -25,7 +25,7 @@ from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.own import OWN
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.resume import Interrupted
+from omnisource.signals import Interrupted
 from omnisource.training.train import train
 from omnisource.types import Media
 from tests.support.holding import signal_in_step

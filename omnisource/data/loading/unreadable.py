@@ -1,4 +1,4 @@
-"""The files that a run could not read, and what took their places."""
+"""The files that a run could not read, and what was taken instead."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LeftOut:
     """An item that was left out of the scores of a validation or a test, since its file cannot be read.
 
     Attributes:
-        index: Its place in the list, 0-based.
+        index: Its position in the list, 0-based.
         path: The file.
         reason: Why it cannot be read.
     """
@@ -61,14 +61,14 @@ class UnreadableLog:
         reasons: Reason by path.
         notify: Called with one line for each file that is new.
         replacements: How often each file was replaced in training, as far as all processes have agreed.
-        untold: Replacements that this process has made since.
+        pending: Replacements that this process has made since.
     """
 
     permitted: int
     reasons: dict[str, str] = field(default_factory=dict)
     notify: Callable[[str], None] = print
     replacements: dict[str, int] = field(default_factory=dict)
-    untold: list[Replacement] = field(default_factory=list)
+    pending: list[Replacement] = field(default_factory=list)
 
     def add(self, error: UnreadableMedia, consequence: str) -> None:
         """Counts a file, or raises where no more are permitted.
@@ -88,20 +88,20 @@ class UnreadableLog:
             )
         self.notify(f"unreadable ({len(self.reasons)} of {self.permitted} permitted), {consequence}: {error}")
 
-    def settle(self, replacements: Sequence[Replacement], step: int) -> list[Replacement]:
+    def commit(self, replacements: Sequence[Replacement], step: int) -> list[Replacement]:
         """Counts those of the replacements that belong to the first `step` steps, and returns them in their order.
 
         The others are of a step that was never done: a run that goes on makes them again.
         """
-        settled = sorted((one for one in replacements if one.step <= step), key=lambda one: one.step)
-        for one in settled:
+        committed = sorted((one for one in replacements if one.step <= step), key=lambda one: one.step)
+        for one in committed:
             self.replacements[one.path] = self.replacements.get(one.path, 0) + 1
-        self.untold.clear()
-        return settled
+        self.pending.clear()
+        return committed
 
     def replace(self, step: int, wanted: SampleRequest, taken: SampleRequest) -> None:
         """Takes note of a replacement in step `step`, from 1."""
-        self.untold.append(
+        self.pending.append(
             Replacement(
                 step=step,
                 source=wanted.source,

@@ -195,5 +195,5 @@ class TestLoader:
         assert hung.reasons == {str(hanging): "loading took longer than 3 s"}
         assert notices and all(line.endswith(f"was ended after 3 s at {hanging}; it is replaced") for line in notices)
         assert_equal(steps, without_it)
-        places = [(one.step, one.index, one.replaced_by) for one in hung.untold]
-        assert places and places == [(one.step, one.index, one.replaced_by) for one in missing.untold]
+        places = [(one.step, one.index, one.replaced_by) for one in hung.pending]
+        assert places and places == [(one.step, one.index, one.replaced_by) for one in missing.pending]

@@ -329,9 +329,9 @@ class TestUnreadableFiles:
     def test_leave_a_note_of_every_replacement(self) -> None:
         loader = loader_of([stream_of(10, 4, damaged=(3, 4, 9))], permitted=3)
         steps_of(loader, 5)  # two epochs
-        notes = [(note.epoch, note.index, note.replaced_by) for note in loader.unreadable.untold]
+        notes = [(note.epoch, note.index, note.replaced_by) for note in loader.unreadable.pending]
         assert sorted(notes) == [(epoch, *pair) for epoch in (0, 1) for pair in ((3, 5), (4, 5), (9, 0))]
-        for note in loader.unreadable.untold:
+        for note in loader.unreadable.pending:
             assert note.path == f"/data/damaged{note.index}" and note.reason == "damaged"
             assert note.replaced_by_path == f"/data/file{note.replaced_by}"
             epochs, indices = items_at(0, "clips", 10, 4 * (note.step - 1), 4)
@@ -340,12 +340,12 @@ class TestUnreadableFiles:
     def test_that_were_met_in_a_step_that_was_never_done_are_not_counted(self) -> None:
         loader = loader_of([stream_of(10, 4, damaged=(3, 4, 9))], permitted=3)
         steps_of(loader, 5)
-        notes = list(loader.unreadable.untold)
+        notes = list(loader.unreadable.pending)
         early = [note for note in notes if note.step <= 2]
         assert 0 < len(early) < len(notes)
-        assert loader.unreadable.settle(loader.unreadable.untold, step=2) == early
+        assert loader.unreadable.commit(loader.unreadable.pending, step=2) == early
         assert sum(loader.unreadable.replacements.values()) == len(early)
-        assert loader.unreadable.untold == []
+        assert loader.unreadable.pending == []
 
     def test_stop_the_run_where_none_is_permitted(self) -> None:
         loader = loader_of([stream_of(4, 4, damaged=[2])])

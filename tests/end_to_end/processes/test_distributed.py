@@ -225,15 +225,15 @@ import torch
 from omnisource.distributed import processes
 from omnisource.data.loading.unreadable import Replacement, UnreadableLog
 from omnisource.errors import UserError
-from omnisource.training.saver import agree
+from omnisource.training.unreadable_agreement import agree_on_unreadable
 
 processes.start(torch.device("cpu"))
 me = processes.rank()
 log = UnreadableLog(2, {"both.mp4": "cut", f"{me}.mp4": f"met by {me}"})
-log.untold = [Replacement(step, "clips", 0, 5, "both.mp4", "cut", 6, f"by {me}.mp4") for step in (2, 1, 9)]
+log.pending = [Replacement(step, "clips", 0, 5, "both.mp4", "cut", 6, f"by {me}.mp4") for step in (2, 1, 9)]
 merged = {"both.mp4": "cut", "0.mp4": "met by 0", "1.mp4": "met by 1"}
 try:
-    agree(log, 4)  # three files together, two permitted
+    agree_on_unreadable(log, 4)  # three files together, two permitted
 except UserError as error:
     assert me == 0 and "3 unreadable in all processes, 2 permitted" in str(error), error
 except SystemExit as silent:
@@ -242,9 +242,9 @@ else:
     raise AssertionError("more files than permitted")
 assert log.reasons == merged
 log.permitted = 3
-told = agree(log, 4)
+told = agree_on_unreadable(log, 4)
 assert [(one.step, one.replaced_by_path) for one in told] == [(s, f"by {n}.mp4") for s in (1, 2) for n in (0, 1)]
-assert log.replacements == {"both.mp4": 4} and agree(log, 9) == []
+assert log.replacements == {"both.mp4": 4} and agree_on_unreadable(log, 9) == []
 
 assert processes.gather(me) == [0, 1]
 assert processes.run_on_rank0(lambda: ("rank", me)) == ("rank", 0)

@@ -14,7 +14,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint, saved_checkpoints
-from omnisource.distributed import failure_watch, processes
+from omnisource.distributed import processes
 from omnisource.errors import UserError
 from omnisource.training.train import train
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides
@@ -107,7 +107,6 @@ from omnisource.errors import UserError
 
 def work():
     atexit.register(time.sleep, 600)  # as a library can wait for other processes while the interpreter goes
-    processes.LEAVING_SECONDS = 2
     processes.start(torch.device("cpu"))
     if sys.argv[1] == "failing":
         raise UserError("data/bad.mp4: damaged")
@@ -123,10 +122,11 @@ import time
 from pathlib import Path
 from torch.distributed import HashStore
 from omnisource.distributed.failure_watch import FailureWatch
+from omnisource.distributed.watch_times import WatchTimes
 
 seconds, limit, done, grace = float(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 store = HashStore()
-watch = FailureWatch(store, 0, 2, grace_seconds=grace, saving_seconds=limit)
+watch = FailureWatch(store, 0, 2, WatchTimes(grace_seconds=grace, saving_seconds=limit))
 
 def save():
     with watch.saving():
@@ -158,29 +158,25 @@ def test_process_that_fails_ends_all_with_its_error_and_no_other(tmp_path: Path)
     assert "Traceback" not in before and "gloo" not in before.lower()
 
 
-def test_process_that_is_gone_ends_all_within_a_minute(tmp_path: Path) -> None:
-    looks = 2 * failure_watch.SIGN_INTERVAL_SECONDS  # until it is noticed, and until all have heard of it
-    limits = failure_watch.SILENCE_SECONDS, failure_watch.GRACE_SECONDS, failure_watch.SAVING_SECONDS
-    assert looks + sum(limits) < 60
+def test_process_that_is_gone_ends_all(tmp_path: Path) -> None:
     script = tmp_path / "waiting.py"
     script.write_text(WAITING)
-    processes = started_as_by_srun(script)
+    processes = started_as_by_srun(script, OMNISOURCE_SILENCE_SECONDS="20")
     try:
         for process in processes:
             assert process.stdout is not None and process.stdout.readline().startswith("started")
-        time.sleep(3)  # for signs of life of both
+        time.sleep(3)  # for heartbeats of both
         os.kill(processes[1].pid, signal.SIGKILL)
         _, errors = processes[0].communicate(timeout=200)
     finally:
         for process in processes:
             process.kill()
     assert processes[0].returncode == 1
-    assert "error: process 1 gave no sign of life for 20 s, so the run is ended" in errors
+    assert "error: process 1 gave no heartbeat for 20 s, so the run is ended" in errors
 
 
 @pytest.mark.parametrize("failing", [0, 1])  # the first serves as the meeting point
 def test_process_that_fails_before_all_have_met_is_not_waited_for(tmp_path: Path, failing: int) -> None:
-    assert 0 < processes.MEETING_SECONDS <= 60
     script = tmp_path / "missing.py"
     script.write_text(MISSING)
     started = started_as_by_srun(script, FAILING=str(failing), OMNISOURCE_MEETING_SECONDS="6")
@@ -213,7 +209,7 @@ def test_process_that_fails_shows_its_error_where_leaving_the_others_would_block
 def test_process_that_has_failed_is_gone_though_something_keeps_it(tmp_path: Path, kind: str, shown: str) -> None:
     script = tmp_path / "lingering.py"
     script.write_text(LINGERING)
-    processes = started_as_by_srun(script, kind)
+    processes = started_as_by_srun(script, kind, OMNISOURCE_LEAVING_SECONDS="2")
     errors = errors_of(processes)
     assert all(shown in error for error in errors)
     assert [process.returncode for process in processes] == [-signal.SIGALRM] * 2

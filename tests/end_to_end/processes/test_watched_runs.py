@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from omnisource.errors import UserError
 from omnisource.runs.read import read_run
-from omnisource.training.resume import Interrupted
 from omnisource.training.train import train
+from omnisource.training.trainer import RunInterrupted
 from tests.support.holding import signal_in_step
 from tests.support.tiny_runs import tiny_recipe, validation_lines
 
@@ -31,7 +31,7 @@ def test_run_leaves_pictures_curves_and_how_it_ended(data: Path, tmp_path: Path)
 
 def test_run_that_is_stopped_or_fails_says_so_and_a_resumed_one_goes_on(data: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(data, "num_epochs=2", "sources.kinetics400.batch_size=6", "checkpoints.interval_steps=1")
-    with signal_in_step(signal.SIGTERM, 2), pytest.raises(Interrupted) as stopped:
+    with signal_in_step(signal.SIGTERM, 2), pytest.raises(RunInterrupted) as stopped:
         train(recipe, tmp_path / "run")
     run = read_run(tmp_path / "run")
     assert (run.state, run.reason) == ("interrupted", f"SIGTERM, saved as {stopped.value.checkpoint.name}")
