@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from omnisource.errors import UserError
 from omnisource.recipe.keys import leaves
-from omnisource.recipe.values import field_names, is_mapping, union_members
+from omnisource.recipe.values import field_names, fits, is_mapping, tuple_kinds, union_members
 
 T = TypeVar("T")
 
@@ -172,9 +171,9 @@ def _scalar(text: str, hint: Any, key: str) -> Any:
         raise _Fault(f"{key}={text}: allowed are {', '.join(str(allowed) for allowed in arguments)}")
     if origin is tuple:
         parts = [part.strip().strip("'\"") for part in text.strip().strip("()[]").split(",") if part.strip()]
-        kinds = [arguments[0]] * len(parts) if arguments[1:] == (...,) else list(arguments)
-        if len(kinds) != len(parts):
-            raise _Fault(f"{key}={text}: wants {len(kinds)} values separated by commas, got {len(parts)}")
+        kinds = tuple_kinds(hint, len(parts))
+        if kinds is None:
+            raise _Fault(f"{key}={text}: wants {len(arguments)} values separated by commas, got {len(parts)}")
         return tuple(_scalar(part, kind, key) for part, kind in zip(parts, kinds, strict=True))
     if hint is bool:
         if text.lower() in ("true", "yes", "1", "false", "no", "0"):
@@ -187,6 +186,6 @@ def _scalar(text: str, hint: Any, key: str) -> Any:
         value = hint(text)
     except ValueError:
         raise _Fault(f"{key}={text}: wants {'a whole number' if hint is int else 'a number'}") from None
-    if hint is float and not math.isfinite(value):
+    if not fits(value, hint):
         raise _Fault(f"{key}={text}: wants a finite number")
     return value

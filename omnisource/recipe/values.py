@@ -58,7 +58,10 @@ def _type_faults_of(value: Any, hint: Any, key: str) -> list[str]:
         if not isinstance(value, Mapping):
             return [f"{key} must be a group of keys"]
         kind = typing.get_args(members[0])[1]
-        return [fault for name, group in value.items() for fault in _type_faults_of(group, kind, f"{key}.{name}")]
+        unnamed = [f"{key}: {name!r} is no name: wants text" for name in value if not isinstance(name, str)]
+        return unnamed + [
+            fault for name, group in value.items() for fault in _type_faults_of(group, kind, f"{key}.{name}")
+        ]
     if isinstance(value, tuple | list) and (kinds := tuple_kinds(hint, len(value))) is not None:
         return [fault for each, kind in zip(value, kinds, strict=True) for fault in _type_faults_of(each, kind, key)]
     if any(fits(value, member) for member in members):

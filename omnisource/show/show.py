@@ -42,16 +42,16 @@ def _print_sources(recipe: Recipe) -> None:
             except (UserError, KeyError):
                 counts[name][split] = None
     train_counts = {name: count for name, of_name in counts.items() if (count := of_name["train"])}
-    numbers = make_plan(recipe, train_counts, num_processes=1) if len(train_counts) == len(recipe.sources) else None
+    plan = make_plan(recipe, train_counts, num_processes=1) if len(train_counts) == len(recipe.sources) else None
     rows = []
     for name, source in recipe.sources.items():
-        batch = batch_size_text(numbers.batch_sizes[name]) if numbers else str(source.batch_size or UNKNOWN)
+        batch = batch_size_text(plan.batch_sizes[name]) if plan else str(source.batch_size or UNKNOWN)
         pace = f"{batch} (ends with {source.ends_with})" if source.ends_with else batch
         pace = f"{batch} ({source.ratio:g} for each of {source.ratio_to})" if source.ratio_to else pace
         of_splits = [UNKNOWN if count is None else str(count or "-") for count in counts[name].values()]
         classes = str(resolved.label_spaces[source.label_space].num_classes or UNKNOWN)
         rows.append([name, source.media, f"{source.label_space} ({classes} classes)", *of_splits, pace])
-    steps = f"{numbers.epoch_steps} steps an epoch, {numbers.total_steps} in all" if numbers else f"steps: {UNKNOWN}"
+    steps = f"{plan.epoch_steps} steps an epoch, {plan.total_steps} in all" if plan else f"steps: {UNKNOWN}"
     header = ["source", "media", "label space", "train", "validation", "test", "batch, one process"]
     print_table(f"Sources ({steps}, with one process)", header, rows)
     if any(count is None for of_source in counts.values() for count in of_source.values()):
