@@ -16,9 +16,9 @@ def describe_ending(state: TrainState, work_dir: Path) -> str:
     """Returns what has come of a complete run, for people."""
     lines = [f"the run is complete: {state.step} steps"]
     if state.skipped_steps:
-        numbers = ", ".join(map(str, state.skipped_steps[:20])) + (", ..." if len(state.skipped_steps) > 20 else "")
+        steps = ", ".join(map(str, state.skipped_steps[:20])) + (", ..." if len(state.skipped_steps) > 20 else "")
         count = "1 step" if len(state.skipped_steps) == 1 else f"{len(state.skipped_steps)} steps"
-        lines.append(f"{count} changed no weights, not being finite: {numbers}; see {work_dir / 'not_finite'}")
+        lines.append(f"{count} changed no weights, not being finite: {steps}; see {work_dir / 'not_finite'}")
     if state.best_score is not None:
         lines.append(f"best validation top-1 {state.best_score:.4f} at step {state.best_step}: {best_path(work_dir)}")
     lines.append(f"last checkpoint: {checkpoint_path(work_dir, state.step)}")

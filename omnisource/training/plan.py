@@ -13,11 +13,11 @@ from omnisource.recipe.recipe import Recipe
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a run that follow from its recipe and the real counts of its sources.
+    """What follows for a run from its recipe and the real counts of its sources.
 
     Attributes:
-        batch_sizes: Samples of each source in a microbatch; broken where sources keep a broken ratio, so that
-            microbatches have the number below or above it.
+        batch_sizes: Samples of each source in a microbatch; fractional where sources keep a fractional ratio, so that
+            microbatches have the whole number below or above it.
         microbatches: Microbatches in a step, over all processes and accumulation.
         epoch_steps: Steps in an epoch of the main source.
         total_steps: Steps in the run.
@@ -39,7 +39,7 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> Plan:
-    """Returns the numbers of a run.
+    """Returns the plan of a run.
 
     Args:
         recipe: The recipe.

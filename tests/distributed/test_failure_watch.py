@@ -88,14 +88,14 @@ def test_process_that_stopped_while_all_meet_through_it_ends_the_others(tmp_path
         os.kill(processes[0].pid, signal.SIGSTOP)
         time.sleep(1)  # the store answers nothing any more
         failing.touch()
-        _, told = processes[1].communicate(timeout=100)
+        _, output = processes[1].communicate(timeout=100)
         _, own = processes[3].communicate(timeout=100)
         processes[2].wait(timeout=100)
     finally:
         for process in processes:
             process.kill()
     words = "the process that the others have met through has given no answer for 4 s, so the run is ended"
-    assert told == f"error: {words}\n"
+    assert output == f"error: {words}\n"
     assert own.startswith("error: data/bad.mp4: damaged\n")
     assert [process.returncode for process in processes[1:]] == [1, 1, 2]
 
@@ -154,11 +154,11 @@ def test_first_to_fail_is_who_says_so_first_even_if_the_store_is_slow(tmp_path: 
 
 
 def test_heart_of_a_process_beats_while_its_interpreter_waits_for_a_thread(tmp_path: Path) -> None:
-    script, told = tmp_path / "leaving.py", tmp_path / "beats"
+    script, output = tmp_path / "leaving.py", tmp_path / "beats"
     script.write_text(LEAVING)
-    result = run_python([str(script), str(told)], tmp_path)
+    result = run_python([str(script), str(output)], tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert int(told.read_text()) > 10
+    assert int(output.read_text()) > 10
 
 
 STANDING = """
@@ -210,11 +210,11 @@ def test_processes_that_stand_still_for_a_while_end_nothing(
         stand_still([processes[rank] for rank in standing], seconds)
         time.sleep(2)  # for looks at one another
         over.touch()
-        told = [process.communicate(timeout=100) for process in processes]
+        output = [process.communicate(timeout=100) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert told == [("done\n", "")] * 2
+    assert output == [("done\n", "")] * 2
     assert [process.returncode for process in processes] == [0, 0]
 
 

@@ -107,17 +107,17 @@ def mixed_batches_of_step(recipe: Recipe, step: int) -> list[list[Batch]]:
     """Returns the batches of a 0-based step of a run of one process, mixed, by microbatch."""
     recipe, names = resolve_classes(recipe)
     items = read_splits(recipe, names, "train")
-    numbers = make_plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
+    plan = make_plan(recipe, {name: len(of_source) for name, of_source in items.items()}, 1)
     streams = [
-        Stream(name, source, items[name], numbers.batch_sizes[name], recipe.seed)
+        Stream(name, source, items[name], plan.batch_sizes[name], recipe.seed)
         for name, source in recipe.sources.items()
     ]
     with WorkerPool(0, 60) as workers:
-        count = numbers.microbatches
+        count = plan.microbatches
         loader = Loader(streams, workers, count, range(count), UnreadableLog(0, {}, print, {}))
         loader.seek(step)
         mixing = recipe.mixings(), recipe.class_counts(), recipe.seed
-        return [mix_batches(batches, *mixing, step, place) for place, batches in enumerate(next(loader))]
+        return [mix_batches(batches, *mixing, step, position) for position, batches in enumerate(next(loader))]
 
 
 def test_resuming_with_another_augmentation_is_refused(uninterrupted: Path, data: Path, tmp_path: Path) -> None:

@@ -93,8 +93,8 @@ def test_gradient_that_overflows_changes_nothing_but_the_scale(
     before = copy.deepcopy(run.state.state_dict())
     assert before["optimizer"]["state"] != {}
     result = run.step()
-    told = f"step 2: the float16 gradient overflowed; the loss is scaled by {OVERFLOWING / 2:g} from now on"
-    assert result.skipped == told and not math.isfinite(result.record.gradient_norm)
+    message = f"step 2: the float16 gradient overflowed; the loss is scaled by {OVERFLOWING / 2:g} from now on"
+    assert result.skipped == message and not math.isfinite(result.record.gradient_norm)
     assert changed(run.state, before) == []
     assert run.state.scaler.get_scale() == OVERFLOWING / 2
     # It counts as done, and as none of those of which a recipe permits so many; the next one changes the weights.
@@ -233,7 +233,7 @@ def test_float16_run_that_is_resumed_equals_one_that_was_not(data: Path, tmp_pat
     assert "step 1: the float16 gradient overflowed; the loss is scaled by 32768 from now on" in log
     last = read_checkpoint(checkpoint_path(tmp_path / "whole", 12)).state
     assert 0 < last["scaler"]["_growth_tracker"] <= 12 and last["scaler"]["scale"] < 2.0**16
-    for step in (2, 9):  # while the scale still shrinks, and when it has found its place
+    for step in (2, 9):  # while the scale still shrinks, and when it has settled
         work_dir = tmp_path / f"resumed_{step}"
         train_on_the_cpu(recipe, work_dir, resume=str(checkpoint_path(tmp_path / "whole", step)))
         assert difference(read_checkpoint(checkpoint_path(work_dir, 12)).state, last) == ""

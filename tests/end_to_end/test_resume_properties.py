@@ -51,7 +51,7 @@ sources = st.lists(
 
 
 def loader_of(
-    described: list[tuple[int, Fraction, float]], microbatches: int, mine: range, prefetch_steps: int
+    described: list[tuple[int, Fraction, float]], microbatches: int, local_microbatches: range, prefetch_steps: int
 ) -> Loader:
     streams = []
     for number, (count, batch_size, power) in enumerate(described):
@@ -61,7 +61,7 @@ def loader_of(
         source = Source("image", "classes", "/data", Split(), class_power=power)
         streams.append(Stream(f"source{number}", source, items, batch_size, seed=1))
     log = UnreadableLog(10**6, notify=lambda line: None)
-    return Loader(streams, WorkerPool(0, 60, load=labeled), microbatches, mine, log, prefetch_steps)
+    return Loader(streams, WorkerPool(0, 60, load=labeled), microbatches, local_microbatches, log, prefetch_steps)
 
 
 def samples(batches: tuple[Batch, ...]) -> list[tuple[tuple[str, ...], list[int]]]:
@@ -93,8 +93,8 @@ def test_steps_are_the_same_whoever_loads_them_and_wherever_one_begins(
     whole = [next(alone) for _ in range(skipped + 2)]
     shared: list[list[tuple[Batch, ...]]] = [[] for _ in range(2)]
     for process in range(processes):
-        mine = range(process * accumulation, (process + 1) * accumulation)
-        part = loader_of(described, microbatches, mine, prefetch_steps)
+        local_microbatches = range(process * accumulation, (process + 1) * accumulation)
+        part = loader_of(described, microbatches, local_microbatches, prefetch_steps)
         part.seek(first + skipped)
         for step in shared:
             step += next(part)
@@ -183,10 +183,10 @@ def test_run_resumed_after_any_step_equals_the_whole_run(
         if step == last and not is_made_up:  # complete already: nothing is done, nothing written
             assert not resumed.exists()
             return
-        ours, theirs = (read_checkpoint(checkpoint_path(place, last)).state for place in (resumed, whole))
+        ours, theirs = (read_checkpoint(checkpoint_path(folder, last)).state for folder in (resumed, whole))
         assert difference(ours, theirs) == ""
         later = [line for line in lines_of(whole) if line["step"] > step]
         if is_made_up:
             later = [line for line in lines_of(whole) if line["step"] == step and line["kind"] == "validation"] + later
         assert lines_of(resumed) == later
-        assert difference(*(read_checkpoint(best_path(place)).state for place in (resumed, whole))) == ""
+        assert difference(*(read_checkpoint(best_path(folder)).state for folder in (resumed, whole))) == ""

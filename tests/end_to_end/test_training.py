@@ -48,13 +48,13 @@ def batches_of(recipe: Recipe, num_steps: int) -> list[list[tuple[Batch, ...]]]:
     resolved, names = resolve_classes(recipe)
     items = {name: read_split(resolved, names, name, "train") for name in recipe.sources}
     counted = {name: of_source for name, of_source in items.items() if of_source is not None}
-    numbers = make_plan(recipe, {name: len(of_source) for name, of_source in counted.items()}, num_processes=1)
+    plan = make_plan(recipe, {name: len(of_source) for name, of_source in counted.items()}, num_processes=1)
     streams = [
-        Stream(name, source, counted[name], numbers.batch_sizes[name], recipe.seed)
+        Stream(name, source, counted[name], plan.batch_sizes[name], recipe.seed)
         for name, source in recipe.sources.items()
     ]
     with WorkerPool(0, item_timeout_seconds=60) as workers:
-        loader = Loader(streams, workers, numbers.microbatches, range(numbers.microbatches), UnreadableLog(0))
+        loader = Loader(streams, workers, plan.microbatches, range(plan.microbatches), UnreadableLog(0))
         return [next(loader) for _ in range(num_steps)]
 
 
@@ -120,8 +120,8 @@ def test_first_step_equals_the_one_done_by_hand(data: Path, tmp_path: Path, max_
     weights = {"kinetics400": 1.0, "imagenet": 1.0, "raw": 0.5}
     smoothing = {"kinetics400": 0.2, "imagenet": 0.0}
     means, total = dict.fromkeys(weights, 0.0), torch.zeros(())
-    for place, batches in enumerate(microbatches):
-        seed_microbatch(recipe.seed, 0, place)
+    for position, batches in enumerate(microbatches):
+        seed_microbatch(recipe.seed, 0, position)
         for batch in batches:
             logits = model.logits(batch.clips[:, 0], batch.media, batch.head)
             # Cross entropy with smoothing, written out.

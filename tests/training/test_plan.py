@@ -59,9 +59,9 @@ def with_source(recipe: Recipe, name: str, **changes: Any) -> Recipe:
 
 
 def test_published_counts_on_eight_processes_give_the_published_numbers() -> None:
-    numbers = make_plan(PUBLISHED, PUBLISHED_COUNTS, num_processes=8)
-    assert numbers.batch_sizes == {"kinetics400": 16, "imagenet": 85}
-    assert (numbers.microbatches, numbers.epoch_steps, numbers.total_steps) == (8, 1878, 1878 * 256)
+    plan = make_plan(PUBLISHED, PUBLISHED_COUNTS, num_processes=8)
+    assert plan.batch_sizes == {"kinetics400": 16, "imagenet": 85}
+    assert (plan.microbatches, plan.epoch_steps, plan.total_steps) == (8, 1878, 1878 * 256)
 
 
 def test_accumulation_counts_like_processes() -> None:
@@ -70,22 +70,22 @@ def test_accumulation_counts_like_processes() -> None:
 
 
 def test_source_of_few_items_gives_at_least_one_sample() -> None:
-    numbers = make_plan(PUBLISHED, {"kinetics400": 240435, "imagenet": 3}, num_processes=8)
-    assert numbers.batch_sizes["imagenet"] == 1
-    assert numbers.epoch_steps == 1878
+    plan = make_plan(PUBLISHED, {"kinetics400": 240435, "imagenet": 3}, num_processes=8)
+    assert plan.batch_sizes["imagenet"] == 1
+    assert plan.epoch_steps == 1878
 
 
 def test_epoch_of_few_items_has_at_least_one_step() -> None:
-    numbers = make_plan(PUBLISHED, {"kinetics400": 3, "imagenet": 100}, num_processes=8)
-    assert (numbers.epoch_steps, numbers.total_steps) == (1, 256)
-    assert numbers.batch_sizes == {"kinetics400": 16, "imagenet": 100 // 8}
+    plan = make_plan(PUBLISHED, {"kinetics400": 3, "imagenet": 100}, num_processes=8)
+    assert (plan.epoch_steps, plan.total_steps) == (1, 256)
+    assert plan.batch_sizes == {"kinetics400": 16, "imagenet": 100 // 8}
 
 
 @pytest.mark.parametrize("count", [127, 128, 255, 256, 1281167])
 def test_sources_end_together_within_one_rounding(count: int) -> None:
-    numbers = make_plan(PUBLISHED, {"kinetics400": 12800, "imagenet": count}, num_processes=8)
-    assert numbers.epoch_steps == 100
-    samples = numbers.batch_sizes["imagenet"] * numbers.microbatches * numbers.epoch_steps
+    plan = make_plan(PUBLISHED, {"kinetics400": 12800, "imagenet": count}, num_processes=8)
+    assert plan.epoch_steps == 100
+    samples = plan.batch_sizes["imagenet"] * plan.microbatches * plan.epoch_steps
     assert samples <= max(count, 800) < samples + 800 + 800 * (count < 800)
 
 
@@ -97,26 +97,26 @@ def test_source_may_follow_another_than_the_main_source() -> None:
         "imagenet": replace(images, ends_with="web"),
     }
     recipe = replace(PUBLISHED, sources=sources)
-    numbers = make_plan(recipe, {"kinetics400": 1600, "web": 1000, "imagenet": 5000}, num_processes=1)
-    assert numbers.batch_sizes == {"kinetics400": 16, "web": 10, "imagenet": 50}
-    assert numbers.epoch_steps == 100
+    plan = make_plan(recipe, {"kinetics400": 1600, "web": 1000, "imagenet": 5000}, num_processes=1)
+    assert plan.batch_sizes == {"kinetics400": 16, "web": 10, "imagenet": 50}
+    assert plan.epoch_steps == 100
 
 
 def test_ratio_to_a_source_holds_exactly_and_survives_a_broken_batch_size() -> None:
     web = replace(PUBLISHED.sources["imagenet"], ends_with="", ratio_to="kinetics400", ratio=0.3)
     recipe = replace(PUBLISHED, sources={**PUBLISHED.sources, "imagenet": web})
-    numbers = make_plan(recipe, PUBLISHED_COUNTS, num_processes=8)
-    assert numbers.batch_sizes == {"kinetics400": 16, "imagenet": Fraction(24, 5)}
-    assert numbers.samples_before(10) == {"kinetics400": 1280, "imagenet": 384}
-    assert numbers.samples_before(1)["imagenet"] == 38  # 38.4
+    plan = make_plan(recipe, PUBLISHED_COUNTS, num_processes=8)
+    assert plan.batch_sizes == {"kinetics400": 16, "imagenet": Fraction(24, 5)}
+    assert plan.samples_before(10) == {"kinetics400": 1280, "imagenet": 384}
+    assert plan.samples_before(1)["imagenet"] == 38  # 38.4
 
 
 def test_epoch_of_a_source_that_is_drawn_with_replacement_has_the_wanted_count() -> None:
     videos = replace(PUBLISHED.sources["kinetics400"], class_power=0.5, epoch_items=12_800)
     recipe = replace(PUBLISHED, sources={**PUBLISHED.sources, "kinetics400": videos})
-    numbers = make_plan(recipe, {"kinetics400": 240_435, "imagenet": 1_000_000}, num_processes=8)
-    assert numbers.epoch_steps == 100
-    assert numbers.batch_sizes["imagenet"] == 1_000_000 // (100 * 8)
+    plan = make_plan(recipe, {"kinetics400": 240_435, "imagenet": 1_000_000}, num_processes=8)
+    assert plan.epoch_steps == 100
+    assert plan.batch_sizes["imagenet"] == 1_000_000 // (100 * 8)
 
 
 # Missing data.

@@ -161,7 +161,7 @@ def test_process_that_fails_ends_all_with_its_error_and_no_other(tmp_path: Path)
 def test_process_that_is_gone_ends_all(tmp_path: Path) -> None:
     script = tmp_path / "waiting.py"
     script.write_text(WAITING)
-    processes = started_as_by_srun(script, OMNISOURCE_SILENCE_SECONDS="20")
+    processes = started_as_by_srun(script, OMNISOURCE_SILENCE_SECONDS="8", OMNISOURCE_HEARTBEAT_SECONDS="1")
     try:
         for process in processes:
             assert process.stdout is not None and process.stdout.readline().startswith("started")
@@ -172,7 +172,7 @@ def test_process_that_is_gone_ends_all(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
     assert processes[0].returncode == 1
-    assert "error: process 1 gave no heartbeat for 20 s, so the run is ended" in errors
+    assert "error: process 1 gave no heartbeat for 8 s, so the run is ended" in errors
 
 
 @pytest.mark.parametrize("failing", [0, 1])  # the first serves as the meeting point
