@@ -112,6 +112,11 @@ class VideoIndex:
         """Returns the last keyframe from which the frame at `position` can be reached."""
         return self.keyframes[bisect_right(self.keyframes, position, key=lambda keyframe: keyframe.position) - 1]
 
+    def is_at(self, position: int, timestamp: int | None) -> bool:
+        """Returns whether the frame at `position` has this timestamp; not for an index without timestamps."""
+        assert self.timestamps is not None
+        return position < len(self.timestamps) and timestamp == self.timestamps[position]
+
     def runs(self, positions: Sequence[int]) -> Iterator[Run]:
         """Yields what must be decoded for the frames at `positions` (ascending), one run a keyframe."""
         assert self.timestamps is not None

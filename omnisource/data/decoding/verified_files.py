@@ -20,7 +20,7 @@ NUMBER_BITS = 24
 """Of the word that holds a number of frames; the others are those of the fingerprint that it belongs to."""
 
 
-class KnownFiles:
+class VerifiedFiles:
     """A bounded memory of files: how long they are, and how far they are whole.
 
     It is a cache: which frames are read of a file is the same with and without it. So are their pixels, but where bits
@@ -103,12 +103,12 @@ class _WordsInFile:
 
 
 @functools.cache
-def known_files() -> KnownFiles:
+def verified_files() -> VerifiedFiles:
     """Returns the memory that all processes of a user share; one of its own where that cannot be kept."""
     try:
-        return KnownFiles(path=cache_folder() / "known_videos_4")
+        return VerifiedFiles(path=cache_folder() / "known_videos_4")
     except OSError:
-        return KnownFiles()
+        return VerifiedFiles()
 
 
 def fingerprint(path: str, content: bytes | None) -> int:
