@@ -29,16 +29,16 @@ class RgbCollector:
     def __init__(self, path: str, indices: np.ndarray) -> None:
         """Prepares for the frames at `indices` [N] int64, in any order and with repetitions."""
         assert indices.ndim == 1 and len(indices), indices
-        unique, places = np.unique(indices, return_inverse=True)
+        unique, ranks = np.unique(indices, return_inverse=True)
         self.positions: list[int] = unique.tolist()
         self.path = path
-        self._places = {position: np.flatnonzero(places == rank) for rank, position in enumerate(self.positions)}
+        self._indices = {position: np.flatnonzero(ranks == rank) for rank, position in enumerate(self.positions)}
         self._reformatter = VideoReformatter()
         self._length = len(indices)
         self._pixels: np.ndarray | None = None
 
     def take(self, position: int, frame: VideoFrame) -> None:
-        """Converts the frame at `position` and copies it to its places.
+        """Converts the frame at `position` and copies it to wherever it is wanted.
 
         Raises:
             UnreadableMedia: Its pixel format is not supported, or its size is not that of the frames before.
@@ -54,7 +54,7 @@ class RgbCollector:
         if pixels.shape != self._pixels.shape[1:]:
             sizes = " to ".join(f"{width}x{height}" for height, width, _ in (self._pixels.shape[1:], pixels.shape))
             raise UnreadableMedia(self.path, f"the size of its frames changes from {sizes} before frame {position}")
-        self._pixels[self._places[position]] = pixels
+        self._pixels[self._indices[position]] = pixels
 
     def pixels(self) -> np.ndarray:
         """Returns all frames: [N, H, W, 3] uint8, RGB."""

@@ -75,11 +75,11 @@ class _WordsInMemory:
     def __init__(self, count: int) -> None:
         self._words = np.zeros(count, np.uint64)
 
-    def read(self, place: int) -> int:
-        return int(self._words[place])
+    def read(self, index: int) -> int:
+        return int(self._words[index])
 
-    def write(self, place: int, word: int) -> None:
-        self._words[place] = word
+    def write(self, index: int, word: int) -> None:
+        self._words[index] = word
 
 
 class _WordsInFile:
@@ -91,15 +91,15 @@ class _WordsInFile:
             file.truncate(8 * count)
         self._file = path.open("r+b", buffering=0)
 
-    def read(self, place: int) -> int:
+    def read(self, index: int) -> int:
         try:
-            return int.from_bytes(os.pread(self._file.fileno(), 8, 8 * place), "little")
+            return int.from_bytes(os.pread(self._file.fileno(), 8, 8 * index), "little")
         except OSError:  # nothing is known, then
             return 0
 
-    def write(self, place: int, word: int) -> None:
+    def write(self, index: int, word: int) -> None:
         with contextlib.suppress(OSError):  # a full disk: it is found out again at the next visit
-            os.pwrite(self._file.fileno(), word.to_bytes(8, "little"), 8 * place)
+            os.pwrite(self._file.fileno(), word.to_bytes(8, "little"), 8 * index)
 
 
 @functools.cache
