@@ -12,9 +12,8 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from omnisource.data.decoding.packet_index import Keyframe, VideoIndex
-from omnisource.data.decoding.refusal import Refusal
 from omnisource.data.decoding.rgb import RgbCollector
-from omnisource.data.decoding.selective import read_what_is_needed
+from omnisource.data.decoding.selective import Refusal, read_what_is_needed
 from omnisource.data.decoding.sequential import decode_from_keyframe
 from omnisource.errors import UnreadableMedia
 

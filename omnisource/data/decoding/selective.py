@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 
 from av.container import InputContainer
@@ -14,8 +15,18 @@ from omnisource.data.decoding.container import reason_of
 from omnisource.data.decoding.heartbeat import FRAMES_A_BEAT, beat
 from omnisource.data.decoding.non_reference import non_reference_packets
 from omnisource.data.decoding.packet_index import MAX_HELD_BYTES, IndexedPacket, Run, VideoIndex, read_packets_from
-from omnisource.data.decoding.refusal import Refusal
 from omnisource.data.decoding.rgb import RgbCollector
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a way of reading a video returns in place of frames: the next way is tried.
+
+    Attributes:
+        reason: Why it cannot read them.
+    """
+
+    reason: str
 
 
 def read_what_is_needed(
