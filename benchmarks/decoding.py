@@ -31,7 +31,7 @@ import torch
 from made_clip import make_clip
 from published_pipeline import TEN_BY_THREE, their_clip, their_views, their_views_in_order
 
-from omnisource.data.decoding.verified_files import known_files
+from omnisource.data.decoding.verified_files import verified_files
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import load_clip
@@ -125,13 +125,13 @@ def nothing_known() -> Iterator[None]:
     before = os.environ.get("OMNISOURCE_CACHE")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["OMNISOURCE_CACHE"] = folder
-        known_files.cache_clear()
-        known_files()
+        verified_files.cache_clear()
+        verified_files()
         yield
     del os.environ["OMNISOURCE_CACHE"]
     if before is not None:
         os.environ["OMNISOURCE_CACHE"] = before
-    known_files.cache_clear()
+    verified_files.cache_clear()
 
 
 def timed(make: Callable[[], object]) -> tuple[float, float]:

@@ -26,7 +26,7 @@ import torch
 from made_clip import make_clip
 from published_pipeline import their_clip
 
-from omnisource.data.decoding.verified_files import KnownFiles
+from omnisource.data.decoding.verified_files import VerifiedFiles
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.loading.clip_sampling import training_indices
 from omnisource.data.transforms.views import training_view
@@ -162,7 +162,7 @@ def seconds(make: Callable[[Path, np.random.Generator], object], path: Path, see
 
 
 def our_clip(path: Path, rng: np.random.Generator) -> torch.Tensor:
-    with VideoFile(path, known=KnownFiles(64)) as video:  # nothing is remembered of earlier visits
+    with VideoFile(path, verified=VerifiedFiles(64)) as video:  # nothing is remembered of earlier visits
         frames = video.frames(training_indices(video.num_frames, ClipSampling(), rng))
     return training_view(frames, TrainingView(), rng)
 

@@ -57,8 +57,8 @@ class StateReader:
 
     def state(self, request: SampleRequest) -> FileState:
         """Returns the state of the file that a request reads, as it is now."""
-        if request.part is not None:
-            url, offset, size = request.part.url, request.part.offset, request.part.size
+        if request.byte_range is not None:
+            url, offset, size = request.byte_range.url, request.byte_range.offset, request.byte_range.size
             if is_url(url):
                 return FileState(url, request.media, offset, size, 0)
             path = self._real_path(url)

@@ -34,8 +34,8 @@ def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str
             key = f"sources.{name}.{'validation' if split == source.validation else split_name}"
             if isinstance(split, TarShards):
                 # Servers are asked when the shards are read.
-                local = [place for place in shard_places(root, split) if not is_url(place)]
-                wanted |= {place: ("shard", f"{key}.urls") for place in local}
+                local = [url for url in shard_places(root, split) if not is_url(url)]
+                wanted |= {path: ("shard", f"{key}.urls") for path in local}
                 continue
             wanted.setdefault(os.path.join(root, split.folder) if split.folder else root, ("folder", f"{key}.folder"))
             if split.format != "folders":

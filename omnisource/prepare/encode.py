@@ -21,7 +21,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from omnisource.data.decoding.checksum import SEAL_KEY, claimed_seal, seal_of
+from omnisource.data.decoding.checksum import CHECKSUM_KEY, checksum_of, claimed_checksum
 from omnisource.data.decoding.container import reason_of
 from omnisource.data.decoding.video import VideoFile
 from omnisource.errors import UnreadableMedia
@@ -150,12 +150,12 @@ def _seal(unsealed: Path, target: Path) -> None:
     """Copies the packets of a video into a file that carries their seal, with its table before them."""
     with av.open(f"file:{unsealed}") as container:
         stream = container.streams.video[0]
-        seal = seal_of(stream, _packets(container))
+        seal = checksum_of(stream, _packets(container))
     with (
         av.open(f"file:{unsealed}") as container,
         av.open(f"file:{target}", "w", format="mp4", options={"movflags": "faststart"}) as sealed,
     ):
-        sealed.metadata[SEAL_KEY] = seal
+        sealed.metadata[CHECKSUM_KEY] = seal
         stream = sealed.add_stream_from_template(container.streams.video[0])
         for packet in _packets(container):
             packet.stream = stream
@@ -165,8 +165,8 @@ def _seal(unsealed: Path, target: Path) -> None:
 def _check(target: Path, num_frames: int) -> None:
     """Checks what was written, by reading it."""
     with av.open(f"file:{target}") as container:
-        seal = seal_of(container.streams.video[0], _packets(container))
-        if seal != claimed_seal(container) or not seal.endswith(f" of {num_frames} packets"):
+        seal = checksum_of(container.streams.video[0], _packets(container))
+        if seal != claimed_checksum(container) or not seal.endswith(f" of {num_frames} packets"):
             raise OSError(
                 errno.EIO, f"what was written is not what was to be written, {num_frames} frames", str(target)
             )

@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from omnisource.data.decoding.images import decode_image
-from omnisource.data.decoding.rgb import turned
+from omnisource.data.decoding.rgb import apply_rotation
 from omnisource.data.decoding.video import VideoFile
 from omnisource.errors import UnreadableMedia
 
@@ -118,7 +118,8 @@ def _upright(scaled: VideoFrame, original: VideoFrame) -> VideoFrame:
     width, height = scaled.width - scaled.width % 2, scaled.height - scaled.height % 2
     sizes = [(height, width), (height // 2, width // 2), (height // 2, width // 2)]
     planes = [
-        turned(plane[:rows, :columns], original) for plane, (rows, columns) in zip(_planes(scaled), sizes, strict=True)
+        apply_rotation(plane[:rows, :columns], original)
+        for plane, (rows, columns) in zip(_planes(scaled), sizes, strict=True)
     ]
     height, width = planes[0].shape
     upright = VideoFrame(width, height, "yuv420p")

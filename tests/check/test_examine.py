@@ -34,7 +34,7 @@ def request_for(
 ) -> SampleRequest:
     template = "img_{:05d}.jpg"
     return SampleRequest(
-        "s", media, str(path), path.name, 0, num_frames, template, ClipSampling(), TrainingView(), part=part
+        "s", media, str(path), path.name, 0, num_frames, template, ClipSampling(), TrainingView(), byte_range=part
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from omnisource.check.examine import FileReport
 from omnisource.check.files import FileTable, StateReader
 from omnisource.check.splits import CheckedSplit
-from omnisource.data.lists.items import Items, PackedStrings, Parts
+from omnisource.data.lists.items import ByteRanges, Items, PackedStrings
 from omnisource.data.loading.request import SampleRequest
 from omnisource.files.byte_ranges import ByteRange, FileVersion, local_version
 from omnisource.recipe.data import Source, Split, SplitName
@@ -115,8 +115,8 @@ def test_missing_file_has_a_state_too(folder: Path) -> None:
 
 def test_parts_of_shards_are_told_apart_by_place_and_size_and_change_with_their_shard(folder: Path) -> None:
     places = np.zeros(3, dtype=np.int32), np.array([0, 0, 512]), np.array([10, 10, 20])
-    parts = Parts((str(folder / "a"),), (local_version((folder / "a").stat()),), *places)
-    split = split_of(folder, ["x", "y", "z"], parts=parts, paths=PackedStrings(["x.jpg", "y.jpg", "z.jpg"]))
+    byte_ranges = ByteRanges((str(folder / "a"),), (local_version((folder / "a").stat()),), *places)
+    split = split_of(folder, ["x", "y", "z"], byte_ranges=byte_ranges, paths=PackedStrings(["x.jpg", "y.jpg", "z.jpg"]))
     files = table(split)
     assert len(files) == 2
     state = StateReader().state(request_of(split, 2))
@@ -125,7 +125,7 @@ def test_parts_of_shards_are_told_apart_by_place_and_size_and_change_with_their_
     os.utime(folder / "a", ns=(0, 1))
     assert table(split).find(state) is None
     remote = dataclasses.replace(
-        request_of(split), part=ByteRange("https://example.org/a.tar", 512, 20, FileVersion(9, ""))
+        request_of(split), byte_range=ByteRange("https://example.org/a.tar", 512, 20, FileVersion(9, ""))
     )
     state = StateReader().state(remote)
     assert (state.path, state.offset, state.size, state.modified_ns) == ("https://example.org/a.tar", 512, 20, 0)

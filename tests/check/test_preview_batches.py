@@ -142,7 +142,7 @@ def test_file_is_read_once_for_its_clip_and_its_frames(tmp_path: Path) -> None:
         part = ByteRange(url, 0, path.stat().st_size, shard_version(url))
         server.requests.clear()
         sampling, view = ClipSampling(), TrainingView(crop_size=32)
-        request = SampleRequest("tiny", "image", url, path.name, 0, None, "", sampling, view, part=part)
+        request = SampleRequest("tiny", "image", url, path.name, 0, None, "", sampling, view, byte_range=part)
         sample = load_sample(request)
         assert len(server.requests) == 1
         assert torch.equal(sample.clip.frames, load_clip(request).frames)

@@ -1,6 +1,6 @@
-"""The seal of a prepared video: a checksum of all its packets, kept in the file itself.
+"""The checksum of a prepared video: of all its packets, kept in the file itself.
 
-Flipped bits in a video can decode to other pixels without any error. Whoever opens a sealed video reads all packets
+Flipped bits in a video can decode to other pixels without any error. Whoever opens a prepared video reads all packets
 anyway, and knows then that every one of them is as it was written.
 """
 
@@ -14,53 +14,53 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-SEAL_KEY = "comment"
-"""Name of the seal among the metadata of a container; one that MP4 has."""
+CHECKSUM_KEY = "comment"
+"""Name of the checksum among the metadata of a container; one that MP4 has."""
 
 _BEGINNING = "prepared by omnisource, CRC-32 "
 _HEAD_BYTES = 2**16  # the table of a prepared video is its beginning; of 10 minutes it is smaller than this
 
 
-class RunningSeal:
-    """The seal of a video whose packets come one after the other.
+class RunningChecksum:
+    """The checksum of a video whose packets come one after the other.
 
     Args:
         stream: The video.
     """
 
     def __init__(self, stream: VideoStream) -> None:
-        self._checksum = zlib.crc32(stream.codec_context.extradata or b"")
+        self._of_content = zlib.crc32(stream.codec_context.extradata or b"")
         self._timestamps: list[int] = []
         self._keyframes = bytearray()
 
     def add(self, packet: Packet[VideoStream]) -> None:
         """Takes up the next packet."""
-        self._checksum = zlib.crc32(packet, self._checksum)
+        self._of_content = zlib.crc32(packet, self._of_content)
         self._timestamps.append(-1 if packet.pts is None else packet.pts)  # a prepared video has none below 0
         self._keyframes.append(packet.is_keyframe)
 
     def text(self) -> str:
-        """Returns the seal: a function of the packets, their timestamps and the header of the codec."""
+        """Returns the checksum: a function of the packets, their timestamps and the header of the codec."""
         timestamps = np.array(self._timestamps, dtype="<i8").tobytes()
-        checksum = zlib.crc32(timestamps, zlib.crc32(self._keyframes, self._checksum))
+        checksum = zlib.crc32(timestamps, zlib.crc32(self._keyframes, self._of_content))
         return f"{_BEGINNING}{checksum:08x} of {len(self._timestamps)} packets"
 
 
-def seal_of(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> str:
-    """Returns the seal of a video.
+def checksum_of(stream: VideoStream, packets: Iterable[Packet[VideoStream]]) -> str:
+    """Returns the checksum of a video.
 
     Args:
         stream: The video.
         packets: All its packets.
     """
-    seal = RunningSeal(stream)
+    checksum = RunningChecksum(stream)
     for packet in packets:
-        seal.add(packet)
-    return seal.text()
+        checksum.add(packet)
+    return checksum.text()
 
 
-def seems_sealed(path: str, content: bytes | None) -> bool:
-    """Returns whether a file probably carries a seal, having looked at its beginning; `claimed_seal` knows.
+def seems_to_carry_checksum(path: str, content: bytes | None) -> bool:
+    """Returns whether a file probably carries a checksum, having looked at its beginning; `claimed_checksum` knows.
 
     Args:
         path: The file.
@@ -75,7 +75,7 @@ def seems_sealed(path: str, content: bytes | None) -> bool:
         return False
 
 
-def claimed_seal(container: InputContainer) -> str | None:
-    """Returns the seal that a file carries, or None where it has none."""
-    text = container.metadata.get(SEAL_KEY, "")
+def claimed_checksum(container: InputContainer) -> str | None:
+    """Returns the checksum that a file carries, or None where it has none."""
+    text = container.metadata.get(CHECKSUM_KEY, "")
     return text if text.startswith(_BEGINNING) else None

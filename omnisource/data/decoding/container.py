@@ -17,18 +17,18 @@ from omnisource.data.decoding.images import MAX_IMAGE_PIXELS, is_empty_file
 from omnisource.data.decoding.packet_index import first_video_stream
 from omnisource.errors import UnreadableMedia
 
-# Formats that name other files or addresses, which FFmpeg would open: play lists, and pictures by their pattern.
+# Formats that name other files or addresses, which FFmpeg would open: play lists, and images by their pattern.
 # Source: libavformat of FFmpeg 8, the demuxers that call `io_open` or open a context of their own.
 FORMATS_THAT_OPEN_OTHERS = frozenset(
     ("applehttp", "avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtsp", "sap", "sdp", "vobsub")
 )
 
-# Decoders that hand out frames with parts that they could not decode, whose pixels are then those of some earlier
+# Decoders that hand out frames with areas that they could not decode, whose pixels are then those of some earlier
 # frame, and say nothing. They are told to raise the error instead.
 SILENT_DECODERS = ("hevc", "mjpeg", "vp8")
 
-# Containers that tell all about their streams, by the first of FFmpeg's names: mp4 and mov. And how their files are
-# named; one that only seems to be such a file is opened twice.
+# Containers that tell all about their streams, by the first of FFmpeg's names: mp4 and mov. And how the names of their
+# files end; one that only seems to be such a file is opened twice.
 TELLING_CONTAINERS = ("mov",)
 TELLING_ENDINGS = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")
 

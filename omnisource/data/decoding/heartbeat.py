@@ -1,4 +1,4 @@
-"""Telling whoever waits for a long read that it goes on: a time limit is for what hangs, not for what is long."""
+"""The heartbeat of a long read: a time limit is for what hangs, not for what is long."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-FRAMES_A_SIGN = 256
-"""Decoded frames after which a reader gives a sign."""
+FRAMES_A_BEAT = 256
+"""Decoded frames after which a reader beats."""
 
 _listener: ContextVar[Callable[[], None] | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
 def heard_by(listener: Callable[[], None]) -> Iterator[None]:
-    """Has `listener` called at every sign that is given within the block, by the thread that entered it."""
+    """Has `listener` called at every beat within the block, by the thread that entered it."""
     token = _listener.set(listener)
     try:
         yield

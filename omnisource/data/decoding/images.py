@@ -16,7 +16,7 @@ from PIL import Image
 
 from omnisource.errors import UnreadableMedia
 
-# The formats of pictures that data sets hold. Pillow knows more, some of which start other programs.
+# The formats of images that data sets hold. Pillow knows more, some of which start other programs.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 
 # More pixels than any camera takes: 512 MiB as RGB. A file that declares more is an attack or a mistake.
@@ -54,7 +54,7 @@ TRANSPOSITIONS = {
 def decode_image(
     path: str | os.PathLike[str], min_short_side: int | None = None, content: bytes | None = None
 ) -> np.ndarray:
-    """Returns an image: [H, W, 3] uint8, RGB, upright. Of an animation the first picture; transparency is dropped.
+    """Returns an image: [H, W, 3] uint8, RGB, upright. Of an animation the first image; transparency is dropped.
 
     Args:
         path: The file.
@@ -69,7 +69,7 @@ def decode_image(
     too_large = f"it declares more than the {MAX_IMAGE_PIXELS} pixels that are allowed"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of strange notes beside the picture, and of a size below our limit
+            warnings.simplefilter("ignore")  # of strange notes beside the image, and of a size below our limit
             with Image.open(name if content is None else io.BytesIO(content), formats=_available_formats()) as image:
                 width, height = image.size
                 if width * height > MAX_IMAGE_PIXELS:
@@ -114,20 +114,20 @@ def decode_frame_folder(
     Raises:
         UnreadableMedia: A frame is missing, damaged, or of another size than the one before.
     """
-    unique, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
+    unique, ranks = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     frames: np.ndarray | None = None
     for rank, index in enumerate(unique.tolist()):
         path = str(Path(folder) / template.format(index + 1))
         pixels = decode_image(path, min_short_side)
         if frames is None:
-            frames = np.empty((len(places), *pixels.shape), np.uint8)
+            frames = np.empty((len(ranks), *pixels.shape), np.uint8)
         if pixels.shape != frames.shape[1:]:
             (height, width, _), (first_height, first_width, _) = pixels.shape, frames.shape[1:]
             first = template.format(int(unique[0]) + 1)
             raise UnreadableMedia(
                 path, f"its size {width}x{height} is not that of {first}, {first_width}x{first_height}"
             )
-        frames[places == rank] = pixels
+        frames[ranks == rank] = pixels
     assert frames is not None, "no indices"
     return frames
 
@@ -143,7 +143,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except IMAGE_ERRORS:
-        return 1  # the notes beside the picture are damaged, the picture is not
+        return 1  # the notes beside the image are damaged, the image is not
 
 
 def _rgb(path: str, image: Image.Image) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Which packets of H.264 and H.265 hold pictures that no other picture needs, read from their headers.
+"""Which packets of H.264 and H.265 hold non-reference frames, which no other frame needs, read from their headers.
 
 Such packets can be left out of decoding. Their headers are read here rather than by FFmpeg's `skip_frame`, which hides
-the errors of the packets that it meets, and believes a damaged header that calls a needed picture spare.
+the errors of the packets that it meets, and believes a damaged header that calls a needed frame a non-reference one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 def non_reference_packets(codec: str, extradata: bytes | None, packets: Iterable[bytes]) -> frozenset[int]:
-    """Returns the numbers (0-based) of the packets whose pictures no other of these needs; none where it is not sure.
+    """Returns the numbers (0-based) of the packets of non-reference frames among these; none where it is not sure.
 
     Args:
         codec: FFmpeg's name of the codec.
@@ -21,14 +21,14 @@ def non_reference_packets(codec: str, extradata: bytes | None, packets: Iterable
     """
     try:
         if codec == "h264":
-            spare = _spare_in_h264(_h264_headers(extradata or b""), packets)
+            found = _find_in_h264(_h264_headers(extradata or b""), packets)
         elif codec == "hevc":
-            spare = _spare_in_h265(extradata or b"", packets)
+            found = _find_in_h265(extradata or b"", packets)
         else:
             return frozenset()
     except _Unsure:
         return frozenset()
-    return spare if 0 not in spare else frozenset()
+    return found if 0 not in found else frozenset()
 
 
 class _Unsure(Exception):
@@ -45,36 +45,36 @@ HEADER_BYTES = 16
 H264_HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 
-class _H264Picture(NamedTuple):
+class _H264Frame(NamedTuple):
     is_restart: bool
     is_non_reference: bool
     number: int
 
 
-def _spare_in_h264(headers: _H264Headers, packets: Iterable[bytes]) -> frozenset[int]:
-    """Returns the spare packets, after checking that the numbers of all pictures agree with that.
+def _find_in_h264(headers: _H264Headers, packets: Iterable[bytes]) -> frozenset[int]:
+    """Returns the packets of non-reference frames, after checking that the numbers of all frames agree with that.
 
-    Each picture has the number after the last picture that others may need. So a needed picture that a damaged header
-    calls spare, or the other way round, shows by the numbers that follow.
+    Each frame has the number after the last reference frame. So a reference frame that a damaged header calls a
+    non-reference one, or the other way round, shows by the numbers that follow.
     """
     held = list(packets)
     if not any(headers.claims_non_reference(data) for data in held):
         return frozenset()  # as of videos without B-frames, whose numbers need not be read
-    spare = set()
-    last_needed: int | None = None
-    for place, data in enumerate(held):
-        picture = headers.read_picture(data)
-        if picture.is_restart:
+    found = set()
+    last_reference: int | None = None
+    for number, data in enumerate(held):
+        frame = headers.read_frame(data)
+        if frame.is_restart:
             expected = 0
         else:
-            expected = picture.number if last_needed is None else (last_needed + 1) % headers.numbers
-        if picture.number != expected:
+            expected = frame.number if last_reference is None else (last_reference + 1) % headers.numbers
+        if frame.number != expected:
             raise _Unsure
-        if picture.is_non_reference:
-            spare.add(place)
+        if frame.is_non_reference:
+            found.add(number)
         else:
-            last_needed = picture.number
-    return frozenset(spare)
+            last_reference = frame.number
+    return frozenset(found)
 
 
 @functools.lru_cache(maxsize=16)  # one clip asks for those of one file again and again
@@ -89,45 +89,45 @@ class _H264Headers:
         if len(extradata) < 7 or extradata[0] != 1 or extradata[5] & 31 != 1:
             raise _Unsure
         self._length_bytes = (extradata[4] & 3) + 1
-        sequences, place = _parameter_sets(extradata, 6, 1)
-        pictures, _ = _parameter_sets(extradata, place + 1, int.from_bytes(extradata[place : place + 1], "big"))
-        self._parameter_sets = {*sequences, *pictures}
+        sequences, end = _parameter_sets(extradata, 6, 1)
+        frames, _ = _parameter_sets(extradata, end + 1, int.from_bytes(extradata[end : end + 1], "big"))
+        self._parameter_sets = {*sequences, *frames}
         self.numbers = 1 << self._read_sequence_header(sequences[0])
 
     def claims_non_reference(self, data: bytes) -> bool:
-        """Returns whether a part of the packet says that no other picture needs it."""
+        """Returns whether a part of the packet says that it is of a non-reference frame."""
         units = _units(data, self._length_bytes)
         return any(data[start] & 31 == H264_SLICE and not data[start] >> 5 for start, _ in units)
 
-    def read_picture(self, data: bytes) -> _H264Picture:
-        picture: _H264Picture | None = None
+    def read_frame(self, data: bytes) -> _H264Frame:
+        frame: _H264Frame | None = None
         for start, end in _units(data, self._length_bytes):
             kind, is_non_reference = data[start] & 31, not data[start] >> 5
             if kind in (H264_SLICE, H264_RESTART):
-                if picture is None:
+                if frame is None:
                     header = data[start + 1 : min(end, start + 1 + HEADER_BYTES)]
-                    picture = self._read_slice_header(header, kind == H264_RESTART, is_non_reference)
-                elif picture[:2] != (kind == H264_RESTART, is_non_reference):
+                    frame = self._read_slice_header(header, kind == H264_RESTART, is_non_reference)
+                elif frame[:2] != (kind == H264_RESTART, is_non_reference):
                     raise _Unsure
             elif kind not in H264_BESIDES and not (
                 kind in H264_PARAMETER_SETS and data[start:end] in self._parameter_sets
             ):
                 raise _Unsure
-        if picture is None or (picture.is_restart and picture.is_non_reference):
+        if frame is None or (frame.is_restart and frame.is_non_reference):
             raise _Unsure
-        return picture
+        return frame
 
-    def _read_slice_header(self, data: bytes, is_restart: bool, is_non_reference: bool) -> _H264Picture:
+    def _read_slice_header(self, data: bytes, is_restart: bool, is_non_reference: bool) -> _H264Frame:
         """Source: section 7.3.3."""
         bits = _Bits(data)
-        if bits.count() != 0:  # the first slice starts at the first block of the picture
+        if bits.count() != 0:  # the first slice starts at the first block of the frame
             raise _Unsure
         bits.count()  # kind of slice
-        bits.count()  # picture header
-        return _H264Picture(is_restart, is_non_reference, bits.take(self.numbers.bit_length() - 1))
+        bits.count()  # frame header
+        return _H264Frame(is_restart, is_non_reference, bits.take(self.numbers.bit_length() - 1))
 
     def _read_sequence_header(self, unit: bytes) -> int:
-        """Returns how many bits the number of a picture has. Source: section 7.3.2.1.1."""
+        """Returns how many bits the number of a frame has. Source: section 7.3.2.1.1."""
         bits = _Bits(unit[1:])
         profile = bits.take(8)
         bits.take(16)  # constraints and level
@@ -153,7 +153,7 @@ class _H264Headers:
 def _skip_color_format(bits: _Bits) -> None:
     color_format = bits.count()
     if color_format == 3 and bits.take(1):
-        raise _Unsure  # each color is a picture of its own
+        raise _Unsure  # each color is a frame of its own
     bits.count()  # bits of brightness
     bits.count()  # bits of color
     bits.take(1)
@@ -172,42 +172,42 @@ def _skip_quantization(bits: _Bits, size: int) -> None:
 
 
 # Kinds of units. Source: ITU-T Rec. H.265 (08/2021), table 7-1.
-H265_HIGHEST_ORDINARY = 9  # of which the even ones are spare, in their temporal layer
+H265_HIGHEST_ORDINARY = 9  # of which the even ones are non-reference, in their temporal layer
 H265_KEYFRAMES = range(16, 22)
 H265_BESIDES = (35, 38, 39, 40)  # delimiters, filler, messages
-H265_PARAMETER_SETS = (32, 33, 34)  # in packets of keyframes only, which are never spare
+H265_PARAMETER_SETS = (32, 33, 34)  # in packets of keyframes only, which others need
 
 
-def _spare_in_h265(extradata: bytes, packets: Iterable[bytes]) -> frozenset[int]:
-    """Returns the spare packets. The decoder itself misses what others do need: it leaves them out."""
+def _find_in_h265(extradata: bytes, packets: Iterable[bytes]) -> frozenset[int]:
+    """Returns the packets of non-reference frames. The decoder itself misses what others do need: it leaves it out."""
     if len(extradata) < 23 or extradata[0] != 1:
         raise _Unsure
     length_bytes = (extradata[21] & 3) + 1
-    pictures = [_read_h265_picture(data, length_bytes) for data in packets]
-    # Pictures of a higher temporal layer may need those that are spare in their own.
-    highest = max((layer for _, layer in pictures), default=0)
+    frames = [_read_h265_frame(data, length_bytes) for data in packets]
+    # Frames of a higher temporal layer may need those that are non-reference in their own.
+    highest = max((layer for _, layer in frames), default=0)
     return frozenset(
-        place
-        for place, (kind, layer) in enumerate(pictures)
+        number
+        for number, (kind, layer) in enumerate(frames)
         if kind <= H265_HIGHEST_ORDINARY and kind % 2 == 0 and layer == highest
     )
 
 
-def _read_h265_picture(data: bytes, length_bytes: int) -> tuple[int, int]:
-    """Returns the kind of a packet's picture and its temporal layer. Source: section 7.3.1.2."""
-    pictures = set()
+def _read_h265_frame(data: bytes, length_bytes: int) -> tuple[int, int]:
+    """Returns the kind of a packet's frame and its temporal layer. Source: section 7.3.1.2."""
+    frames = set()
     is_keyframe = any(data[start] >> 1 in H265_KEYFRAMES for start, _ in _units(data, length_bytes))
     for start, end in _units(data, length_bytes):
         if end - start < 3 or data[start] & 1 or data[start + 1] >> 3:
             raise _Unsure  # another layer of space or quality
         kind = data[start] >> 1
         if kind <= H265_HIGHEST_ORDINARY or kind in H265_KEYFRAMES:
-            pictures.add((kind, data[start + 1] & 7))
+            frames.add((kind, data[start + 1] & 7))
         elif kind not in H265_BESIDES and not (kind in H265_PARAMETER_SETS and is_keyframe):
             raise _Unsure
-    if len(pictures) != 1:
+    if len(frames) != 1:
         raise _Unsure
-    return pictures.pop()
+    return frames.pop()
 
 
 class _Bits:
@@ -217,23 +217,23 @@ class _Bits:
         # A byte 3 behind two of 0 only keeps them from looking like the start of a unit.
         data = data.replace(b"\0\0\3", b"\0\0")
         self._bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
-        self._place = 0
+        self._position = 0
 
     def take(self, count: int) -> int:
         """Returns the next `count` bits, at least one, as a number."""
-        start = self._place
-        self._place = start + count
-        if self._place > len(self._bits):
+        start = self._position
+        self._position = start + count
+        if self._position > len(self._bits):
             raise _Unsure
-        return int(self._bits[start : self._place], 2)
+        return int(self._bits[start : self._position], 2)
 
     def count(self) -> int:
         """Returns the next number in Exp-Golomb code."""
-        first = self._bits.find("1", self._place)
+        first = self._bits.find("1", self._position)
         if first < 0:
             raise _Unsure
-        length = first - self._place + 1
-        self._place = first
+        length = first - self._position + 1
+        self._position = first
         return self.take(length) - 1
 
     def signed_count(self) -> int:
@@ -244,22 +244,22 @@ class _Bits:
 
 def _units(data: bytes, length_bytes: int) -> Iterator[tuple[int, int]]:
     """Yields where the units of a packet start and end. Each stands behind its length; together they fill it."""
-    place, size = 0, len(data)
-    while place < size:
-        start = place + length_bytes
-        place = start + int.from_bytes(data[place:start], "big")
-        if place > size or place == start or data[start] & 0x80:
+    position, size = 0, len(data)
+    while position < size:
+        start = position + length_bytes
+        position = start + int.from_bytes(data[position:start], "big")
+        if position > size or position == start or data[start] & 0x80:
             raise _Unsure
-        yield start, place
+        yield start, position
 
 
-def _parameter_sets(extradata: bytes, place: int, count: int) -> tuple[list[bytes], int]:
+def _parameter_sets(extradata: bytes, position: int, count: int) -> tuple[list[bytes], int]:
     """Returns `count` headers, each stored behind its length in 16 bits, and where they end."""
     units = []
     for _ in range(count):
-        end = place + 2 + int.from_bytes(extradata[place : place + 2], "big")
-        if place + 3 > end or end > len(extradata):
+        end = position + 2 + int.from_bytes(extradata[position : position + 2], "big")
+        if position + 3 > end or end > len(extradata):
             raise _Unsure
-        units.append(extradata[place + 2 : end])
-        place = end
-    return units, place
+        units.append(extradata[position + 2 : end])
+        position = end
+    return units, position

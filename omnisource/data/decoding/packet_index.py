@@ -20,15 +20,15 @@ SEEKABLE_CONTAINERS = ("mov", "matroska")
 # Containers that give each packet the timestamp of its frame.
 TIMED_CONTAINERS = (*SEEKABLE_CONTAINERS, "flv")
 
-# Containers that store one picture to a packet, from a keyframe on. Elsewhere (transport streams, raw streams) a
-# packet may be a field, or belong to pictures that were cut away.
+# Containers that store one frame to a packet, from a keyframe on. Elsewhere (transport streams, raw streams) a
+# packet may be a field, or belong to frames that were cut away.
 COUNTABLE_CONTAINERS = (*TIMED_CONTAINERS, "avi")
 
 # Codecs that give one frame for each packet. VP8 is not among them, because it has packets that are never shown.
 COUNTABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 
 # A packet of MPEG-4 Part 2 that repeats the frame before it holds a header only, and decodes to nothing.
-LARGEST_EMPTY_PACKET_BYTES = 10
+MAX_EMPTY_PACKET_BYTES = 10
 
 # Packets of this size together stay in memory, so that none is read twice.
 MAX_HELD_BYTES = 64 * 2**20
@@ -40,7 +40,7 @@ class Keyframe:
 
     Attributes:
         position: Index of the first shown frame that is not before the keyframe, 0-based.
-        packet_number: Its place among the packets of the stream, 0-based.
+        packet_number: Its index among the packets of the stream, 0-based.
         seek_timestamp: What the container must be asked for to get here, in the stream's time base.
     """
 
@@ -112,6 +112,11 @@ class VideoIndex:
         """Returns the last keyframe from which the frame at `position` can be reached."""
         return self.keyframes[bisect_right(self.keyframes, position, key=lambda keyframe: keyframe.position) - 1]
 
+    def is_at(self, position: int, timestamp: int | None) -> bool:
+        """Returns whether the frame at `position` has this timestamp; not for an index without timestamps."""
+        assert self.timestamps is not None
+        return position < len(self.timestamps) and timestamp == self.timestamps[position]
+
     def runs(self, positions: Sequence[int]) -> Iterator[Run]:
         """Yields what must be decoded for the frames at `positions` (ascending), one run a keyframe."""
         assert self.timestamps is not None
@@ -126,7 +131,7 @@ class VideoIndex:
 
 
 def first_video_stream(container: InputContainer) -> VideoStream | None:
-    """Returns the first stream of moving pictures; cover pictures and thumbnails are none."""
+    """Returns the first stream of moving images; covers and thumbnails are none."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails
     return next((stream for stream in container.streams.video if not stream.disposition & still), None)
 
@@ -259,7 +264,7 @@ def _is_count_certain(container: InputContainer, stream: VideoStream, packets: l
         and codec in COUNTABLE_CODECS
         and _starts_with_first_frame(packets)
         and not any(packet.is_damaged for packet in packets)
-        and not (codec == "mpeg4" and min(packet.size_bytes for packet in packets) <= LARGEST_EMPTY_PACKET_BYTES)
+        and not (codec == "mpeg4" and min(packet.size_bytes for packet in packets) <= MAX_EMPTY_PACKET_BYTES)
     )
 
 

@@ -1,4 +1,4 @@
-"""Decoded frames as RGB pixels, turned as their file says."""
+"""Decoded frames as RGB pixels, rotated as their file says."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ class RgbCollector:
     """The frames that were asked for: each is converted once, and copied to wherever it is wanted.
 
     Attributes:
+        path: The file, for errors.
         positions: Frames to take, ascending, each once.
     """
 
     def __init__(self, path: str, indices: np.ndarray) -> None:
         """Prepares for the frames at `indices` [N] int64, in any order and with repetitions."""
         assert indices.ndim == 1 and len(indices), indices
-        unique, places = np.unique(indices, return_inverse=True)
+        unique, ranks = np.unique(indices, return_inverse=True)
         self.positions: list[int] = unique.tolist()
-        self._path = path
-        self._places = {position: np.flatnonzero(places == rank) for rank, position in enumerate(self.positions)}
+        self.path = path
+        self._indices = {position: np.flatnonzero(ranks == rank) for rank, position in enumerate(self.positions)}
         self._reformatter = VideoReformatter()
         self._length = len(indices)
         self._pixels: np.ndarray | None = None
 
     def take(self, position: int, frame: VideoFrame) -> None:
-        """Converts the frame at `position` and copies it to its places.
+        """Converts the frame at `position` and copies it to wherever it is wanted.
 
         Raises:
             UnreadableMedia: Its pixel format is not supported, or its size is not that of the frames before.
@@ -46,14 +47,14 @@ class RgbCollector:
             # FFmpeg would convert with several threads, which costs more than it gains (and workers share cores).
             frame_rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
         except (FFmpegError, ValueError) as error:
-            raise UnreadableMedia(self._path, f"its pixel format {frame.format.name} is not supported") from error
-        pixels = turned(frame_rgb.to_ndarray(), frame)
+            raise UnreadableMedia(self.path, f"its pixel format {frame.format.name} is not supported") from error
+        pixels = apply_rotation(frame_rgb.to_ndarray(), frame)
         if self._pixels is None:
             self._pixels = np.empty((self._length, *pixels.shape), np.uint8)
         if pixels.shape != self._pixels.shape[1:]:
             sizes = " to ".join(f"{width}x{height}" for height, width, _ in (self._pixels.shape[1:], pixels.shape))
-            raise UnreadableMedia(self._path, f"the size of its frames changes from {sizes} before frame {position}")
-        self._pixels[self._places[position]] = pixels
+            raise UnreadableMedia(self.path, f"the size of its frames changes from {sizes} before frame {position}")
+        self._pixels[self._indices[position]] = pixels
 
     def pixels(self) -> np.ndarray:
         """Returns all frames: [N, H, W, 3] uint8, RGB."""
@@ -61,8 +62,8 @@ class RgbCollector:
         return self._pixels
 
 
-def turned(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """Returns the pixels [H, W, ...] turned and mirrored as the file tells players to, to the nearest quarter turn."""
+def apply_rotation(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:
+    """Returns the pixels [H, W, ...] rotated and mirrored as the file tells players to, to the nearest quarter turn."""
     try:
         side_data = iter(SIDE_DATA(frame))
     except ValueError:

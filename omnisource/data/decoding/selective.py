@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 
 from av.container import InputContainer
@@ -10,10 +11,22 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, beat
+from omnisource.data.decoding.container import reason_of
+from omnisource.data.decoding.heartbeat import FRAMES_A_BEAT, beat
 from omnisource.data.decoding.non_reference import non_reference_packets
 from omnisource.data.decoding.packet_index import MAX_HELD_BYTES, IndexedPacket, Run, VideoIndex, read_packets_from
 from omnisource.data.decoding.rgb import RgbCollector
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a way of reading a video returns in place of frames: the next way is tried.
+
+    Attributes:
+        reason: Why it cannot read them.
+    """
+
+    reason: str
 
 
 def read_what_is_needed(
@@ -22,31 +35,33 @@ def read_what_is_needed(
     index: VideoIndex,
     positions: Sequence[int],
     collected: RgbCollector,
-) -> bool:
-    """Takes frames, decoding from the keyframes before them; returns whether all was as expected.
-
-    If not, frames that were taken may be wrong.
+) -> Refusal | None:
+    """Takes frames, decoding from the keyframes before them.
 
     Args:
         container: The file; where it stands changes, if its packets are not in memory.
         stream: Its video, of which the decoder starts again.
         index: Its index, with timestamps.
         positions: Frames that are wanted, ascending; at least one.
-        collected: Takes them.
+        collected: Takes them; where they are refused, it may hold wrong ones.
 
     Raises:
         UnreadableMedia: Frames cannot be converted.
     """
     try:
-        return all(_read_run(container, stream, index, run, collected) for run in index.runs(positions))
-    except FFmpegError:
-        return False
+        for run in index.runs(positions):
+            refusal = _read_run(container, stream, index, run, collected)
+            if refusal is not None:
+                return refusal
+        return None
+    except FFmpegError as error:
+        return Refusal(reason_of(error))
 
 
 def _read_run(
     container: InputContainer, stream: VideoStream, index: VideoIndex, run: Run, collected: RgbCollector
-) -> bool:
-    """Takes the wanted frames of a run; returns whether all frames came that the decoder was given packets of."""
+) -> Refusal | None:
+    """Takes the wanted frames of a run, if just those frames come that the decoder was given packets of."""
     packets, expected = _needed_packets(container, stream, index, run)
     num_seen, num_taken = 0, 0
     decoder = stream.codec_context
@@ -56,16 +71,18 @@ def _read_run(
             if frame.pts is not None and frame.pts < run.first_timestamp:
                 continue  # it leads up to the keyframe, and is whole only when decoding started earlier
             if frame.is_corrupt or num_seen == len(expected) or frame.pts != expected[num_seen]:
-                return False
+                return Refusal(f"another frame came than number {num_seen} of the packets that were decoded")
             if frame.pts == index.packets[run.keyframe.packet_number].pts and not frame.key_frame:
-                return False  # the container calls something a keyframe that is none
+                return Refusal("the container calls something a keyframe that is none")
             num_seen += 1
-            if not num_seen % FRAMES_A_SIGN:
+            if not num_seen % FRAMES_A_BEAT:
                 beat()
             if frame.pts in run.wanted:
                 collected.take(run.wanted[frame.pts], frame)
                 num_taken += 1
-    return num_seen == len(expected) and num_taken == len(run.wanted)
+    if num_seen < len(expected) or num_taken < len(run.wanted):
+        return Refusal("fewer frames came than packets were decoded")
+    return None
 
 
 def _needed_packets(
@@ -82,9 +99,9 @@ def _needed_packets(
         return packets, _shown(indexed, run)
     held = list(packets)
     codec = stream.codec_context
-    spare = non_reference_packets(codec.codec.canonical_name, codec.extradata, (bytes(packet) for packet in held))
-    needed = [place for place in range(len(held)) if place not in spare or held[place].pts in run.wanted]
-    return [held[place] for place in needed], _shown([indexed[place] for place in needed], run)
+    unneeded = non_reference_packets(codec.codec.canonical_name, codec.extradata, (bytes(packet) for packet in held))
+    needed = [number for number in range(len(held)) if number not in unneeded or held[number].pts in run.wanted]
+    return [held[number] for number in needed], _shown([indexed[number] for number in needed], run)
 
 
 def _shown(indexed: Iterable[IndexedPacket], run: Run) -> list[int]:

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from omnisource.data.decoding.container import open_video, reason_of
-from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, beat
+from omnisource.data.decoding.heartbeat import FRAMES_A_BEAT, beat
 from omnisource.data.decoding.packet_index import Keyframe, VideoIndex, end_of, read_packets, read_packets_from
 from omnisource.errors import UnreadableMedia
 
@@ -110,7 +110,7 @@ def decode_in_order(
                     damaged = position
                 yield frame, damaged
                 position += 1
-                if not position % FRAMES_A_SIGN:
+                if not position % FRAMES_A_BEAT:
                     beat()
     except FFmpegError as error:
         raise UnreadableMedia(path, f"damaged after {position} frames ({reason_of(error)})") from error

@@ -20,7 +20,7 @@ NUMBER_BITS = 24
 """Of the word that holds a number of frames; the others are those of the fingerprint that it belongs to."""
 
 
-class KnownFiles:
+class VerifiedFiles:
     """A bounded memory of files: how long they are, and how far they are whole.
 
     It is a cache: which frames are read of a file is the same with and without it. So are their pixels, but where bits
@@ -75,11 +75,11 @@ class _WordsInMemory:
     def __init__(self, count: int) -> None:
         self._words = np.zeros(count, np.uint64)
 
-    def read(self, place: int) -> int:
-        return int(self._words[place])
+    def read(self, index: int) -> int:
+        return int(self._words[index])
 
-    def write(self, place: int, word: int) -> None:
-        self._words[place] = word
+    def write(self, index: int, word: int) -> None:
+        self._words[index] = word
 
 
 class _WordsInFile:
@@ -91,24 +91,24 @@ class _WordsInFile:
             file.truncate(8 * count)
         self._file = path.open("r+b", buffering=0)
 
-    def read(self, place: int) -> int:
+    def read(self, index: int) -> int:
         try:
-            return int.from_bytes(os.pread(self._file.fileno(), 8, 8 * place), "little")
+            return int.from_bytes(os.pread(self._file.fileno(), 8, 8 * index), "little")
         except OSError:  # nothing is known, then
             return 0
 
-    def write(self, place: int, word: int) -> None:
+    def write(self, index: int, word: int) -> None:
         with contextlib.suppress(OSError):  # a full disk: it is found out again at the next visit
-            os.pwrite(self._file.fileno(), word.to_bytes(8, "little"), 8 * place)
+            os.pwrite(self._file.fileno(), word.to_bytes(8, "little"), 8 * index)
 
 
 @functools.cache
-def known_files() -> KnownFiles:
+def verified_files() -> VerifiedFiles:
     """Returns the memory that all processes of a user share; one of its own where that cannot be kept."""
     try:
-        return KnownFiles(path=cache_folder() / "known_videos_4")
+        return VerifiedFiles(path=cache_folder() / "known_videos_4")
     except OSError:
-        return KnownFiles()
+        return VerifiedFiles()
 
 
 def fingerprint(path: str, content: bytes | None) -> int:

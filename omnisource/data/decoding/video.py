@@ -1,8 +1,13 @@
 """Videos, images and folders of raw frames as uint8 RGB pixels.
 
 What is returned for frame i of a video is the frame that decoding the whole file in order (`sequential.py`) returns as
-the i-th, in every container and codec, and its length is the number of frames that such decoding returns. Where it is
-safe, only what is needed is decoded (`selective.py`).
+the i-th, in every container and codec, and its length is the number of frames that such decoding returns.
+
+Three ways lead to frames, each of which returns them or says why it cannot; the first that returns some is it:
+
+1. selectively: only what is needed is decoded, of frames that are known to be whole (`selective.py`);
+2. on from a keyframe: all is decoded that follows the last one that is known to be whole (`continued.py`);
+3. in order: all is decoded from the start (`sequential.py`).
 
 FFmpeg does not survive a fork: a process that has decoded must start others by forkserver or spawn.
 """
@@ -10,8 +15,6 @@ FFmpeg does not survive a fork: a process that has decoded must start others by 
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
-from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -21,15 +24,16 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
-from omnisource.data.decoding.checksum import RunningSeal, claimed_seal, seems_sealed
+from omnisource.data.decoding.checksum import RunningChecksum, claimed_checksum, seems_to_carry_checksum
 from omnisource.data.decoding.container import open_video, reason_of
-from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN
+from omnisource.data.decoding.continued import last_verified_keyframe, read_on_from
+from omnisource.data.decoding.heartbeat import FRAMES_A_BEAT
 from omnisource.data.decoding.images import decode_frame_folder, decode_image
 from omnisource.data.decoding.packet_index import read_index
 from omnisource.data.decoding.rgb import RgbCollector
-from omnisource.data.decoding.selective import read_what_is_needed
-from omnisource.data.decoding.sequential import DecodedFrames, decode_file_in_order, decode_from_keyframe, decode_held
-from omnisource.data.decoding.verified_files import KnownFiles, fingerprint, known_files
+from omnisource.data.decoding.selective import Refusal, read_what_is_needed
+from omnisource.data.decoding.sequential import DecodedFrames, decode_file_in_order, decode_held
+from omnisource.data.decoding.verified_files import VerifiedFiles, fingerprint, verified_files
 from omnisource.errors import UnreadableMedia
 
 __all__ = ["FewerFrames", "VideoFile", "decode_frame_folder", "decode_image"]
@@ -63,14 +67,14 @@ class VideoFile:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], content: bytes | None = None, known: KnownFiles | None = None
+        self, path: str | os.PathLike[str], content: bytes | None = None, verified: VerifiedFiles | None = None
     ) -> None:
         """Opens a video and finds its frames.
 
         Args:
             path: The file.
             content: Its bytes, where they do not lie at `path`, which then only names them. They are not copied.
-            known: What is known of files that were decoded before, and takes up what is found out about this one. By
+            verified: What is known of files that were decoded before, and takes up what is found out about this one. By
                 default the memory of the process. It saves time and changes no frame.
 
         Raises:
@@ -78,23 +82,25 @@ class VideoFile:
         """
         self.path = os.fspath(path)
         self._content = content
-        self._known = known_files() if known is None else known
+        self._verified = verified_files() if verified is None else verified
         self._fingerprint = fingerprint(self.path, content)
-        is_known = self._known.num_verified(self._fingerprint) > 0 or seems_sealed(self.path, content)
+        is_known = self._verified.num_verified(self._fingerprint) > 0 or seems_to_carry_checksum(self.path, content)
         self._container, self._stream = open_video(self.path, content, is_known)
-        self._is_decoder_fresh = not is_known  # it would decode as a plain decode does
         self.frames_per_second: Fraction | None = self._stream.average_rate
         declared_packets = self._stream.frames
         try:
-            claimed, seal = claimed_seal(self._container), RunningSeal(self._stream)
-            self._index = read_index(self._container, self._stream, None if claimed is None else seal.add)
-            self._can_seek = self._index.timestamps is not None
-            if not self._can_seek:
+            claimed, checksum = claimed_checksum(self._container), RunningChecksum(self._stream)
+            self._index = read_index(self._container, self._stream, None if claimed is None else checksum.add)
+            # The timestamps of the index, for as long as no frame contradicts them; None: frames are found by counting.
+            self._timestamps = self._index.timestamps
+            if self._timestamps is None:
                 self.close()  # counting frames opens the file again, which rewinds every container the same
+            # The packets in memory, for as long as the decoder would decode them as a plain decode does.
+            self._undecoded = None if is_known else self._index.held_packets
             self.num_frames = self._index.num_frames
             num_hidden = len(self._index.packets) - self.num_frames  # by an edit list
             self.declared_frames = declared_packets - num_hidden if declared_packets else None
-            self._is_sealed = self._verify_seal(claimed, seal)
+            self._is_as_prepared = self._compare_checksum(claimed, checksum)
             if not self._index.is_count_certain:
                 self._correct_length()
             self._require_frames()
@@ -118,7 +124,7 @@ class VideoFile:
         self._container.close()
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Returns the frames at `indices`: [len(indices), H, W, 3] uint8, RGB, turned as the file says.
+        """Returns the frames at `indices`: [len(indices), H, W, 3] uint8, RGB, rotated as the file says.
 
         The indices come in any order and may repeat: each frame is decoded and converted once. No more than the
         returned frames are held in memory.
@@ -131,32 +137,22 @@ class VideoFile:
             FewerFrames: The file has another length than was known; `num_frames` is right from now on.
         """
         wanted = np.asarray(indices, dtype=np.int64)
-        collected = RgbCollector(self.path, wanted)
-        if collected.positions[0] < 0 or collected.positions[-1] >= self.num_frames:
+        positions = RgbCollector(self.path, wanted).positions
+        if positions[0] < 0 or positions[-1] >= self.num_frames:
             raise IndexError(f"frames {list(indices)} of {self.path}, which has {self.num_frames}")
-        counted = self._known.num_frames(self._fingerprint)
-        if counted is not None and counted <= collected.positions[-1]:
+        counted = self._verified.num_frames(self._fingerprint)
+        if counted is not None and counted <= positions[-1]:
             self.num_frames = counted
             self._require_frames()
             raise FewerFrames(counted)
-        if self._can_seek and self._num_verified() > collected.positions[-1]:
-            self._is_decoder_fresh = False
-            if read_what_is_needed(self._container, self._stream, self._index, collected.positions, collected):
-                return collected.pixels()
-            # The index is wrong about this file, so nothing that was read with its help counts.
-            collected = RgbCollector(self.path, wanted)
-            self._can_seek = False
-            if self._correct_length():
-                raise FewerFrames(self.num_frames)
-        elif self._can_seek and self._read_on(collected):
-            return collected.pixels()
-        else:
-            collected = RgbCollector(self.path, wanted)
-        self._read_by_counting(collected)
+        for read in (self._read_selectively, self._read_on, self._read_in_order):
+            collected = RgbCollector(self.path, wanted)  # what another way has taken does not count
+            if read(collected) is None:
+                break
         return collected.pixels()
 
     def all_frames(self) -> Generator[VideoFrame, None, None]:
-        """Yields every frame in order, as its decoder returns it: in its pixel format, and not `turned`.
+        """Yields every frame in order, as its decoder returns it: in its pixel format, and not rotated.
 
         Raises:
             UnreadableMedia: The file is damaged somewhere, gives no frame, or its frames change their size.
@@ -171,25 +167,25 @@ class VideoFile:
                     reason = f"the size of its frames changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}"
                     raise UnreadableMedia(self.path, f"{reason} before frame {position}")
                 size = (frame.width, frame.height)
-                self._can_seek = self._can_seek and self._is_where_indexed(position, frame)
+                self._compare_with_index(position, frame)
                 self._note_verified(position + 1, is_last=False)
                 yield frame
         self._note_verified(position + 1, is_last=True)
         if position + 1 != self._index.num_frames:
-            self._known.remember_num_frames(self._fingerprint, position + 1)
+            self._verified.remember_num_frames(self._fingerprint, position + 1)
         if size is None:  # the packets promised some, but all of them are taken for a last one that was cut off
             raise UnreadableMedia(self.path, NO_FRAMES)
 
     def _num_verified(self) -> int:
         """Returns how many frames from the start on may be read without decoding those that precede them."""
-        return self.num_frames if self._is_sealed else self._known.num_verified(self._fingerprint)
+        return self.num_frames if self._is_as_prepared else self._verified.num_verified(self._fingerprint)
 
     def _note_verified(self, num_verified: int, is_last: bool) -> None:
         """Remembers now and then, and where `is_last`, that so many frames came in order and whole."""
-        if self._can_seek and (is_last or not num_verified % FRAMES_A_SIGN):
-            self._known.remember_num_verified(self._fingerprint, num_verified)
+        if self._timestamps is not None and (is_last or not num_verified % FRAMES_A_BEAT):
+            self._verified.remember_num_verified(self._fingerprint, num_verified)
 
-    def _verify_seal(self, claimed: str | None, seal: RunningSeal) -> bool:
+    def _compare_checksum(self, claimed: str | None, checksum: RunningChecksum) -> bool:
         """Returns whether all packets are as `omnisource prepare` wrote them; False where it did not.
 
         Raises:
@@ -198,57 +194,43 @@ class VideoFile:
         if claimed is None:
             return False
         # What was prepared can be sought in: if this cannot, its timestamps were changed.
-        if not self._can_seek or seal.text() != claimed:
+        if self._timestamps is None or checksum.text() != claimed:
             raise UnreadableMedia(self.path, "damaged: it was changed since it was prepared; prepare it again")
-        self._known.remember_num_verified(self._fingerprint, self.num_frames)
+        self._verified.remember_num_verified(self._fingerprint, self.num_frames)
         return True
 
-    def _read_on(self, collected: RgbCollector) -> bool:
-        """Reads frames, of which not all are known to be whole, by decoding all that follow a keyframe that is.
+    def _read_selectively(self, collected: RgbCollector) -> Refusal | None:
+        """Takes frames that are known to be whole, decoding only what they need."""
+        if self._timestamps is None:
+            return Refusal("its frames are found by counting")
+        num_verified = self._num_verified()
+        if num_verified <= collected.positions[-1]:
+            return Refusal(f"only {num_verified} of its frames are known to be whole")
+        self._undecoded = None
+        refusal = read_what_is_needed(self._container, self._stream, self._index, collected.positions, collected)
+        if refusal is not None:
+            self._give_index_up()
+        return refusal
 
-        Returns:
-            Whether all was as it should be. If not, the frames are to be decoded from the start.
-        """
-        # The frame of the keyframe must have come in its place, too: decoders can leave out just that one.
-        last_whole = min(
-            max(0, self._num_verified() - 1), collected.positions[-1]
-        )  # others may have noted more meanwhile
-        keyframe = self._index.keyframe_before(last_whole)
-        if not keyframe.position:
-            return False
-        self._is_decoder_fresh = False
-        first = bisect_left(collected.positions, keyframe.position)
-        earlier, targets = collected.positions[:first], deque(collected.positions[first:])
-        try:
-            frames = decode_from_keyframe(self.path, self._container, self._stream, self._index, keyframe)
-            with closing(frames):
-                for position, (frame, damaged) in enumerate(frames, keyframe.position):
-                    if damaged is not None or not self._is_where_indexed(position, frame):
-                        return False
-                    if position == keyframe.position and not frame.key_frame:
-                        return False  # the container calls something a keyframe that is none
-                    if position == targets[0]:
-                        collected.take(targets.popleft(), frame)
-                    self._note_verified(position + 1, is_last=not targets)
-                    if not targets:
-                        break
-            if targets or not earlier:
-                return not targets
-            return read_what_is_needed(self._container, self._stream, self._index, earlier, collected)
-        except (UnreadableMedia, FFmpegError):
-            return False
+    def _read_on(self, collected: RgbCollector) -> Refusal | None:
+        """Takes frames by decoding all that follow the last keyframe that is known to be whole."""
+        if self._timestamps is None:
+            return Refusal("its frames are found by counting")
+        keyframe = last_verified_keyframe(self._index, self._num_verified(), collected.positions[-1])
+        if keyframe is None:
+            return Refusal("no keyframe but the first is known to be whole")
+        self._undecoded = None
+        return read_on_from(keyframe, self._container, self._stream, self._index, collected, self._note_verified)
 
-    def _read_by_counting(self, collected: RgbCollector) -> None:
-        """Reads frames by decoding all from the start."""
+    def _read_in_order(self, collected: RgbCollector) -> None:
+        """Takes frames by decoding all from the start."""
         targets = iter(collected.positions)
         target = next(targets)
         position, damaged = -1, None
         with closing(self._decode_in_order()) as frames:
             for position, (frame, damaged) in enumerate(frames):
-                if self._can_seek and not self._is_where_indexed(position, frame):
-                    self._can_seek = False
-                    if self._correct_length():
-                        raise FewerFrames(self.num_frames)
+                if not self._compare_with_index(position, frame):
+                    self._give_index_up()
                 if damaged is not None and position >= target:
                     raise UnreadableMedia(self.path, f"damaged: frame {damaged} is not whole")
                 if position == target:
@@ -262,21 +244,32 @@ class VideoFile:
             self._note_verified(position + 1, is_last=True)
         self.num_frames = position + 1
         self._require_frames()
-        self._known.remember_num_frames(self._fingerprint, self.num_frames)
+        self._verified.remember_num_frames(self._fingerprint, self.num_frames)
         raise FewerFrames(self.num_frames)
 
     def _decode_in_order(self) -> DecodedFrames:
         """Yields all frames from the first on, of the packets that are in memory, or else of the file opened again."""
-        held = self._index.held_packets
-        if held is None or not self._is_decoder_fresh:
+        held, self._undecoded = self._undecoded, None
+        if held is None:
             return decode_file_in_order(self.path, self._content)
-        self._is_decoder_fresh = False
         return decode_held(self.path, self._stream, held)
 
-    def _is_where_indexed(self, position: int, frame: VideoFrame) -> bool:
-        timestamps = self._index.timestamps
-        assert timestamps is not None
-        return position < len(timestamps) and frame.pts == timestamps[position]
+    def _compare_with_index(self, position: int, frame: VideoFrame) -> bool:
+        """Returns whether a frame is where the index says; from the first on that is not, the index says nothing."""
+        if self._timestamps is not None and not self._index.is_at(position, frame.pts):
+            self._timestamps = None
+            return False
+        return True
+
+    def _give_index_up(self) -> None:
+        """Finds frames by counting from now on, the index being wrong about this file.
+
+        Raises:
+            FewerFrames: The file has another length than the index says.
+        """
+        self._timestamps = None
+        if self._correct_length():
+            raise FewerFrames(self.num_frames)
 
     def _require_frames(self) -> None:
         if self.num_frames == 0:
@@ -284,12 +277,13 @@ class VideoFile:
 
     def _correct_length(self) -> bool:
         """Counts the frames by decoding all of them; returns whether `num_frames` had to be changed."""
-        counted = self._known.num_frames(self._fingerprint)
+        counted = self._verified.num_frames(self._fingerprint)
         if counted is None:
             with closing(self._decode_in_order()) as frames:
                 counted = sum(1 for _ in frames)
-            self._known.remember_num_frames(self._fingerprint, counted)
+            self._verified.remember_num_frames(self._fingerprint, counted)
         before, self.num_frames = self.num_frames, counted
         self._require_frames()
-        self._can_seek = self._can_seek and counted == self._index.num_frames
+        if counted != self._index.num_frames:
+            self._timestamps = None
         return counted != before

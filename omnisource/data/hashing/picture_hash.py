@@ -25,8 +25,8 @@ HASH_BYTES = HASH_BITS // 8
 _SIDE = 32  # pixels of the small gray picture that the waves are found in
 _WAVES = 16  # of each direction
 _CLEAR = 1.0  # gray levels: weaker waves are noise of the encoding, and so are their signs
-_LEAST_CLEAR_WAVES = 128
-_GREY = (0.299, 0.587, 0.114)  # shares of red, green and blue in the brightness, ITU-R BT.601
+_MIN_CLEAR_WAVES = 128
+_GRAY = (0.299, 0.587, 0.114)  # shares of red, green and blue in the brightness, ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def _small(pixels: np.ndarray) -> np.ndarray:
     # [H, W, 3] -> [1, 3, H, W] as a view, then small; in this order it is the small picture that becomes floats.
     picture = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
     small = functional.interpolate(picture, (_SIDE, _SIDE), mode="bilinear", antialias=True)[0].numpy()
-    return np.tensordot(np.array(_GREY), small.astype(np.float64), axes=1)
+    return np.tensordot(np.array(_GRAY), small.astype(np.float64), axes=1)
 
 
 def _hash(picture: np.ndarray) -> PictureHash:
     waves = (_cosines() @ picture @ _cosines().T).ravel()[1:]
     bits = np.packbits(np.concatenate([[False], waves > 0])).tobytes()
-    return PictureHash(bits, is_plain=bool((np.abs(waves) > _CLEAR).sum() < _LEAST_CLEAR_WAVES))
+    return PictureHash(bits, is_plain=bool((np.abs(waves) > _CLEAR).sum() < _MIN_CLEAR_WAVES))
 
 
 @functools.cache

@@ -133,7 +133,7 @@ class _VideoTree:
     def paths_of(self, stem: str) -> list[str]:
         """Returns the paths of the videos of that name, sorted."""
         first, end = (int(np.searchsorted(self._hashes, hash(stem), side)) for side in ("left", "right"))
-        paths = [self._paths[int(place)] for place in self._order[first:end]]
+        paths = [self._paths[int(position)] for position in self._order[first:end]]
         return sorted(path for path in paths if os.path.splitext(os.path.basename(path))[0] == stem)
 
 

@@ -26,35 +26,35 @@ class Item:
         key: The path as the list gives it; in a shard the key that the sample has there.
         label: Class index.
         num_frames: Frames of a folder of raw frames, as its list counts them; None for files.
-        part: Where the bytes of the file lie in a shard; None for files of their own.
+        byte_range: Where the bytes of the file lie in a shard; None for files of their own.
     """
 
     path: str
     key: str
     label: int
     num_frames: int | None
-    part: ByteRange | None = None
+    byte_range: ByteRange | None = None
 
 
 class PackedStrings(Sequence[str]):
-    """Many texts in one array of bytes: ten million paths cost their characters and 8 bytes each.
+    """Many strings in one array of bytes: ten million paths cost their characters and 8 bytes each.
 
     Attributes:
-        blob: [bytes] uint8, the UTF-8 bytes of all texts.
+        blob: [bytes] uint8, the UTF-8 bytes of all strings.
         offsets: [N + 1] int64, where each text starts in them.
     """
 
-    def __init__(self, texts: Iterable[str] = ()) -> None:
-        parts = [text.encode("utf-8", "surrogateescape") for text in texts]  # names of files need not be UTF-8
-        self.blob = np.frombuffer(b"".join(parts), dtype=np.uint8)
-        self.offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    def __init__(self, strings: Iterable[str] = ()) -> None:
+        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]  # names of files need not be UTF-8
+        self.blob = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self.offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
 
     @classmethod
     def of(cls, columns: MappedTable, name: str) -> PackedStrings:
-        """Returns a column of text without copying it."""
-        texts = cls.__new__(cls)
-        texts.blob, texts.offsets = columns[name], columns[offsets_name(name)]
-        return texts
+        """Returns a column of strings without copying it."""
+        strings = cls.__new__(cls)
+        strings.blob, strings.offsets = columns[name], columns[offsets_name(name)]
+        return strings
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -72,34 +72,34 @@ class PackedStrings(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+            return [self[position] for position in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
-            raise IndexError(f"text {index} of {len(self)}")
+            raise IndexError(f"string {index} of {len(self)}")
         start, end = self.offsets[index % len(self)], self.offsets[index % len(self) + 1]
         return self.blob[start:end].tobytes().decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class ByteRanges:
     """Where in shards the files of items lie.
 
     Attributes:
         urls: Paths or URLs of the shards.
-        stamps: Of each shard, when its index was read.
+        versions: Of each shard, when its index was read.
         shards: [N] int32, which of them holds the file.
         offsets: [N] int64, first byte of the file in it.
         sizes: [N] int64, bytes of the file.
     """
 
     urls: tuple[str, ...]
-    stamps: tuple[FileVersion, ...]
+    versions: tuple[FileVersion, ...]
     shards: np.ndarray
     offsets: np.ndarray
     sizes: np.ndarray
 
     def __getitem__(self, index: int) -> ByteRange:
         shard = self.shards[index]
-        return ByteRange(self.urls[shard], int(self.offsets[index]), int(self.sizes[index]), self.stamps[shard])
+        return ByteRange(self.urls[shard], int(self.offsets[index]), int(self.sizes[index]), self.versions[shard])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,9 +112,9 @@ class Items:
         labels: [N] int32 class indices.
         num_frames: [N] int32 frames of each folder of raw frames, or None for files.
         paths: Paths below `folder` where they differ from the keys (ids without suffix), or None. Where there are
-            `parts`, the names of the members of their shards.
+            `byte_ranges`, the names of the members of their shards.
         num_ignored: Files in the class folders that are no media of the source's kind.
-        parts: Where the files lie in shards, or None for files of their own.
+        byte_ranges: Where the files lie in shards, or None for files of their own.
     """
 
     folder: str
@@ -123,7 +123,7 @@ class Items:
     num_frames: np.ndarray | None = None
     paths: PackedStrings | None = None
     num_ignored: int = 0
-    parts: Parts | None = None
+    byte_ranges: ByteRanges | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -132,10 +132,10 @@ class Items:
         if not -len(self) <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
         path = (self.keys if self.paths is None else self.paths)[index]
-        part = None if self.parts is None else self.parts[index]
-        path = os.path.join(self.folder, path) if part is None else member_path(part.url, path)
+        byte_range = None if self.byte_ranges is None else self.byte_ranges[index]
+        path = os.path.join(self.folder, path) if byte_range is None else member_path(byte_range.url, path)
         num_frames = None if self.num_frames is None else int(self.num_frames[index])
-        return Item(path, self.keys[index], int(self.labels[index]), num_frames, part)
+        return Item(path, self.keys[index], int(self.labels[index]), num_frames, byte_range)
 
     def __repr__(self) -> str:
         return f"Items({len(self)} in {self.folder!r})"
@@ -144,7 +144,7 @@ class Items:
         """Returns the other items, in their order; not for items in shards."""
         if not indices:
             return self
-        assert self.parts is None, "what is wrong in a shard is left out while it is read"
+        assert self.byte_ranges is None, "what is wrong in a shard is left out while it is read"
         writer = TableWriter(["keys", "paths"], {"labels": np.int32, "num_frames": np.int32})
         for index, key in enumerate(self.keys):
             if index not in indices:

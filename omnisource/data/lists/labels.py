@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omnisource.data.lists.text import is_number
 
-LARGEST = 2**31 - 1
+MAX_INT32 = 2**31 - 1
 """Labels and frame counts are kept as int32."""
 
 
@@ -19,11 +19,11 @@ class LabelReader:
     def __init__(self, class_names: tuple[str, ...] | None, num_classes: int | None) -> None:
         self.class_names = class_names
         self._names = {name: index for index, name in enumerate(class_names or ())}
-        self._limit = num_classes if num_classes is not None else len(self._names) or LARGEST
+        self._limit = num_classes if num_classes is not None else len(self._names) or MAX_INT32
         self._known: dict[str, int] = {}
-        named = any(not is_number(name) for name in self._names)  # classes without names are named by their indices
-        self._allowed = "0 upwards" if self._limit == LARGEST else f"0 to {self._limit - 1}"
-        self._allowed += " or the name of a class" if named else ""
+        has_names = any(not is_number(name) for name in self._names)  # others are called by their indices
+        self._allowed = "0 upwards" if self._limit == MAX_INT32 else f"0 to {self._limit - 1}"
+        self._allowed += " or the name of a class" if has_names else ""
 
     def is_label(self, text: str) -> bool:
         """Returns whether the text looks like a label, be it one of these classes or not."""
@@ -35,7 +35,7 @@ class LabelReader:
         if label is not None:
             return label
         if is_number(text):
-            label = int(text) if len(text) <= 10 else LARGEST
+            label = int(text) if len(text) <= 10 else MAX_INT32
         elif text in self._names:
             label = self._names[text]
         else:

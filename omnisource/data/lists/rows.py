@@ -11,7 +11,7 @@ import numpy as np
 
 from omnisource.data.lists.file_finder import FileFinder
 from omnisource.data.lists.items import Items, PackedStrings, no_items
-from omnisource.data.lists.labels import LARGEST, LabelReader
+from omnisource.data.lists.labels import MAX_INT32, LabelReader
 from omnisource.data.lists.media_files import Progress
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, csv_rows, is_number, text_rows
 from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
@@ -118,7 +118,7 @@ def _checked(
             label = 0  # the item is kept, so that its file is looked for as well
         if split.format == "frames_folder":
             key = key.rstrip("/") or key
-            if is_number(row[1]) and len(row[1]) <= 10 and 0 < int(row[1]) <= LARGEST:
+            if is_number(row[1]) and len(row[1]) <= 10 and 0 < int(row[1]) <= MAX_INT32:
                 num_frames = int(row[1])
             else:
                 problems.append(Problem(path, line, f"num_frames {row[1]!r} is not a whole number of at least 1"))
@@ -137,8 +137,8 @@ def _duplicates(path: str, keys: PackedStrings, lines: np.ndarray) -> list[Probl
     hashes = np.fromiter((hash(key) for key in keys), dtype=np.int64, count=len(keys))
     order = np.argsort(hashes, kind="stable")  # of equal ones the earliest is first
     is_repeated = np.append(False, hashes[order[1:]] == hashes[order[:-1]]) if len(keys) else np.zeros(0, bool)
-    first_places = np.maximum.accumulate(np.where(is_repeated, 0, np.arange(len(order))))
-    pairs = sorted(zip(order[is_repeated], order[first_places[is_repeated]], strict=True))
+    first_positions = np.maximum.accumulate(np.where(is_repeated, 0, np.arange(len(order))))
+    pairs = sorted(zip(order[is_repeated], order[first_positions[is_repeated]], strict=True))
     problems = []
     for later, first in pairs[:MOST_PROBLEMS]:
         if keys[later] == keys[first]:

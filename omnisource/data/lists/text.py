@@ -223,16 +223,16 @@ def csv_rows(path: str, wanted: Sequence[str], problems: list[Problem]) -> Itera
         if absent and first:
             note(f"the header has no column {', '.join(absent)}; its columns are {', '.join(header)}")
             return
-        places = [header.index(name) for name in wanted if name in header]
+        positions = [header.index(name) for name in wanted if name in header]
         for row in reader:
             if not any(field.strip() for field in row):
                 note("empty line")
             elif len(row) != len(header):
                 note(f"{_count(len(row))} instead of {len(header)} as in the header")
-            elif not all(row[place].strip() for place in places):
-                note(f"nothing in the column {next(header[place] for place in places if not row[place].strip())!r}")
+            elif empty := [header[position] for position in positions if not row[position].strip()]:
+                note(f"nothing in the column {empty[0]!r}")
             else:
-                yield number, [row[place] for place in places]
+                yield number, [row[position] for position in positions]
     except csv.Error as error:
         note(f"is not CSV from here on: {error}")
 

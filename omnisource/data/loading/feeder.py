@@ -128,7 +128,7 @@ class Feeder:
     def _hand_out(self) -> None:
         waiting, requests = self._tickets.waiting, self._tickets.requests
         with self._tickets.changed:
-            # Fill every worker's first place before any second one, so that a short queue is spread evenly.
+            # Give every worker its first request before any second one, so that a short queue is spread evenly.
             for depth in range(1, IN_FLIGHT + 1):
                 for worker in self.workers:
                     if waiting and worker.is_ready and len(worker.held) < depth:

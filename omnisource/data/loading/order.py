@@ -100,8 +100,8 @@ def drawn_at(seed: int, source: str, table: ClassTable, first: int, length: int)
     classes = np.searchsorted(table.cumulative, _uniform(positions, class_key), side="right")
     starts, counts = table.starts[classes], np.diff(table.starts)[classes]
     # A float64 has 53 bits, far more than any class has items: no item is favored noticeably.
-    places = starts + (_uniform(positions, item_key) * counts).astype(np.int64)
-    return table.items[places].astype(np.int64)
+    positions_in_table = starts + (_uniform(positions, item_key) * counts).astype(np.int64)
+    return table.items[positions_in_table].astype(np.int64)
 
 
 def permuted(keys: tuple[int, ...], count: int, positions: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ def _uniform(positions: np.ndarray, key: np.uint64) -> np.ndarray:
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    # The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014); its low bits depend on all bits of the input.
+    # The finalizer of splitmix64 (Steele, Lea and Flood, OOPSLA 2014); its low bits depend on all bits of the input.
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -41,7 +41,7 @@ class SampleRequest:
         seed: Seed of the run; only training is random.
         epoch: Epoch of the source.
         index: Index of the item in the source's list.
-        part: Where the bytes of the file lie in a shard; None for files of their own.
+        byte_range: Where the bytes of the file lie in a shard; None for files of their own.
     """
 
     source: str
@@ -56,7 +56,7 @@ class SampleRequest:
     seed: int = 0
     epoch: int = 0
     index: int = 0
-    part: ByteRange | None = None
+    byte_range: ByteRange | None = None
 
 
 def request_of(
@@ -74,7 +74,7 @@ def request_of(
         key=item.key,
         label=item.label,
         num_frames=item.num_frames,
-        part=item.part,
+        byte_range=item.byte_range,
         frame_template=described.frame_template if isinstance(described, Split) else "",
         sampling=source.sampling,
         view=views[split],

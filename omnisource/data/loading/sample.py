@@ -63,10 +63,10 @@ def content_of(request: SampleRequest) -> bytes | None:
     Raises:
         UnreadableMedia: If they cannot be read.
     """
-    if request.part is None:
+    if request.byte_range is None:
         return None
     try:
-        return read_part(request.part)
+        return read_part(request.byte_range)
     except UnreadableMedia as error:
         raise UnreadableMedia(request.path, error.reason) from error  # the shard is fine; this member is meant
 

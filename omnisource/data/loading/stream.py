@@ -22,7 +22,7 @@ class Stream:
         name: Name of the source.
         source: Its description.
         items: Its training items.
-        batch_size: Samples in a batch, at least 1; where it is broken, batches have the number below or above it.
+        batch_size: Samples in a batch, at least 1; where it is fractional, batches have the number below or above it.
         seed: Seed of the run.
     """
 
@@ -40,7 +40,7 @@ class Stream:
         """Returns the requests of one batch.
 
         Args:
-            microbatch: 0-based number of the microbatch in the run: step x microbatches a step + its place there.
+            microbatch: 0-based number of the microbatch in the run: step x microbatches a step + its index there.
         """
         first = first_position(self.batch_size, microbatch)
         length = first_position(self.batch_size, microbatch + 1) - first

@@ -74,7 +74,7 @@ class WorkerProcess:
 
     Args:
         start_method: How it is started.
-        number: Its place among the workers.
+        number: Its index among the workers.
         load: What it does with a request; a function of a module, so that it can be named to a process.
 
     Attributes:

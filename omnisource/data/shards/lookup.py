@@ -41,7 +41,7 @@ class UnreadableShard(Exception):
 
 
 def shard_version(url: str) -> FileVersion:
-    """Returns the stamp of a shard.
+    """Returns the version of a shard.
 
     Raises:
         UnreadableShard: If it is not there, or a server does not say how large it is.
@@ -61,35 +61,35 @@ def shard_version(url: str) -> FileVersion:
     return FileVersion(information["size"], version_of(information))
 
 
-def index_of(url: str, stamp: FileVersion) -> ShardIndex:
+def index_of(url: str, version: FileVersion) -> ShardIndex:
     """Returns the index of a shard, and keeps it where there was none that fits.
 
     An index beside a local shard, or in the cache folder, must be of the same size and version. An index beside a
     remote shard was made elsewhere and knows no version of the server's: the size must do.
 
     Raises:
-        UnreadableShard: If the shard cannot be read, is none, or is not that of the stamp any more.
+        UnreadableShard: If the shard cannot be read, is none, or is not that of the version any more.
     """
     in_cache = _path_in_cache(url)
-    for place in (url + INDEX_SUFFIX, str(in_cache)):
-        index = _kept_index(place)
+    for index_url in (url + INDEX_SUFFIX, str(in_cache)):
+        index = _kept_index(index_url)
         if index is None:
             continue
-        if index.size == stamp.size and (is_url(place) or index.version == stamp.version):
+        if index.size == version.size and (is_url(index_url) or index.version == version.version):
             mark_used(in_cache)
             return index
-        _say(f"{place}: is of another version of the shard; the headers of the shard are read instead")
-    index = _scanned(url, stamp)
-    if FileVersion(index.size, index.version) != stamp:
+        _say(f"{index_url}: is of another version of the shard; the headers of the shard are read instead")
+    index = _scanned(url, version)
+    if FileVersion(index.size, index.version) != version:
         raise UnreadableShard("was replaced while it was read; start again")
     _keep(index, url, in_cache)
     return index
 
 
-def _kept_index(place: str) -> ShardIndex | None:
-    """Returns an index from where it may be kept, or None where there is none; one that cannot be used is named."""
+def _kept_index(index_url: str) -> ShardIndex | None:
+    """Returns an index from where it may be kept, or None where there is none; one that cannot be used is reported."""
     try:
-        content = _remote_content(place) if is_url(place) else Path(place).read_bytes()
+        content = _remote_content(index_url) if is_url(index_url) else Path(index_url).read_bytes()
         return parse_index(content)
     except FileNotFoundError:
         return None
@@ -99,7 +99,7 @@ def _kept_index(place: str) -> ShardIndex | None:
         reason = f"cannot be read: {error.strerror}"
     except ValueError as error:
         reason = str(error)
-    _say(f"{place}: {reason}; the headers of the shard are read instead")
+    _say(f"{index_url}: {reason}; the headers of the shard are read instead")
     return None
 
 
@@ -119,10 +119,10 @@ def _remote_content(url: str) -> bytes:
         raise UnreadableShard(reason_of(error)) from error
 
 
-def _scanned(url: str, stamp: FileVersion) -> ShardIndex:
+def _scanned(url: str, version: FileVersion) -> ShardIndex:
     try:
         if is_url(url):
-            return _scanned_remote(url, stamp)
+            return _scanned_remote(url, version)
         return scan_file(Path(url))
     except ValueError as error:
         raise UnreadableShard(str(error)) from error
@@ -130,13 +130,13 @@ def _scanned(url: str, stamp: FileVersion) -> ShardIndex:
         raise UnreadableShard(f"cannot be read: {error.strerror or error}") from error
 
 
-def _scanned_remote(url: str, stamp: FileVersion) -> ShardIndex:
+def _scanned_remote(url: str, version: FileVersion) -> ShardIndex:
     _say(f"{url}: has no index; its headers are read, once")
     filesystem, path = remote_filesystem(url)
 
     def scan() -> ShardIndex:
         with filesystem.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead") as file:
-            return scan_shard(file, stamp.size, stamp.version)
+            return scan_shard(file, version.size, version.version)
 
     return _fetched(scan)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omnisource.data.lists.items import Items, PackedStrings, Parts, member_path
+from omnisource.data.lists.items import ByteRanges, Items, PackedStrings, member_path
 from omnisource.data.lists.labels import LabelReader
 from omnisource.data.lists.media_files import Progress, suffixes_of
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem
@@ -31,8 +31,8 @@ _AT_ONCE = 8  # shards that are asked for at the same time: servers answer late
 def shard_places(root: str, shards: TarShards) -> list[str]:
     """Returns the absolute path or the URL of each shard, in order."""
     root = os.path.abspath(os.path.expanduser(root) or ".")
-    places = [place for url in shards.urls for place in _expanded(url)]
-    return [place if is_url(place) else os.path.join(root, os.path.expanduser(place)) for place in places]
+    urls = [expanded for url in shards.urls for expanded in _expanded(url)]
+    return [url if is_url(url) else os.path.join(root, os.path.expanduser(url)) for url in urls]
 
 
 def _expanded(url: str) -> Iterator[str]:
@@ -71,8 +71,8 @@ def read_shards(
     problems += [Problem(url, None, "the shard is named twice") for url, count in Counter(urls).items() if count > 1]
     reader = _SampleReader(shards, media, labels, problems)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        stamps = list(threads.map(_stamp, urls))
-        columns = _columns(urls, stamps, reader, threads, progress)
+        versions = list(threads.map(_version, urls))
+        columns = _columns(urls, versions, reader, threads, progress)
     if not len(columns["labels"]) and not problems:
         problems.append(Problem(", ".join(shards.urls), None, "the shards are empty"))
     return Items(
@@ -80,10 +80,10 @@ def read_shards(
         keys=PackedStrings.of(columns, "keys"),
         labels=columns["labels"],
         paths=PackedStrings.of(columns, "members"),
-        parts=Parts(
+        byte_ranges=ByteRanges(
             tuple(urls),
             # No item lies in a shard that has none.
-            tuple(stamp if isinstance(stamp, FileVersion) else FileVersion(0, "") for stamp in stamps),
+            tuple(version if isinstance(version, FileVersion) else FileVersion(0, "") for version in versions),
             columns["shards"],
             columns["offsets"],
             columns["sizes"],
@@ -93,7 +93,7 @@ def read_shards(
 
 def _columns(
     urls: list[str],
-    stamps: list[FileVersion | UnreadableShard],
+    versions: list[FileVersion | UnreadableShard],
     reader: _SampleReader,
     threads: ThreadPoolExecutor,
     progress: Progress | None,
@@ -102,7 +102,7 @@ def _columns(
 
     A large set of shards that was read before, and had no mistakes then, is not read again.
     """
-    options = ("shards 1", urls, stamps, reader.shards, reader.media, reader.labels.options())
+    options = ("shards 1", urls, versions, reader.shards, reader.media, reader.labels.options())
     key = hashlib.blake2b(repr(options).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     found = open_table(key)
     if found is not None:
@@ -111,7 +111,7 @@ def _columns(
     num_problems = len(problems)
     for first in range(0, len(urls), _AT_ONCE):  # as many indexes are in memory
         batch = range(first, min(first + _AT_ONCE, len(urls)))
-        indexes = threads.map(_index, (urls[number] for number in batch), (stamps[number] for number in batch))
+        indexes = threads.map(_index, (urls[number] for number in batch), (versions[number] for number in batch))
         for number, index in zip(batch, indexes, strict=True):
             reader.add_shard(urls[number], number, index)
             if progress is not None:
@@ -123,16 +123,16 @@ def _columns(
     return reader.writer.finish(key if len(problems) == num_problems else "")
 
 
-def _stamp(url: str) -> FileVersion | UnreadableShard:
+def _version(url: str) -> FileVersion | UnreadableShard:
     try:
         return shard_version(url)
     except UnreadableShard as error:
         return error
 
 
-def _index(url: str, stamp: FileVersion | UnreadableShard) -> ShardIndex | UnreadableShard:
+def _index(url: str, version: FileVersion | UnreadableShard) -> ShardIndex | UnreadableShard:
     try:
-        return stamp if isinstance(stamp, UnreadableShard) else index_of(url, stamp)
+        return version if isinstance(version, UnreadableShard) else index_of(url, version)
     except UnreadableShard as error:
         return error
 

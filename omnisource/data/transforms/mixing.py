@@ -46,12 +46,12 @@ def mix_batches(
     num_classes: Mapping[str, int],
     seed: int,
     step: int,
-    place: int,
+    microbatch: int,
 ) -> list[Batch]:
     """Returns the batches of a microbatch, those of sources that mix with mixed clips and labels [N, classes] float32.
 
-    What is mixed is a function of (seed, step, place, source) and of the position in the batch: a resumed run, and one
-    with another number of processes, mixes the same. Partners are taken as they came, not as they were mixed.
+    What is mixed is a function of (seed, step, microbatch, source) and of the position in the batch: a resumed run, and
+    one with another number of processes, mixes the same. Partners are taken as they came, not as they were mixed.
 
     Args:
         batches: One batch a source, on any device; they are left as they are.
@@ -59,7 +59,7 @@ def mix_batches(
         num_classes: By label space.
         seed: Seed of the run.
         step: 0-based step of the run.
-        place: 0-based number of the microbatch in the step, over all processes.
+        microbatch: 0-based index of the microbatch in the step, over all processes.
     """
     by_source = {batch.source: batch for batch in batches}
     mixed = []
@@ -69,7 +69,7 @@ def mix_batches(
             mixed.append(batch)
             continue
         others = by_source[mixing.partner] if mixing.partner else batch
-        rng = np.random.Generator(np.random.PCG64(derived_seed(seed, "mixing", batch.source, step, place)))
+        rng = np.random.Generator(np.random.PCG64(derived_seed(seed, "mixing", batch.source, step, microbatch)))
         mixes = draw_mixes(len(batch), None if others is batch else len(others), batch.clips.shape[-2:], mixing, rng)
         mixed.append(_mixed(batch, others, mixes, num_classes[batch.head]))
     return mixed
@@ -149,8 +149,8 @@ def _mixed(batch: Batch, others: Batch, mixes: Sequence[Mix | None], num_classes
             top, bottom, left, right = mix.box
             clips[position, ..., top:bottom, left:right] = other[..., top:bottom, left:right]
     kept = torch.tensor([1.0 if mix is None else mix.kept for mix in mixes], device=clips.device)[:, None]
-    places = torch.tensor([0 if mix is None else mix.partner for mix in mixes], device=clips.device)
-    own, mixed_in = _one_hot(batch.labels, num_classes), _one_hot(others.labels[places], num_classes)
+    partners = torch.tensor([0 if mix is None else mix.partner for mix in mixes], device=clips.device)
+    own, mixed_in = _one_hot(batch.labels, num_classes), _one_hot(others.labels[partners], num_classes)
     return dataclasses.replace(batch, clips=clips, labels=own * kept + mixed_in * (1 - kept), keys=tuple(keys))
 
 

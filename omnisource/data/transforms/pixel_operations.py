@@ -71,16 +71,16 @@ def turn_hue(clip: Tensor, shift: float) -> Tensor:
     result = torch.empty_like(clip)
     for frame in range(clip.shape[1]):
         red, green, blue = pixels = clip[:, frame].float()
-        most, least = pixels.amax(dim=0), pixels.amin(dim=0)
-        spread = most - least
+        highest, lowest = pixels.amax(dim=0), pixels.amin(dim=0)
+        spread = highest - lowest
         # The hue in sixths of a turn, times the spread: red is 0, green 2, blue 4.
         at_blue = (red - green).add_(spread, alpha=4)
         at_green = (blue - red).add_(spread, alpha=2)
-        sixths = torch.where(red == most, green - blue, torch.where(green == most, at_green, at_blue))
+        sixths = torch.where(red == highest, green - blue, torch.where(green == highest, at_green, at_blue))
         sixths.div_(spread.clamp(min=1)).add_(6 * shift).remainder_(6)
         shares = ((sixths - 3).abs_().sub_(1), 2 - (sixths - 2).abs_(), 2 - (sixths - 4).abs_())
         for channel, share in enumerate(shares):
-            result[channel, frame] = share.clamp_(0, 1).mul_(spread).add_(least).round_()
+            result[channel, frame] = share.clamp_(0, 1).mul_(spread).add_(lowest).round_()
     return result
 
 

@@ -28,8 +28,8 @@ class Resize:
         self._is_identity = source == target
         self._rows, self._columns = rows, columns
         upper, lower, lower_weights = _neighbors(source[0], target[0], rows)
-        self._source_rows, places = np.unique(np.concatenate([upper, lower]), return_inverse=True)
-        self._upper, self._lower = np.split(places, 2)  # among the source rows that are read at all
+        self._source_rows, positions = np.unique(np.concatenate([upper, lower]), return_inverse=True)
+        self._upper, self._lower = np.split(positions, 2)  # among the source rows that are read at all
         self._lower_weights = lower_weights[:, None, None]
         self._upper_weights = WEIGHT_SCALE - self._lower_weights
         self._left, self._right, right_weights = _neighbors(source[1], target[1], columns)

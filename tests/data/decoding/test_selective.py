@@ -12,7 +12,7 @@ import pytest
 
 from omnisource.data.decoding import packet_index, selective
 from omnisource.data.decoding.non_reference import non_reference_packets
-from omnisource.data.decoding.verified_files import KnownFiles, fingerprint, known_files
+from omnisource.data.decoding.verified_files import VerifiedFiles, fingerprint, verified_files
 from omnisource.data.decoding.video import FewerFrames, VideoFile
 from omnisource.errors import UnreadableMedia
 from tests.data.decoding.test_video import every_frame, remux, write_skipping_video
@@ -77,17 +77,17 @@ def long_video(path: Path, **how) -> Path:
     return write_video(path, np.tile(frames, (20, 1, 1, 1)), **how)
 
 
-def as_if_whole(path: Path, num_verified: int = 10_000) -> KnownFiles:
+def as_if_whole(path: Path, num_verified: int = 10_000) -> VerifiedFiles:
     """Returns a memory in which so many frames of the file were found whole."""
-    known = KnownFiles()
+    known = VerifiedFiles()
     known.remember_num_verified(fingerprint(str(path), None), num_verified)
     return known
 
 
-def known_whole(path: Path) -> KnownFiles:
+def known_whole(path: Path) -> VerifiedFiles:
     """Returns a memory in which the file is known to be whole, by having read it."""
-    known = KnownFiles()
-    with VideoFile(path, known=known) as video:
+    known = VerifiedFiles()
+    with VideoFile(path, verified=known) as video:
         video.frames([video.num_frames - 1])
     return known
 
@@ -175,7 +175,7 @@ class TestWhatNobodyNeedsIsNotDecoded:
         overwrite_packets(path, [number for number in spare if order[number] not in wanted])
         if not is_held:  # then the container is sought in
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
-        with VideoFile(path, known=as_if_whole(path)) as video:
+        with VideoFile(path, verified=as_if_whole(path)) as video:
             for frame, index in zip(video.frames(wanted), wanted, strict=True):
                 assert np.array_equal(frame, before[index])
 
@@ -183,7 +183,7 @@ class TestWhatNobodyNeedsIsNotDecoded:
         path = write_video(tmp_path / "groups.mp4", numbered_frames(60), options=GROUPS_OF_20)
         before = every_frame(path)
         overwrite_packets(path, [*range(11, 20), *range(30, 40)])
-        with VideoFile(path, known=as_if_whole(path)) as video:
+        with VideoFile(path, verified=as_if_whole(path)) as video:
             for frame, index in zip(video.frames([10, 20, 29]), [10, 20, 29], strict=True):
                 assert np.array_equal(frame, before[index])
             with pytest.raises(UnreadableMedia, match="damaged"):
@@ -199,7 +199,7 @@ class TestWhatNobodyNeedsIsNotDecoded:
         if not is_held:
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
         known, identity = as_if_whole(path, 45), fingerprint(str(path), None)
-        with VideoFile(path, known=known) as video:
+        with VideoFile(path, verified=known) as video:
             for frame, index in zip(video.frames([75, 50, 50]), [75, 50, 50], strict=True):
                 assert np.array_equal(frame, before[index])
             assert known.num_verified(identity) == 76
@@ -239,7 +239,7 @@ def test_early_and_late_frames_cost_no_more_than_each_alone(
     if not is_held:
         monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
     known = as_if_whole(path, 70)
-    with VideoFile(path, known=known) as video:
+    with VideoFile(path, verified=known) as video:
         for frame, index in zip(video.frames([85, 3, 45]), [85, 3, 45], strict=True):
             assert np.array_equal(frame, before[index])
     assert known.num_verified(fingerprint(str(path), None)) == 86
@@ -251,7 +251,7 @@ def test_group_that_is_too_large_for_memory_is_decoded_as_it_is_read(tmp_path: P
     overwrite_packets(path, [30])
     for module in (packet_index, selective):
         monkeypatch.setattr(module, "MAX_HELD_BYTES", 0)
-    with VideoFile(path, known=as_if_whole(path)) as video:
+    with VideoFile(path, verified=as_if_whole(path)) as video:
         for frame, index in zip(video.frames([45, 99, 59]), [45, 99, 59], strict=True):
             assert np.array_equal(frame, before[index])
 
@@ -268,9 +268,9 @@ class TestDamageIsFound:
         overwrite_packets(path, [150])
         if not is_held:
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
-        known, identity = KnownFiles(), fingerprint(str(path), None)
+        known, identity = VerifiedFiles(), fingerprint(str(path), None)
         for wanted in ([1000], [100], [1100, 149], [151]):  # before and after the whole part is known
-            with VideoFile(path, known=known) as video:
+            with VideoFile(path, verified=known) as video:
                 assert video.num_frames == 1220
                 if wanted == [100]:
                     assert np.array_equal(video.frames(wanted)[0], before[100])
@@ -284,7 +284,7 @@ class TestDamageIsFound:
         overwrite_packets(path, [65])
         known = as_if_whole(path, 45)
         for wanted in ([70], [81], [99, 3]):  # in its group, at a keyframe behind it, and far from one another
-            with VideoFile(path, known=known) as video, pytest.raises(UnreadableMedia, match="damaged"):
+            with VideoFile(path, verified=known) as video, pytest.raises(UnreadableMedia, match="damaged"):
                 video.frames(wanted)
         assert known.num_verified(fingerprint(str(path), None)) == 45
 
@@ -292,15 +292,15 @@ class TestDamageIsFound:
         path = write_video(tmp_path / "short.mp4", numbered_frames(60), options=GROUPS_OF_20)
         before = every_frame(path)
         overwrite_packets(path, [30])
-        with VideoFile(path, known=KnownFiles()) as video, pytest.raises(UnreadableMedia, match="damaged"):
+        with VideoFile(path, verified=VerifiedFiles()) as video, pytest.raises(UnreadableMedia, match="damaged"):
             video.frames([45])
-        with VideoFile(path, known=as_if_whole(path)) as video:  # what is known is believed
+        with VideoFile(path, verified=as_if_whole(path)) as video:  # what is known is believed
             assert np.array_equal(video.frames([45])[0], before[45])
 
     def test_by_a_look_at_all_frames(self, tmp_path: Path):
         path = write_video(tmp_path / "whole.mp4", numbered_frames(60), options=GROUPS_OF_20)
-        known = KnownFiles()
-        with VideoFile(path, known=known) as video, closing(video.all_frames()) as frames:
+        known = VerifiedFiles()
+        with VideoFile(path, verified=known) as video, closing(video.all_frames()) as frames:
             assert sum(1 for _ in frames) == 60
         assert known.num_verified(fingerprint(str(path), None)) == 60
 
@@ -313,7 +313,7 @@ class TestFramesStayTheSame:
         expected = every_frame(path)
         known = known_whole(path)
         rng = np.random.default_rng(0)
-        with VideoFile(path, known=known) as video:
+        with VideoFile(path, verified=known) as video:
             for indices in [*(rng.integers(0, 60, 8) for _ in range(6)), np.arange(60), *np.arange(60)[:, None]]:
                 for index, frame in zip(indices, video.frames(indices), strict=True):
                     assert np.array_equal(frame, expected[index]), f"frame {index} of {indices}"
@@ -325,7 +325,7 @@ class TestFramesStayTheSame:
         known = known_whole(path)
         monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
         rng = np.random.default_rng(0)
-        with VideoFile(path, known=known) as video:
+        with VideoFile(path, verified=known) as video:
             for indices in [*(rng.integers(0, 60, 8) for _ in range(6)), *np.arange(60)[:, None]]:
                 for index, frame in zip(indices, video.frames(indices), strict=True):
                     assert np.array_equal(frame, expected[index]), f"frame {index} of {indices}"
@@ -341,9 +341,9 @@ class TestFramesStayTheSame:
         if not is_held:
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
         for seed in range(4):
-            known, rng = KnownFiles(), np.random.default_rng(seed)
+            known, rng = VerifiedFiles(), np.random.default_rng(seed)
             for wanted in np.sort(rng.integers(0, 60, 9)).reshape(3, 3):
-                with VideoFile(path, known=known) as video:
+                with VideoFile(path, verified=known) as video:
                     for index, frame in zip(wanted, video.frames(wanted), strict=True):
                         assert np.array_equal(frame, expected[index]), f"frame {index} of {wanted}"
 
@@ -363,11 +363,11 @@ class TestFramesStayTheSame:
                 packet.stream = stream
                 writer.mux(packet)
         expected = every_frame(path)
-        with VideoFile(path, known=KnownFiles()) as video:
+        with VideoFile(path, verified=VerifiedFiles()) as video:
             position = [keyframe.position for keyframe in video._index.keyframes][3]
-        known = KnownFiles()
+        known = VerifiedFiles()
         for index in (position - 1, position, position + 5, position):
-            with VideoFile(path, known=known) as video:
+            with VideoFile(path, verified=known) as video:
                 assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
 
     def test_when_a_header_calls_a_needed_picture_spare(self, tmp_path: Path):
@@ -377,7 +377,7 @@ class TestFramesStayTheSame:
         assert len(spare_of(path)) > len(spare_of(whole))
         expected = every_frame(path)
         assert len(expected) == 60
-        with VideoFile(path, known=known_whole(path)) as video:
+        with VideoFile(path, verified=known_whole(path)) as video:
             for index in range(60):
                 assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
 
@@ -393,29 +393,29 @@ class TestFramesStayTheSame:
                 writer.mux(packet)
         expected = every_frame(path)
         for known in (known_whole(path), as_if_whole(path, 36)):
-            with VideoFile(path, known=known) as video:
+            with VideoFile(path, verified=known) as video:
                 for index in (32, 33, 34, 39, 40, 50):
                     assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
 
 
-class TestKnownFiles:
+class TestVerifiedFiles:
     def test_lengths_that_were_counted_are_not_counted_again(self, tmp_path: Path):
         path = write_video(tmp_path / "counted.ts", numbered_frames(30))
-        known = KnownFiles()
-        with VideoFile(path, known=known) as video:
+        known = VerifiedFiles()
+        with VideoFile(path, verified=known) as video:
             assert video.num_frames == 30
         identity = fingerprint(str(path), None)
         assert known.num_frames(identity) == 30
         known.remember_num_frames(identity, 7)  # what is known is believed, so nothing was decoded
-        with VideoFile(path, known=known) as video:
+        with VideoFile(path, verified=known) as video:
             assert video.num_frames == 7
 
     @pytest.mark.parametrize("reads_all", [True, False])
     def test_a_length_that_was_found_out_is_used_at_the_next_visit(self, reads_all: bool, tmp_path: Path):
         path = write_video(tmp_path / "cut.mp4", numbered_frames(60), options=GROUPS_OF_20)
         overwrite_packets(path, [59])  # of the last one nothing can be decoded, as of a file that was cut off
-        known, identity = KnownFiles(), fingerprint(str(path), None)
-        with VideoFile(path, known=known) as video:
+        known, identity = VerifiedFiles(), fingerprint(str(path), None)
+        with VideoFile(path, verified=known) as video:
             if reads_all:
                 with closing(video.all_frames()) as frames:
                     assert sum(1 for _ in frames) == 59
@@ -425,7 +425,7 @@ class TestKnownFiles:
         assert (known.num_frames(identity), known.num_verified(identity)) == (59, 59)
         overwrite_packets(path, [10])  # whoever decodes again from the start would meet this
         known.remember_num_frames(fingerprint(str(path), None), 59)
-        with VideoFile(path, known=known) as video:
+        with VideoFile(path, verified=known) as video:
             assert video.num_frames == 60
             with pytest.raises(FewerFrames) as found:
                 video.frames([59])
@@ -434,9 +434,9 @@ class TestKnownFiles:
     @pytest.mark.parametrize("name", ["promises_more.avi", "promises_more.mp4"])
     def test_a_promise_is_corrected_at_every_visit_but_counted_only_once(self, name: str, tmp_path: Path):
         path = write_skipping_video(tmp_path / name, padding=b"\x00\x00\x01\xb2" + b"padding" * 5)
-        known = KnownFiles()
+        known = VerifiedFiles()
         for _ in range(3):
-            with VideoFile(path, known=known) as video:
+            with VideoFile(path, verified=known) as video:
                 # Not 59 at once on later visits: what is drawn from a file must not depend on earlier visits.
                 assert video.num_frames == 60
                 assert read_numbers(video.frames([5])) == [5]
@@ -447,15 +447,15 @@ class TestKnownFiles:
 
     def test_a_file_that_changed_is_another(self, tmp_path: Path):
         path = write_video(tmp_path / "video.ts", numbered_frames(30))
-        known = KnownFiles()
-        with VideoFile(path, known=known) as video:
+        known = VerifiedFiles()
+        with VideoFile(path, verified=known) as video:
             assert video.num_frames == 30
         write_video(path, numbered_frames(20))
-        with VideoFile(path, known=known) as video:
+        with VideoFile(path, verified=known) as video:
             assert video.num_frames == 20
 
     def test_forget_the_earlier_of_two_files_in_one_slot(self):
-        known = KnownFiles(num_slots=4)
+        known = VerifiedFiles(num_slots=4)
         one, other = 5 << 40, 9 << 40  # in one slot of the four
         known.remember_num_verified(one, 30)
         known.remember_num_frames(one, 40)
@@ -466,7 +466,7 @@ class TestKnownFiles:
         assert (known.num_verified(one), known.num_frames(one)) == (0, 40)
 
     def test_keep_the_longest_stretch_that_is_whole(self):
-        known = KnownFiles(num_slots=4)
+        known = VerifiedFiles(num_slots=4)
         for num_verified in (30, 10):
             known.remember_num_verified(7 << 40, num_verified)
         assert known.num_verified(7 << 40) == 30
@@ -474,29 +474,29 @@ class TestKnownFiles:
         assert known.num_frames(7 << 40) == 0
 
     def test_find_numbers_out_again_that_are_too_large_to_remember(self):
-        known = KnownFiles(num_slots=4)
+        known = VerifiedFiles(num_slots=4)
         known.remember_num_frames(7 << 40, 2**40)
         known.remember_num_verified(7 << 40, 2**40)
         assert (known.num_verified(7 << 40), known.num_frames(7 << 40)) == (0, None)
 
     def test_can_be_shared_by_processes_and_kept_for_later_ones(self, tmp_path: Path):
-        one, other = (KnownFiles(num_slots=8, path=tmp_path / "known") for _ in range(2))
+        one, other = (VerifiedFiles(num_slots=8, path=tmp_path / "known") for _ in range(2))
         one.remember_num_verified(7 << 40, 30)
         other.remember_num_frames(7 << 40, 40)
-        for known in (one, other, KnownFiles(num_slots=8, path=tmp_path / "known")):
+        for known in (one, other, VerifiedFiles(num_slots=8, path=tmp_path / "known")):
             assert (known.num_verified(7 << 40), known.num_frames(7 << 40)) == (30, 40)
 
     def test_are_kept_in_the_cache_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         path = write_video(tmp_path / "counted.ts", numbered_frames(20))
         monkeypatch.setenv("OMNISOURCE_CACHE", str(tmp_path / "cache"))
-        known_files.cache_clear()
+        verified_files.cache_clear()
         try:
             with VideoFile(path) as video:
                 assert video.num_frames == 20
         finally:
-            known_files.cache_clear()
+            verified_files.cache_clear()
         (kept,) = (tmp_path / "cache").iterdir()
-        assert KnownFiles(path=kept).num_frames(fingerprint(str(path), None)) == 20
+        assert VerifiedFiles(path=kept).num_frames(fingerprint(str(path), None)) == 20
 
     def test_stay_with_the_process_where_there_is_no_cache_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -504,18 +504,18 @@ class TestKnownFiles:
         path = write_video(tmp_path / "counted.ts", numbered_frames(20))
         (tmp_path / "file").touch()
         monkeypatch.setenv("OMNISOURCE_CACHE", str(tmp_path / "file" / "cache"))
-        known_files.cache_clear()
+        verified_files.cache_clear()
         try:
             with VideoFile(path) as video:
                 assert video.num_frames == 20
-            assert known_files().num_frames(fingerprint(str(path), None)) == 20
+            assert verified_files().num_frames(fingerprint(str(path), None)) == 20
         finally:
-            known_files.cache_clear()
+            verified_files.cache_clear()
 
     def test_grow_with_the_frames_that_were_read(self, tmp_path: Path):
         path = write_video(tmp_path / "video.mp4", numbered_frames(30))
-        known, identity = KnownFiles(), fingerprint(str(path), None)
-        with VideoFile(path, known=known) as video:
+        known, identity = VerifiedFiles(), fingerprint(str(path), None)
+        with VideoFile(path, verified=known) as video:
             assert known.num_verified(identity) == 0
             for index, num_verified in ((3, 4), (1, 4), (12, 13)):
                 video.frames([index])
@@ -530,7 +530,7 @@ class TestContent:
         content = path.read_bytes()
         expected = every_frame(path)
         path.unlink()
-        known = KnownFiles()
+        known = VerifiedFiles()
         for _ in range(2):
             with VideoFile(path, content, known) as video:
                 assert video.num_frames == len(expected)
@@ -551,7 +551,7 @@ class TestContent:
                 assert read_numbers(video.frames([9])) == [9]
 
     def test_other_content_of_the_same_name_is_another_video(self, tmp_path: Path):
-        known = KnownFiles()
+        known = VerifiedFiles()
         for length in (20, 30):
             content = write_video(tmp_path / "video.ts", numbered_frames(length)).read_bytes()
             with VideoFile("video.ts", content, known) as video:

@@ -13,7 +13,7 @@ import pytest
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from omnisource.data.decoding.verified_files import KnownFiles
+from omnisource.data.decoding.verified_files import VerifiedFiles
 from omnisource.data.decoding.video import FewerFrames, VideoFile
 from omnisource.errors import UnreadableMedia
 from tests.support.media import moving_square, numbered_frames, read_numbers, truncate, write_audio, write_video
@@ -116,9 +116,9 @@ def assert_equals_sequential_decode(path: Path, seed: int = 0) -> None:
         np.arange(0, len(expected), 7),
         *rng.integers(0, len(expected), (6, 1)),
     ]
-    known = KnownFiles()
-    for visited in (KnownFiles(), known, known):
-        with VideoFile(path, known=visited) as video:
+    known = VerifiedFiles()
+    for visited in (VerifiedFiles(), known, known):
+        with VideoFile(path, verified=visited) as video:
             assert video.num_frames == len(expected)
             for indices in draws:
                 frames = video.frames(indices)

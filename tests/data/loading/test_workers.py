@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from omnisource.data.decoding.heartbeat import FRAMES_A_SIGN, beat, heard_by
-from omnisource.data.decoding.verified_files import KnownFiles
+from omnisource.data.decoding.heartbeat import FRAMES_A_BEAT, beat, heard_by
+from omnisource.data.decoding.verified_files import VerifiedFiles
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.worker_process import IGNORED_SIGNALS, StartMethod, _signals_withheld
@@ -418,19 +418,19 @@ def test_a_file_may_take_longer_than_the_limits_as_long_as_it_gives_signs_that_i
 
 def test_every_long_stretch_of_decoded_frames_is_a_sign(tmp_path: Path) -> None:
     path = write_video(
-        tmp_path / "long.mp4", np.zeros((2 * FRAMES_A_SIGN + 10, 16, 16, 3), np.uint8), options={"g": "9999", "bf": "0"}
+        tmp_path / "long.mp4", np.zeros((2 * FRAMES_A_BEAT + 10, 16, 16, 3), np.uint8), options={"g": "9999", "bf": "0"}
     )
     signs: list[int] = []
-    with heard_by(lambda: signs.append(len(signs))), VideoFile(path, known=KnownFiles()) as video:
-        video.frames([FRAMES_A_SIGN - 2])
+    with heard_by(lambda: signs.append(len(signs))), VideoFile(path, verified=VerifiedFiles()) as video:
+        video.frames([FRAMES_A_BEAT - 2])
         assert not signs
-        video.frames([2 * FRAMES_A_SIGN + 1])
+        video.frames([2 * FRAMES_A_BEAT + 1])
         assert len(signs) == 2
         # Known to be whole, and one group of pictures: no packet can be left out.
-        video.frames([2 * FRAMES_A_SIGN + 1])
+        video.frames([2 * FRAMES_A_BEAT + 1])
         assert len(signs) == 4
-    with VideoFile(path, known=KnownFiles()) as video:
-        video.frames([2 * FRAMES_A_SIGN + 1])  # nobody listens any more
+    with VideoFile(path, verified=VerifiedFiles()) as video:
+        video.frames([2 * FRAMES_A_BEAT + 1])  # nobody listens any more
     assert len(signs) == 4
 
 

@@ -79,8 +79,8 @@ def content_of(items: Items) -> list[tuple[str, int, bytes]]:
     """Returns (key, label, bytes) of each item."""
     found = []
     for item in items:
-        assert item.part is not None
-        found.append((item.key, item.label, read_part(item.part)))
+        assert item.byte_range is not None
+        found.append((item.key, item.label, read_part(item.byte_range)))
     return found
 
 
