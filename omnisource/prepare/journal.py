@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from omnisource.errors import UserError, naming
+from omnisource.errors import UserError, adding_path
 
 JOURNAL = "prepared.jsonl"
 """Name of the journal in the output folder."""
@@ -135,7 +135,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with naming(self.folder / JOURNAL), self._open, self._lock:
+        with adding_path(self.folder / JOURNAL), self._open, self._lock:
             try:
                 self.commit()
             finally:
@@ -213,7 +213,7 @@ class Journal:
             content: What it is to have, in parts.
         """
         written = self.temporary / "text"  # with what a killed process leaves there, it is removed by the next
-        with naming(self.folder / output), written.open("wb") as file:
+        with adding_path(self.folder / output), written.open("wb") as file:
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
@@ -228,7 +228,7 @@ class Journal:
         """Enters the files that wait."""
         for entry, _ in self._waiting:  # made of another original: it must not be taken for what the line describes
             (self.folder / entry.output).unlink(missing_ok=True)
-        with naming(self.folder / JOURNAL):
+        with adding_path(self.folder / JOURNAL):
             self._file.write(b"".join(_line(dataclasses.asdict(entry)) for entry, _ in self._waiting))
             self._file.flush()
             os.fsync(self._file.fileno())

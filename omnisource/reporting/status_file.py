@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omnisource.errors import UserError
+from omnisource.files.atomic import atomic_write
 from omnisource.recipe import config
 from omnisource.reporting.metrics_file import ValidationRecord
 
@@ -165,10 +166,8 @@ class StatusFile:
 
     def _write(self) -> None:
         status = dataclasses.replace(self.status, updated_unix_seconds=time.time())
-        temporary = self._path.with_suffix(".json.new")
-        with contextlib.suppress(OSError):
-            temporary.write_text(config.to_json(status) + "\n", encoding="utf-8")
-            os.replace(temporary, self._path)
+        with contextlib.suppress(OSError), atomic_write(self._path, sync=False) as file:
+            file.write(f"{config.to_json(status)}\n".encode())
 
 
 def read_status(work_dir: Path) -> RunStatus | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -73,13 +74,17 @@ def test_end_is_the_last_word(tmp_path: Path) -> None:
     assert (status.state, status.reason, status.step, status.activity) == ("failed", "the disk is full", 7, "")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_full_disk_hinders_the_status_and_not_the_run(tmp_path: Path) -> None:
-    (tmp_path / "run.json.new").symlink_to("/dev/full")
-    file = StatusFile(tmp_path, starting_status(0, 40), heartbeat_seconds=0.01)
-    file.change(step=1)
-    file.end("complete")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        file = StatusFile(tmp_path, starting_status(0, 40), heartbeat_seconds=0.01)
+        file.change(step=1)
+        file.end("complete")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_status(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_status_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:

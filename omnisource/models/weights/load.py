@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from omnisource.errors import UserError, shortened
+from omnisource.files.atomic import atomic_write
 from omnisource.models.weights.formats import (
     HeadSize,
     Sizes,
@@ -199,12 +200,10 @@ def save_published(
     content = {"state_dict": to_published(state, image_head, video_head), "meta": {}, "message_hub": {}}
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_bytes(buffer.getbuffer())
-        temporary.rename(path)
+        with atomic_write(path) as file:
+            file.write(buffer.getbuffer())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
