@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from omnisource.errors import UserError
-from omnisource.files.atomic import sync_folder
+from omnisource.files.jsonl import AppendFile, move_lines
 
 METRICS = "metrics.jsonl"
 UNREADABLE = "unreadable.jsonl"
@@ -97,7 +96,7 @@ class LineFile:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
+            self._file = AppendFile(path)
         except OSError as error:
             raise _cannot_write(path, error) from error
 
@@ -107,10 +106,8 @@ class LineFile:
         Raises:
             UserError: The file cannot be written to, for example because the disk is full.
         """
-        data = line.encode() + b"\n"
         try:
-            while data:
-                data = data[self._file.write(data) :]  # a write to a disk that fills up takes a part
+            self._file.append(line.encode() + b"\n")
         except OSError as error:
             raise _cannot_write(self._path, error) from error
 
@@ -194,34 +191,16 @@ def drop_after(work_dir: str | Path, step: int, validated_step: int | None = Non
 
 
 def _drop_after(path: Path, step: int, validated_step: int) -> int:
-    discarded = path.with_suffix(".discarded.jsonl")
-    temporary = path.with_suffix(".jsonl.new")
     if not path.exists():
         return 0
+
+    def is_later(line: bytes) -> bool:
+        return _step_of(line) > (validated_step if b'"kind": "validation"' in line else step)
+
     try:
-        with path.open("rb") as old, temporary.open("wb") as new, discarded.open("ab") as rest:
-            moved = _sort_out(old, new, rest, step, validated_step)
-            for file in (rest, new):
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-        if not discarded.stat().st_size:
-            discarded.unlink()
+        return move_lines(path, path.with_suffix(".discarded.jsonl"), is_later)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    return moved
-
-
-def _sort_out(old: IO[bytes], new: IO[bytes], rest: IO[bytes], step: int, validated_step: int) -> int:
-    """Copies the lines up to a step to `new` and the others to `rest`; returns the number of the others."""
-    moved = 0
-    for line in old:
-        is_validation = b'"kind": "validation"' in line
-        keeps = _step_of(line) <= (validated_step if is_validation else step)
-        moved += not keeps
-        (new if keeps else rest).write(line.rstrip(b"\n") + b"\n")
-    return moved
 
 
 def _step_of(line: bytes) -> float:
