@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.amp.grad_scaler import GradScaler
 
-from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint
+from omnisource.checkpoints.file import best_path, checkpoint_path
 from omnisource.data.datasets import read_splits, require_data, resolve_classes
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
@@ -33,8 +33,8 @@ from omnisource.training.plan import Plan, describe_plan, make_plan, with_scaled
 from omnisource.training.resume import (
     discard_later_checkpoints,
     explain_disk_errors,
-    find_checkpoint,
     prepare_work_dir,
+    read_resumed,
     stop_signals,
 )
 from omnisource.training.run_lock import RunLock
@@ -89,8 +89,7 @@ def _train(
 
     # 2. Where we continue.
     processes.run_on_rank0(lock.take)
-    checkpoint_file, faults = processes.run_on_rank0(lambda: find_checkpoint(work_dir, resume))
-    checkpoint = read_checkpoint(checkpoint_file) if checkpoint_file else None
+    checkpoint_file, checkpoint, faults = read_resumed(work_dir, resume)
     if checkpoint and checkpoint_file:
         recipe, note = with_same_microbatches(recipe, checkpoint, checkpoint_file, processes.world_size())
         faults = [*faults, *note]
