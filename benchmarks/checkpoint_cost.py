@@ -6,6 +6,9 @@ by the clock: how long the call that saves takes, and how much longer the whole 
 writing thread takes away from the later steps. A round stands for checkpoints that are far apart, by steps or by
 minutes. Then a checkpoint is saved after every step, so that each waits for the one before it.
 
+At last the newest checkpoint is read as a run does that goes on from it, verified, and then its header alone. Seconds
+of the processor are those of this process: other work on the machine does not count.
+
     OMP_NUM_THREADS=1 python benchmarks/checkpoint_cost.py
 """
 
@@ -21,7 +24,14 @@ from pathlib import Path
 import torch
 
 from omnisource import LabelSpace, Model, Optimizer, Recognizer
-from omnisource.checkpoints.file import Checkpoint, checkpoint_path, save_checkpoint
+from omnisource.checkpoints.file import (
+    Checkpoint,
+    checkpoint_path,
+    read_checkpoint,
+    read_header,
+    save_checkpoint,
+    saved_checkpoints,
+)
 from omnisource.checkpoints.writer import CheckpointWriter
 from omnisource.training.optimizer import build_optimizer
 from omnisource.training.state import TrainState
@@ -123,6 +133,20 @@ def measure(training: Training, rounds: int) -> None:
         calls = [after_every_step(training, ways[name]) for _ in range(2 * rounds + 1)]
         training.writer.wait()
         print(f"after every step, {name}: the call takes {statistics.median(calls[1:]):.3f} s")
+    print()
+    newest = saved_checkpoints(training.work_dir)[-1]
+    print_seconds("read into the run, verified", lambda: training.state.load_state_dict(read_checkpoint(newest).state))
+    print_seconds("its header alone", lambda: read_header(newest))
+
+
+def print_seconds(name: str, read: Callable[[], object]) -> None:
+    found: list[tuple[float, float]] = []
+    for _ in range(6):
+        started, processor_started = time.perf_counter(), time.process_time()
+        read()
+        found.append((time.perf_counter() - started, time.process_time() - processor_started))
+    by_clock, by_processor = (statistics.median(times) for times in zip(*found[1:], strict=True))
+    print(f"{name}: {by_clock:.3f} s, of the processor {by_processor:.3f} s")
 
 
 def after_every_step(training: Training, save: Callable[[], None]) -> float:

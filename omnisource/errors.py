@@ -32,7 +32,7 @@ class UnreadableMedia(UserError):
         return f"{self.path}: {self.reason}"
 
 
-def named(error: OSError, path: str | os.PathLike[str]) -> OSError:
+def with_path(error: OSError, path: str | os.PathLike[str]) -> OSError:
     """Returns an error of the system that names a file: as it is where it names one, and otherwise `path`.
 
     What fails on an open file, as writing does on a full disk, names none.
@@ -43,18 +43,18 @@ def named(error: OSError, path: str | os.PathLike[str]) -> OSError:
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Names `path` in errors of the system that name no file.
+def adding_path(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Adds `path` to errors of the system that name no file.
 
     Raises:
-        OSError: What the block raises, by `named`.
+        OSError: What the block raises, by `with_path`.
     """
     try:
         yield
     except OSError as error:
         if error.filename is not None:
             raise
-        raise named(error, path) from error
+        raise with_path(error, path) from error
 
 
 def shortened(lines: list[str], limit: int = 20) -> str:

@@ -5,17 +5,18 @@ So a check that was ended, however, goes on where it was; and the next check of 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import fcntl
 import importlib.metadata
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from omnisource.check.examine import FileReport
 from omnisource.check.files import FileState
 from omnisource.errors import UserError
+from omnisource.files import jsonl
+from omnisource.files.lock import LockHeld, take_lock
 
 JOURNAL = "journal.jsonl"
 """Name of the journal in the folder of a report."""
@@ -25,6 +26,8 @@ FORMAT = "omnisource check journal"
 
 VERSION = 1
 """Of the lines: rises when what stands in them has another meaning, as other hashes would have."""
+
+_PREFIX = json.dumps({"format": FORMAT}).encode()[:-1]
 
 
 class Journal:
@@ -47,29 +50,30 @@ class Journal:
         """
         self.path = folder / JOURNAL
         self.num_damaged = 0
-        try:
-            self._file = open(self.path, "a+b")  # noqa: SIM115 (open for as long as the journal)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written to: {error.strerror}") from error
-        try:
-            self._lock()
-            self.is_of_others = self._start()
-        except BaseException:
-            self._file.close()
-            raise
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(take_lock(self.path))
+                self._file = stack.enter_context(contextlib.closing(jsonl.Journal(self.path, _header())))
+                self.is_of_others = self._restart_if_of_others()
+            except LockHeld as error:
+                raise UserError(
+                    f"{self.path}: another check is writing to it ({error.owner}); wait for it, or give another folder "
+                    "with --report"
+                ) from error
+            except OSError as error:
+                raise UserError(f"{self.path}: cannot be written to: {error.strerror}") from error
+            self._open = stack.pop_all()
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._open.close()
 
     def entries(self) -> Iterator[tuple[FileState, FileReport]]:
         """Yields what the journal says, oldest first; lines that are damaged are left out, and counted."""
         self.num_damaged = 0
-        self._file.seek(0)
-        next(self._file, None)  # says the format
-        for line in self._file:
+        for line in self._file.lines():
             entry = _entry(line)
             if entry is None:
                 self.num_damaged += 1
@@ -82,51 +86,22 @@ class Journal:
         Raises:
             UserError: If it cannot be written: a full disk, most likely.
         """
-        line = json.dumps({"file": dataclasses.asdict(state), "found": dataclasses.asdict(found)})
-        self._write(line.encode() + b"\n")
-
-    def _lock(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{self.path}: another check is writing to it; wait for it, or give another folder with --report"
-            ) from error
-        except OSError:
-            pass  # a file system without locks; there is nothing to be done about it
+            self._file.append({"file": dataclasses.asdict(state), "found": dataclasses.asdict(found)})
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
 
-    def _start(self) -> bool:
-        """Makes the file one that can be appended to; returns whether it was one of other versions."""
-        header = _header()
-        self._file.seek(0)
-        first = self._file.readline()
-        if not first.startswith(_prefix()) and not header.startswith(first):
+    def _restart_if_of_others(self) -> bool:
+        """Empties a journal of other versions; returns whether it was one, and had entries."""
+        first = self._file.first_line
+        if first == self._file.header:
+            return False
+        if not first.startswith(_PREFIX):
             raise UserError(
                 f"{self.path}: is there already, and is no journal of a check; give another folder with --report"
             )
-        if first == header:
-            self._drop_torn_line()
-            return False
-        self._file.truncate(0)
-        self._write(header)
+        self._file.restart()
         return first.endswith(b"\n")
-
-    def _drop_torn_line(self) -> None:
-        """Removes a last line that was not written to its end, so that the next one does not run on from it."""
-        end = position = self._file.seek(0, os.SEEK_END)
-        tail = b""
-        while b"\n" not in tail:  # the header has one
-            position = max(0, position - 65536)
-            self._file.seek(position)
-            tail = self._file.read(end - position)
-        self._file.truncate(position + tail.rindex(b"\n") + 1)
-
-    def _write(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-            self._file.flush()
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
 
 
 def _entry(line: bytes) -> tuple[FileState, FileReport] | None:
@@ -141,11 +116,7 @@ def _entry(line: bytes) -> tuple[FileState, FileReport] | None:
         return None
 
 
-def _prefix() -> bytes:
-    return json.dumps({"format": FORMAT}).encode()[:-1]
-
-
-def _header() -> bytes:
+def _header() -> dict[str, str | int]:
     """Returns the first line. With other decoders other files can be read, so their versions are part of it."""
     decoders = {name: importlib.metadata.version(name) for name in ("av", "pillow")}
-    return json.dumps({"format": FORMAT, "version": VERSION, **decoders}).encode() + b"\n"
+    return {"format": FORMAT, "version": VERSION, **decoders}

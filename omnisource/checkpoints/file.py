@@ -1,4 +1,8 @@
-"""Checkpoints: plain tensors and values, written atomically, verified by their seal, read without running anything."""
+"""Checkpoints: tensors and plain values, written atomically, verified by checksums, read without running anything.
+
+Tensors that are read are mapped from the file: they take no memory until they are used, and processes of one machine
+share them. A file that is replaced or removed meanwhile stays there for whoever has it open.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,45 @@ import io
 import os
 import re
 import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from omnisource.errors import UserError
-from omnisource.files.atomic import UNFINISHED, atomic_write
-from omnisource.files.seal import is_sealed, is_whole, seal
+from omnisource.files import atomic
+from omnisource.files.atomic import UNFINISHED, atomic_path, atomic_write
+from omnisource.files.zip_checksums import DamagedArchive, add_checksum, verify_archive
 
 FORMAT = "omnisource-checkpoint"
-FORMAT_VERSION = 2  # 1 bore no digest
+FORMAT_VERSION = 3  # 2 had a digest of the whole file at its end, and 1 nothing but the checksums of its records
 FOLDER = "checkpoints"
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 _UNFINISHED_FILE = re.compile(rf"\.?(step_\d+|best)\.pt\.[0-9a-f]+{re.escape(UNFINISHED)}")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says of its run without its tensors.
+
+    Attributes:
+        step: Steps done.
+        best_score: Highest validation top-1 of the main source so far, in [0, 1]; None before the first validation.
+        best_step: Steps done when it was reached.
+        recipe: The whole recipe as plain data (`config.to_plain`).
+        class_names: Class names by label space.
+        facts: What the run was made with.
+    """
+
+    step: int
+    best_score: float | None
+    best_step: int | None
+    recipe: dict[str, Any]
+    class_names: dict[str, list[str]]
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +60,7 @@ class Checkpoint:
         recipe: The whole recipe as plain data (`config.to_plain`).
         class_names: Class names by label space.
         facts: What the run was made with: versions, decoder, resampling, microbatches a step, digests of the lists.
-        state: `TrainState.state_dict()`.
+        state: `TrainState.state_dict()`. Tensors that were read are mapped; copy what outlives the file.
     """
 
     recipe: dict[str, Any]
@@ -78,7 +106,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, keep_last: int) -> None:
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    seal(buffer)
+    add_checksum(buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
@@ -91,57 +119,107 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, keep_last: int) -> None:
 
 def copy_checkpoint(source: Path, target: Path) -> None:
     """Puts a copy of a saved checkpoint at `target`, atomically; shares the data on disk where that is possible."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(source, temporary)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
+        with atomic_path(target) as unfinished:
+            try:
+                os.link(source, unfinished)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source, unfinished)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise _cannot_write(target, error) from error
 
 
+def read_header(path: Path) -> Header:
+    """Returns what a checkpoint says of its run; no tensor is read, so that damage there goes unnoticed.
+
+    Raises:
+        UserError: If there is no such file, or it is truncated, of another format, or damaged where this is written.
+    """
+    with _opened(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith("/data.pkl"):
+                    archive.read(name)  # compares its checksum
+        content = _mapped(path, file)
+    state = content["state"]
+    return Header(
+        state["step"],
+        state.get("best_score"),
+        state.get("best_step"),
+        content["recipe"],
+        content["class_names"],
+        content["facts"],
+    )
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Returns the content of one of our checkpoints, verified; files of omnisource 0.1 bear no digest to verify.
+    """Returns the content of one of our checkpoints, verified: the file is read once, and its tensors are mapped.
 
     Raises:
         UserError: If there is no such file, or it is truncated, damaged, or of another format.
     """
+    with _opened(path) as file:
+        has_checksum = verify_archive(file)
+        content = _mapped(path, file)
+        if content["format_version"] > 2 and not has_checksum:
+            raise DamagedArchive("its checksum is missing")
+    return as_checkpoint(content)
+
+
+def as_checkpoint(content: Mapping[str, Any]) -> Checkpoint:
+    """Returns the checkpoint that the content of a file of our format is."""
+    state = {"model": content["model"], **content["state"]}
+    return Checkpoint(content["recipe"], content["class_names"], content["facts"], state)
+
+
+def remove_unfinished(work_dir: Path) -> None:
+    """Removes the files that a process left which was killed while it wrote them."""
+    atomic.remove_unfinished(work_dir)
+    for path in (work_dir / FOLDER).glob(f"*{UNFINISHED}"):
+        if _UNFINISHED_FILE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Yields an open checkpoint; what goes wrong with its content is an error of the user."""
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            yield file
+    except UserError:
+        raise
+    except DamagedArchive as error:
+        raise UserError(
+            f"{path}: damaged: its content is not what was written. Continue from an earlier checkpoint"
+        ) from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    damaged = UserError(f"{path}: damaged: its content is not what was written. Continue from an earlier checkpoint")
-    if is_sealed(data) and not is_whole(data):
-        raise damaged
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a broken file can fail in any way
         raise UserError(f"{path}: {_reason(error)}") from error
+
+
+def _mapped(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """Returns the content of an open file of our format, with its tensors mapped.
+
+    Raises:
+        UserError: If it is of another format.
+        Exception: Whatever torch raises for what is none, or names what could run code.
+    """
+    # torch opens the file by its name, twice: it must be this one, and not one that has taken its place meanwhile.
+    this_one = f"/proc/self/fd/{file.fileno()}"
+    content = torch.load(
+        this_one if os.path.exists(this_one) else path, map_location="cpu", weights_only=True, mmap=True
+    )
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
             f"{path}: not a checkpoint of a run of omnisource. Start a new run from its weights: model.weights={path}"
         )
     if content["format_version"] > FORMAT_VERSION:
         raise UserError(f"{path}: written by a newer omnisource (format {content['format_version']}); update yours")
-    if content["format_version"] > 1 and not is_sealed(data):
-        raise damaged
-    state = {"model": content["model"], **content["state"]}
-    return Checkpoint(content["recipe"], content["class_names"], content["facts"], state)
-
-
-def remove_unfinished(work_dir: Path) -> None:
-    """Removes the files that a process left which was killed while it saved."""
-    for path in (work_dir / FOLDER).glob(f"*{UNFINISHED}"):
-        if _UNFINISHED_FILE.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    return content
 
 
 def _reason(error: Exception) -> str:

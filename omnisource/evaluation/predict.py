@@ -12,7 +12,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from omnisource.checkpoints.file import FORMAT, read_checkpoint
+from omnisource.checkpoints.file import FORMAT, as_checkpoint
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_by_suffix
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import load_clip
@@ -95,7 +95,7 @@ def load(
     path = Path(path)
     content = read_weights_file(path)
     if content.get("format") == FORMAT:
-        checkpoint = read_checkpoint(path)
+        checkpoint = as_checkpoint(content)
         state = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
         return _load_own(path, checkpoint.recipe, checkpoint.class_names, state, build_backbone)
     if average:

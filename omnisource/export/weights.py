@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from omnisource.checkpoints.file import Checkpoint, read_checkpoint
 from omnisource.errors import UserError
+from omnisource.files.atomic import atomic_write
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.weights.formats import HeadNames
@@ -28,7 +28,7 @@ SUFFIXES = (".safetensors", ".pth")
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns what a checkpoint of ours holds, as plain data; its digest is verified.
+    """Returns what a checkpoint of ours holds, as plain data; it is verified.
 
     Raises:
         UserError: If it is missing, damaged, or of another format.
@@ -124,12 +124,10 @@ def _save_safetensors(state: Mapping[str, Tensor], checkpoint: Checkpoint, targe
         "recipe": json.dumps(checkpoint.recipe),
         "class_names": json.dumps(checkpoint.class_names, ensure_ascii=False),
     }
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     tensors = {name: tensor.contiguous() for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
-        temporary.rename(target)
+        with atomic_write(target) as file:
+            file.write(safetensors.torch.save(tensors, metadata))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{target}: cannot be written: {error.strerror or error}") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import math
 import os
@@ -18,14 +17,17 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from omnisource.errors import UserError, naming
+from omnisource.errors import UserError
+from omnisource.files import jsonl
+from omnisource.files.atomic import atomic_write
+from omnisource.files.lock import LockHeld, take_lock
 
 JOURNAL = "prepared.jsonl"
 """Name of the journal in the output folder."""
@@ -110,7 +112,6 @@ class Journal:
             UserError: If the folder holds something else, was prepared otherwise, or another process prepares it.
         """
         self.folder = folder
-        self.entries: dict[str, Entry] = {}
         self._header = {**_FORMAT, **dataclasses.asdict(header)}
         self._lock = threading.RLock()  # guards the entries and all that is below; a timer's thread commits too
         self._waiting: deque[tuple[Entry, Path]] = deque()
@@ -121,9 +122,16 @@ class Journal:
         if not path.exists() and any(folder.iterdir()):
             raise UserError(f"{folder}: holds something else than prepared data; name a new or an empty folder")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_only_process(folder))
-            self._file = stack.enter_context(open(path, "a+b"))
-            self._read(path)
+            try:
+                stack.enter_context(take_lock(folder))
+            except LockHeld as error:
+                raise UserError(
+                    f"{folder}: another process is preparing it ({error.owner}); wait for that one"
+                ) from error
+            self._file = stack.enter_context(contextlib.closing(jsonl.Journal(path, self._header)))
+            if self._file.first_line != self._file.header:
+                raise UserError(_difference(path, self._file.first_line, self._header))
+            self.entries = {entry.output: entry for line in self._file.lines() if (entry := _entry(line)) is not None}
             for left in folder.glob(f"{_TEMPORARY}*"):
                 shutil.rmtree(left)
             self.temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
@@ -135,7 +143,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with naming(self.folder / JOURNAL), self._open, self._lock:
+        with self._open, self._lock:
             try:
                 self.commit()
             finally:
@@ -202,8 +210,8 @@ class Journal:
     def finish(self) -> None:
         """Writes the journal again, sorted: it is then a function of what was prepared, not of how it came about."""
         self.commit()
-        entries = (self.entries[output] for output in sorted(self.entries))
-        self.write(JOURNAL, chain([_line(self._header)], (_line(dataclasses.asdict(entry)) for entry in entries)))
+        entries = (dataclasses.asdict(self.entries[output]) for output in sorted(self.entries))
+        self.write(JOURNAL, map(jsonl.json_line, chain([self._header], entries)))
 
     def write(self, output: str, content: Iterable[bytes]) -> None:
         """Writes a file of the output folder that is no medium: the whole of it or, if the process is ended, nothing.
@@ -212,13 +220,10 @@ class Journal:
             output: Its path below the output folder.
             content: What it is to have, in parts.
         """
-        written = self.temporary / "text"  # with what a killed process leaves there, it is removed by the next
-        with naming(self.folder / output), written.open("wb") as file:
+        target = self.folder / output
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(target, unfinished_in=self.temporary) as file:
             file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
-        (self.folder / output).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(written, self.folder / output)
 
     def _commit_in_time(self) -> None:
         with contextlib.suppress(OSError):  # the files still wait: the next commit tries again, and raises it
@@ -228,10 +233,7 @@ class Journal:
         """Enters the files that wait."""
         for entry, _ in self._waiting:  # made of another original: it must not be taken for what the line describes
             (self.folder / entry.output).unlink(missing_ok=True)
-        with naming(self.folder / JOURNAL):
-            self._file.write(b"".join(_line(dataclasses.asdict(entry)) for entry, _ in self._waiting))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        self._file.append(*(dataclasses.asdict(entry) for entry, _ in self._waiting), sync=True)
         while self._waiting:
             entry, written = self._waiting[0]
             target = self.folder / entry.output
@@ -239,51 +241,6 @@ class Journal:
             os.replace(written, target)
             self.entries[entry.output] = entry
             self._waiting.popleft()  # only now, and at once: another attempt goes on where this one failed
-
-    def _read(self, path: Path) -> None:
-        """Reads the header and the entries, or writes the header where the file is new."""
-        header = _line(self._header)
-        self._file.seek(0)
-        first = self._file.readline()
-        if header.startswith(first) and first != header:  # new, or torn before anything was prepared
-            self._file.truncate(0)
-            self._file.write(header)
-            self._file.flush()
-            return
-        if first != header:
-            raise UserError(_difference(path, first, self._header))
-        line = first
-        for line in self._file:
-            entry = _entry(line)
-            if entry is not None:
-                self.entries[entry.output] = entry
-        if not line.endswith(b"\n"):
-            self._file.write(b"\n")  # or the next line would run on from a torn one
-
-
-@contextlib.contextmanager
-def _only_process(folder: Path) -> Iterator[None]:
-    """Locks a folder for as long as the block runs, or for the rest of the process.
-
-    Raises:
-        UserError: If another process has.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UserError(f"{folder}: another process is preparing it; wait for that one") from error
-    except OSError:
-        pass  # a file system without locks; there is nothing to be done about it
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _line(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values).encode() + b"\n"
 
 
 def _entry(line: bytes) -> Entry | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnisource.data.decoding.video import VideoFile
-from omnisource.errors import UnreadableMedia, named
+from omnisource.errors import UnreadableMedia, with_path
 from omnisource.prepare.encode import prepare_video
 from omnisource.prepare.shrink import Encoded, shrink_image
 from omnisource.types import Media
@@ -86,7 +86,7 @@ def _of_target(error: OSError, target: Path) -> OSError:
     """Returns an error that names the file which cannot be written: copying names the original before it."""
     if error.filename2 is not None:
         return OSError(error.errno, error.strerror, error.filename2)
-    return named(error, target)
+    return with_path(error, target)
 
 
 def _state(path: str) -> tuple[int, int]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
-from typing import IO
 
 from omnisource.errors import UserError
-from omnisource.files.atomic import sync_folder
+from omnisource.files.jsonl import move_lines
 from omnisource.reporting.records import StepRecord, ValidationRecord, read_line
 from omnisource.reporting.sinks.line_file import cannot_write
 
@@ -68,34 +66,16 @@ def drop_after(work_dir: str | Path, step: int, validated_step: int | None = Non
 
 
 def _drop_after(path: Path, step: int, validated_step: int) -> int:
-    discarded = path.with_suffix(".discarded.jsonl")
-    temporary = path.with_suffix(".jsonl.new")
     if not path.exists():
         return 0
+
+    def is_later(line: bytes) -> bool:
+        return _step_of(line) > (validated_step if b'"kind": "validation"' in line else step)
+
     try:
-        with path.open("rb") as old, temporary.open("wb") as new, discarded.open("ab") as rest:
-            moved = _sort_out(old, new, rest, step, validated_step)
-            for file in (rest, new):
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-        if not discarded.stat().st_size:
-            discarded.unlink()
+        return move_lines(path, path.with_suffix(".discarded.jsonl"), is_later)
     except OSError as error:
         raise cannot_write(path, error) from error
-    return moved
-
-
-def _sort_out(old: IO[bytes], new: IO[bytes], rest: IO[bytes], step: int, validated_step: int) -> int:
-    """Copies the lines up to a step to `new` and the others to `rest`; returns the number of the others."""
-    moved = 0
-    for line in old:
-        is_validation = b'"kind": "validation"' in line
-        keeps = _step_of(line) <= (validated_step if is_validation else step)
-        moved += not keeps
-        (new if keeps else rest).write(line.rstrip(b"\n") + b"\n")
-    return moved
 
 
 def _step_of(line: bytes) -> float:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from omnisource.distributed.liveness import is_process_alive, process_start, this_machine
 from omnisource.errors import UserError
+from omnisource.files.atomic import atomic_write
 from omnisource.recipe.plain import from_plain, to_json
 from omnisource.recipe.values import field_names
 from omnisource.reporting.records import ValidationRecord
@@ -102,11 +103,8 @@ def write_status(work_dir: Path, status: RunStatus) -> None:
     What the run cannot do without is written elsewhere, and fails there.
     """
     status = dataclasses.replace(status, updated_unix_seconds=time.time())
-    path = work_dir / STATUS
-    temporary = path.with_suffix(".json.new")
-    with contextlib.suppress(OSError):
-        temporary.write_text(to_json(status) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+    with contextlib.suppress(OSError), atomic_write(work_dir / STATUS, sync=False) as file:
+        file.write(f"{to_json(status)}\n".encode())
 
 
 def read_status(work_dir: Path) -> RunStatus | None:

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omnisource.checkpoints.file import (
+    Checkpoint,
     best_path,
     checkpoint_path,
     copy_checkpoint,
     read_checkpoint,
+    read_header,
     remove_unfinished,
     saved_checkpoints,
 )
+from omnisource.distributed import processes
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 from omnisource.recipe.plain import to_json
@@ -24,52 +27,73 @@ from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
 
 
-def find_checkpoint(work_dir: Path, resume: str) -> tuple[Path | None, list[str]]:
-    """Returns the checkpoint that a run continues from, None for a new run; and what is wrong with newer ones.
+def read_resumed(work_dir: Path, resume: str) -> tuple[Path | None, Checkpoint | None, list[str]]:
+    """Reads the checkpoint that a run continues from; called by all processes together, each of which reads it once.
+
+    The first process says which files there are. What one process finds damaged, none takes.
 
     Args:
         work_dir: Folder of the run.
-        resume: "" for a new run, "auto" for the newest whole checkpoint of `work_dir` if there is any, or a file.
+        resume: "" for a new run, "auto" for the newest intact checkpoint of `work_dir` if there is any, or a file.
+
+    Returns:
+        Where the checkpoint lies, None for a new run; what it holds; and what is wrong with newer ones.
 
     Raises:
         UserError: If a new run, or one that continues another folder's, is wanted where there is one already; or if
             there are checkpoints and all of them are damaged.
     """
+    candidates = processes.run_on_rank0(lambda: find_checkpoints(work_dir, resume))
+    faults: list[str] = []
+    for path in candidates:
+        checkpoint, fault = None, ""
+        try:
+            checkpoint = read_checkpoint(path)
+        except UserError as error:
+            fault = str(error)
+        found = [of_process for of_process in processes.gather(fault) if of_process]
+        if not found:
+            return path, checkpoint, [f"{fault}; falling back to {path.name}" for fault in faults]
+        faults.append(found[0])
+    if not faults:
+        return None, None, []
+    if resume == "auto":
+        faults.append(
+            f"No checkpoint of {candidates[0].parent} is whole. Give a whole one with --resume PATH, or start again in "
+            "another --work-dir."
+        )
+    # One message is enough: the other processes leave without a word.
+    processes.raise_on_all_ranks(UserError("\n".join(faults)) if processes.rank() == 0 else None)
+    raise AssertionError("raised above, on every process")
+
+
+def find_checkpoints(work_dir: Path, resume: str) -> list[Path]:
+    """Returns the checkpoints that a run may continue from, the newest first; none for a new run.
+
+    Args:
+        work_dir: Folder of the run.
+        resume: As for `read_resumed`.
+
+    Raises:
+        UserError: If a new run, or one that continues another folder's, is wanted where there is one already.
+    """
     saved = saved_checkpoints(work_dir)
     if resume == "auto":
-        return _newest_whole(saved)
+        return saved[::-1]
     holds_run = bool(saved) or (work_dir / METRICS).exists()
     if not resume:
         if holds_run:
             raise UserError(
                 f"{work_dir} already holds a run. Continue it with --resume auto, or choose another --work-dir."
             )
-        return None, []
+        return []
     checkpoint = Path(resume)
     if holds_run and checkpoint.resolve().parent != best_path(work_dir).resolve().parent:
         raise UserError(
             f"{work_dir} already holds a run, and {checkpoint} is none of its checkpoints. Continue it with --resume "
             "auto, or choose another --work-dir."
         )
-    return checkpoint, []
-
-
-def _newest_whole(saved: list[Path]) -> tuple[Path | None, list[str]]:
-    faults: list[str] = []
-    for path in reversed(saved):
-        try:
-            read_checkpoint(path)
-        except UserError as error:
-            faults.append(str(error))
-            continue
-        return path, [f"{fault}; falling back to {path.name}" for fault in faults]
-    if faults:
-        raise UserError(
-            "\n".join(faults)
-            + f"\nNo checkpoint of {saved[-1].parent} is whole. Give a whole one with --resume PATH, or start again in "
-            "another --work-dir."
-        )
-    return None, []
+    return [checkpoint]
 
 
 def prepare_work_dir(work_dir: Path, recipe: Recipe, lock: RunLock) -> None:
@@ -81,7 +105,7 @@ def prepare_work_dir(work_dir: Path, recipe: Recipe, lock: RunLock) -> None:
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
         if lock.take():
-            find_checkpoint(work_dir, "")  # the folder was not there when it was looked into: it may hold a run now
+            find_checkpoints(work_dir, "")  # the folder was not there when it was looked into: it may hold a run now
         with atomic_write(work_dir / "recipe.json") as file:  # `runs` and `watch` may read it at any moment
             file.write((to_json(recipe) + "\n").encode())
         remove_unfinished(work_dir)
@@ -107,25 +131,30 @@ def discard_later_checkpoints(work_dir: Path, origin: Path | None, state: TrainS
         if path > checkpoint_path(work_dir, state.step):
             path.rename(path.with_suffix(".pt.discarded"))
     best = best_path(work_dir)
-    if best.exists() and (state.best_step is None or _step_of(best) != state.best_step):
+    if _is_best(best, state, origin):
+        return True
+    if best.exists():
         best.rename(best.with_suffix(".pt.discarded"))
     if state.best_step is None or origin is None:
         return False
     name = checkpoint_path(work_dir, state.best_step).name
-    for candidate in (best, best.with_name(name), origin.with_name(best.name), origin.with_name(name)):
-        if _step_of(candidate) == state.best_step:
-            if candidate != best:
-                copy_checkpoint(candidate, best)
+    for candidate in (best.with_name(name), origin.with_name(best.name), origin.with_name(name)):
+        if _is_best(candidate, state, origin):
+            copy_checkpoint(candidate, best)
             return True
     return False
 
 
-def _step_of(path: Path) -> int | None:
-    """Returns the step of a checkpoint; None for one that is missing or damaged."""
+def _is_best(path: Path, state: TrainState, origin: Path | None) -> bool:
+    """Returns whether a file is an intact checkpoint of the best step; `origin` has been verified already."""
     try:
-        return read_checkpoint(path).state["step"]
-    except UserError:
-        return None
+        if state.best_step is None or read_header(path).step != state.best_step:
+            return False
+        if origin is None or not origin.exists() or not path.samefile(origin):
+            read_checkpoint(path)  # verifies it
+    except UserError:  # missing or damaged
+        return False
+    return True
 
 
 @contextlib.contextmanager

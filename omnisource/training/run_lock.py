@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import time
 from pathlib import Path
 from types import TracebackType
 
 from omnisource.errors import UserError
+from omnisource.files.lock import Lock, LockHeld, take_lock
 from omnisource.reporting.status_file import is_alive, read_status
 
 LOCK = "run.lock"
-
-DYING_SECONDS = 5.0
-"""Time given to a run that was killed a moment ago: the system frees its lock only when the process is gone."""
-
-_INTERVAL_SECONDS = 0.05  # from one try to the next
 
 
 class RunLock:
     """Keeps a work dir for this process until the context is left or the process ends, however it ends.
 
-    What is locked is an empty file of the work dir, `LOCK`. The system gives it free at the death of the process, so a
-    killed run never stands in the way of the one that continues it. The processes that a run starts do not inherit it:
-    Python opens files so.
+    What is locked is an empty file of the work dir, `LOCK`; so a killed run never stands in the way of the one that
+    continues it.
 
     Args:
         work_dir: Folder of the run; need not be there yet.
@@ -33,41 +25,29 @@ class RunLock:
 
     def __init__(self, work_dir: Path) -> None:
         self._work_dir = work_dir
-        self._descriptor: int | None = None
+        self._lock: Lock | None = None
 
     def take(self) -> bool:
         """Takes the folder if it is there; returns whether it is this call that did.
 
-        A folder that cannot be written to, and a file system without locks, are let be: what writes there first says
-        what is wrong with the folder.
+        A folder that cannot be written to is let be: what writes there first says what is wrong with it.
 
         Raises:
-            UserError: If another run has it, and has it still after `DYING_SECONDS`.
+            UserError: If another run has it, and has it still after the time that is given to a dying one.
         """
-        if self._descriptor is not None:
+        if self._lock is not None:
             return False
         try:
-            descriptor = os.open(self._work_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError:
-            return False
-        self._descriptor = descriptor
-        try:
-            _lock(descriptor)
-        except BlockingIOError as error:
-            self._give_back()
+            self._lock = take_lock(self._work_dir / LOCK)
+        except LockHeld as error:
             raise UserError(
                 f"{self._work_dir}: another run is at work in this folder ({_holder(self._work_dir)}). Wait for its "
                 "end or stop that process, then continue with --resume auto; or choose another --work-dir. `omnisource "
                 "watch` shows how far it is."
             ) from error
-        except OSError:  # no locks here; there is nothing to be done about it
-            pass
+        except OSError:
+            return False
         return True
-
-    def _give_back(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
     def __enter__(self) -> RunLock:
         return self
@@ -75,24 +55,9 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._give_back()
-
-
-def _lock(descriptor: int) -> None:
-    """Locks an open file; waits for a process that is dying.
-
-    Raises:
-        BlockingIOError: If another process has it locked all the time.
-        OSError: If the file system has no locks.
-    """
-    end = time.monotonic() + DYING_SECONDS
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                raise
-        time.sleep(_INTERVAL_SECONDS)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
 
 def _holder(work_dir: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +80,8 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` returned, in this process or another."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        # torch takes these tensors over as they are: mapped ones would keep the file of a checkpoint open all the time.
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.step = state["step"]
         self.samples_seen = dict(state["samples_seen"])
         self.unreadable = dict(state["unreadable"])

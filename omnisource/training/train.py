@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from omnisource.checkpoints.file import read_checkpoint
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.run_data import read_run_data
@@ -33,8 +32,8 @@ from omnisource.training.plan import Plan, describe_plan, make_plan, with_scaled
 from omnisource.training.resume import (
     discard_later_checkpoints,
     explain_disk_errors,
-    find_checkpoint,
     prepare_work_dir,
+    read_resumed,
 )
 from omnisource.training.run_context import RunContext
 from omnisource.training.run_lock import RunLock
@@ -122,8 +121,7 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
 
     # 2. Where we continue.
     processes.run_on_rank0(lock.take)
-    checkpoint_file, faults = processes.run_on_rank0(lambda: find_checkpoint(work_dir, resume))
-    checkpoint = read_checkpoint(checkpoint_file) if checkpoint_file else None
+    checkpoint_file, checkpoint, faults = read_resumed(work_dir, resume)
     if checkpoint and checkpoint_file:
         recipe, note = with_same_microbatches(recipe, checkpoint, checkpoint_file, processes.world_size())
         faults = [*faults, *note]

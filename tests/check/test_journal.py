@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from omnisource.check.examine import FileReport
 from omnisource.check.files import FileState
 from omnisource.check.journal import JOURNAL, Journal
 from omnisource.errors import UserError
+from omnisource.files import lock
 
 FOUND = FileReport("", 40, 41, 64, 48, "0123456789abcdef" * 2, ("ab" * 32, "cd" * 32), (False, True))
 
@@ -105,7 +107,8 @@ def test_journal_of_other_decoders_is_started_anew(tmp_path: Path) -> None:
     assert path.read_text().splitlines() == [header]
 
 
-def test_two_checks_do_not_write_to_one_journal(tmp_path: Path) -> None:
-    with Journal(tmp_path), pytest.raises(UserError, match="another check is writing"):
+def test_two_checks_do_not_write_to_one_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "DYING_SECONDS", 0.0)
+    with Journal(tmp_path), pytest.raises(UserError, match=rf"another check is writing .*process {os.getpid()}"):
         Journal(tmp_path)
     assert numbers(tmp_path) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import zipfile
 from pathlib import Path
@@ -14,16 +15,21 @@ from torch import nn
 
 from omnisource.checkpoints.file import (
     Checkpoint,
+    Header,
     best_path,
     checkpoint_path,
     copy_checkpoint,
     read_checkpoint,
+    read_header,
     remove_unfinished,
     save_checkpoint,
     saved_checkpoints,
 )
 from omnisource.errors import UserError
 from omnisource.training.state import TrainState
+from tests.support.tiny_runs import difference
+
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def checkpoint(step: int, size: int = 4) -> Checkpoint:
@@ -138,7 +144,7 @@ def test_file_where_the_folder_should_be_is_an_error_of_the_user(tmp_path: Path)
         save(tmp_path, 1)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999, *np.random.default_rng(1).random(50)])
 def test_truncated_checkpoint_is_refused_by_name(tmp_path: Path, share: float) -> None:
     save(tmp_path, 1, size=1000)
     path = checkpoint_path(tmp_path, 1)
@@ -153,7 +159,7 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
     path = checkpoint_path(tmp_path, 1)
     data = path.read_bytes()
     rng = np.random.default_rng(0)
-    for place in [0, len(data) - 1, *rng.integers(0, len(data), 60).tolist()]:
+    for place in [0, len(data) - 1, *rng.integers(0, len(data), 300).tolist()]:
         damaged = bytearray(data)
         damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
@@ -170,11 +176,112 @@ def test_other_programs_read_the_file_too(tmp_path: Path) -> None:
     assert zipfile.ZipFile(checkpoint_path(tmp_path, 1)).testzip() is None
 
 
-def test_checkpoint_without_a_digest_is_read(tmp_path: Path) -> None:  # as version 0.1 wrote them
+@pytest.mark.parametrize("version", [1, 2])
+def test_checkpoint_of_an_earlier_format_is_read_and_its_content_is_verified(tmp_path: Path, version: int) -> None:
+    old = REFERENCE / f"checkpoint_format_{version}.pt"
+    numbers = torch.arange(600.0).reshape(20, 30)
+    read = read_checkpoint(old)
+    assert (read.recipe, read.class_names) == ({"seed": 0}, {"digits": ["zero", "one"]})
+    assert read.facts == {"threads": 1, "microbatches": 1}
+    assert torch.equal(read.state["model"]["weight"], numbers)
+    assert torch.equal(read.state["model"]["half"], torch.arange(8).to(torch.bfloat16))
+    assert torch.equal(read.state["optimizer"]["state"][0]["momentum_buffer"], numbers / 2)
+    header = read_header(old)
+    assert (header.step, header.best_score, header.best_step, header.recipe) == (7, 0.25, 4, {"seed": 0})
+    data, state = old.read_bytes(), read.state
+    path, rng = tmp_path / "old.pt", np.random.default_rng(version)
+    for place in rng.integers(0, len(data), 300).tolist():
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            read = read_checkpoint(path)
+        except UserError as error:
+            assert re.search(r"old\.pt: (damaged|not a whole checkpoint)", str(error))
+        else:  # between the records, where nothing is kept
+            assert difference(read.state, state) == ""
+    for length in rng.integers(0, len(data) - 100, 50).tolist():
+        path.write_bytes(data[:length])
+        with pytest.raises(UserError, match=r"old\.pt: (damaged|not a whole checkpoint)"):
+            read_checkpoint(path)
+
+
+def test_header_is_read_without_the_tensors(tmp_path: Path) -> None:
+    save(tmp_path, 7, size=100_000)
+    path = checkpoint_path(tmp_path, 7)
+    header = read_header(path)
+    assert header == Header(7, None, None, {"seed": 0}, {"digits": ["zero", "one"]}, {"threads": 1})
+    data = path.read_bytes()
+    (record,) = (one for one in zipfile.ZipFile(path).infolist() if one.file_size == 400_000)
+    damaged = bytearray(data)
+    damaged[record.header_offset + 200_000] ^= 1  # in the tensor, which is not looked at
+    path.write_bytes(damaged)
+    assert read_header(path) == header
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(path)
+    damaged = bytearray(data)
+    damaged[data.index(b"digits")] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"step_000000007\.pt: not a whole checkpoint"):
+        read_header(path)
+
+
+def test_tensors_are_those_of_the_file_that_was_opened_whatever_becomes_of_it(tmp_path: Path) -> None:
+    save(tmp_path, 1, 2, size=100_000)
+    path = checkpoint_path(tmp_path, 1)
+    replaced = read_checkpoint(path)
+    os.replace(checkpoint_path(tmp_path, 2), path)
+    removed = read_checkpoint(path)
+    path.unlink()
+    assert (replaced.state["step"], removed.state["step"]) == (1, 2)
+    assert replaced.state["model"]["weight"].unique().tolist() == [1]
+    assert removed.state["model"]["weight"].unique().tolist() == [2]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system does not show the files of a process")
+def test_file_that_takes_the_place_of_one_that_is_read_is_not_mixed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1, 2, size=100_000)
+    load = torch.load
+
+    def load_late(*arguments: Any, **options: Any) -> Any:
+        os.replace(checkpoint_path(tmp_path, 2), checkpoint_path(tmp_path, 1))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", load_late)
+    read = read_checkpoint(checkpoint_path(tmp_path, 1))
+    assert read.state["step"] == 1 and read.state["model"]["weight"].unique().tolist() == [1]
+
+
+@pytest.mark.skipif(not os.path.isfile("/proc/self/maps"), reason="this system does not show what a process maps")
+def test_run_that_goes_on_keeps_no_checkpoint_open(tmp_path: Path) -> None:
+    def state() -> TrainState:
+        model = nn.Linear(300, 200)
+        return TrainState(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+
+    before = state()
+    before.model(torch.ones(1, 300)).sum().backward()
+    before.optimizer.step()
+    path = checkpoint_path(tmp_path, 1)
+    save_checkpoint(Checkpoint({}, {}, {}, before.state_dict()), path, 1)
+    after, read = state(), read_checkpoint(path)
+    after.load_state_dict(read.state)
+    assert path.name in Path("/proc/self/maps").read_text()  # still held by `read`
+    del read
+    assert path.name not in Path("/proc/self/maps").read_text()
+    momenta = [run.optimizer.state_dict()["state"][0]["momentum_buffer"] for run in (before, after)]
+    assert torch.equal(*momenta)
+
+
+def test_checkpoint_without_its_checksum_is_damaged(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    content = torch.load(checkpoint_path(tmp_path, 1), weights_only=True)
-    torch.save({**content, "format_version": 1}, tmp_path / "old.pt")
-    assert read_checkpoint(tmp_path / "old.pt").state["step"] == 1
+    path = checkpoint_path(tmp_path, 1)
+    content = torch.load(path, weights_only=True)
+    assert content["format_version"] == 3
+    torch.save(content, path)
+    with pytest.raises(UserError, match="damaged: its content is not what was written"):
+        read_checkpoint(path)
 
 
 class _Payload:
@@ -213,8 +320,8 @@ def test_other_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
 def test_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     save(tmp_path, 1)
     content = torch.load(checkpoint_path(tmp_path, 1), weights_only=True)
-    torch.save({**content, "format_version": 3}, tmp_path / "newer.pt")
-    with pytest.raises(UserError, match=r"written by a newer omnisource \(format 3\)"):
+    torch.save({**content, "format_version": 4}, tmp_path / "newer.pt")
+    with pytest.raises(UserError, match=r"written by a newer omnisource \(format 4\)"):
         read_checkpoint(tmp_path / "newer.pt")
 
 

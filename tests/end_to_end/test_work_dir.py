@@ -31,9 +31,9 @@ STEPS = 12
 WITHOUT_WAITING = """
 import sys
 from omnisource.cli.main import main
-from omnisource.training import run_lock
+from omnisource.files import lock
 
-run_lock.DYING_SECONDS = 0.0
+lock.DYING_SECONDS = 0.0
 sys.exit(main(sys.argv[1:]))
 """
 """Starts a command for which a run that has the work dir counts as one that keeps it at once."""

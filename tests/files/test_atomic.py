@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.files.atomic import UNFINISHED, atomic_write
+from omnisource.files.atomic import UNFINISHED, atomic_path, atomic_write, remove_unfinished
 
 
 def test_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
@@ -84,3 +84,26 @@ def test_two_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
 def test_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "gone/file.txt"):
         pass
+
+
+def test_file_that_is_written_by_its_name_takes_the_place_too(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "file.txt", tmp_path / "elsewhere"
+    path.write_text("old")
+    elsewhere.mkdir()
+    with atomic_path(path, sync=False, unfinished_in=elsewhere) as unfinished:
+        unfinished.write_text("new")
+        assert unfinished.parent == elsewhere and path.read_text() == "old"
+    assert path.read_text() == "new"
+    with pytest.raises(FileNotFoundError), atomic_path(path):
+        pass  # nothing was made
+    assert path.read_text() == "new" and os.listdir(elsewhere) == []
+
+
+def test_only_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    left = f"file.txt.0123456789abcdef{UNFINISHED}"
+    others = ["file.txt", "mine.tmp", ".0123456789abcdef.tmp", "file.0123456789ABCDEF.tmp", "file.0123.tmp"]
+    for name in (left, *others):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(others)
+    remove_unfinished(tmp_path / "nowhere")

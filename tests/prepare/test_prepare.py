@@ -33,6 +33,7 @@ from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.lists.items import Items
 from omnisource.errors import UserError
+from omnisource.files import lock
 from omnisource.prepare.jobs import SourcePlan, plan_folder, plan_list, plan_source
 from omnisource.prepare.journal import Entry, Header, Journal
 from omnisource.prepare.results import short_ones
@@ -711,8 +712,12 @@ class TestRefusals:
         prepared(plan_list(str(list_path), None), out)
         assert (out / "list.txt").read_text() == "first.mp4 0\n"
 
-    def test_two_processes_do_not_prepare_one_folder(self, originals: Path, tmp_path: Path) -> None:
-        with Journal(tmp_path / "out", HEADER), pytest.raises(UserError, match="another process is preparing it"):
+    def test_two_processes_do_not_prepare_one_folder(
+        self, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lock, "DYING_SECONDS", 0.0)
+        refused = rf"another process is preparing it \(process {os.getpid()}\)"
+        with Journal(tmp_path / "out", HEADER), pytest.raises(UserError, match=refused):
             prepared(plan_folder(str(originals)), tmp_path / "out")
 
     def test_shards_of_a_source_are_refused(self, in_data: Path) -> None:

@@ -13,17 +13,18 @@ from pathlib import Path
 import pytest
 
 from omnisource.errors import UserError
+from omnisource.files import lock as file_lock
+from omnisource.files.lock import DYING_SECONDS
 from omnisource.reporting.events import RunEnded
 from omnisource.reporting.sinks.status_file import StatusFileSink
 from omnisource.reporting.status_file import starting_status
-from omnisource.training import run_lock
-from omnisource.training.run_lock import DYING_SECONDS, LOCK, RunLock
+from omnisource.training.run_lock import LOCK, RunLock
 
 
 @pytest.fixture
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a run that has the folder count as one that keeps it at once."""
-    monkeypatch.setattr(run_lock, "DYING_SECONDS", 0.0)
+    monkeypatch.setattr(file_lock, "DYING_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("without_waiting")
@@ -130,7 +131,7 @@ def test_folder_of_a_run_that_is_still_dying_is_taken_once_it_is_gone(
             raise
 
     monkeypatch.setattr(fcntl, "flock", refused_at_first)
-    monkeypatch.setattr(run_lock, "DYING_SECONDS", 100.0)
+    monkeypatch.setattr(file_lock, "DYING_SECONDS", 100.0)
     with holding(tmp_path) as process, RunLock(tmp_path) as lock:
         assert lock.take() is True
     assert len(refused) >= 3 and capfd.readouterr() == ("", "")

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from omnisource.errors import UserError
-from omnisource.files.seal import is_sealed, is_whole
+from omnisource.files.zip_checksums import is_ours, verify_archive
 
 _INERT_MODULES = ("mmengine", "numpy", "collections")
 _INERT_NAMES = ("builtins.getattr",)
@@ -85,13 +85,17 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
 
 
 def _verify(path: Path) -> None:
-    """Raises UserError for a sealed file, which is one of our checkpoints, whose content is not what was written."""
+    """Raises UserError for one of our checkpoints whose content is not what was written."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            if is_ours(file):
+                verify_archive(file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    if is_sealed(data) and not is_whole(data):
-        raise UserError(f"{path}: damaged: its content is not what was written. Take an earlier checkpoint of the run")
+    except Exception as error:  # a damaged archive can fail in any way
+        raise UserError(
+            f"{path}: damaged: its content is not what was written. Take an earlier checkpoint of the run"
+        ) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

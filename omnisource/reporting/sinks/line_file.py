@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from omnisource.errors import UserError
+from omnisource.files.jsonl import AppendFile
 
 
 class LineFile:
@@ -14,7 +15,7 @@ class LineFile:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
+            self._file = AppendFile(path)
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -24,10 +25,8 @@ class LineFile:
         Raises:
             UserError: The file cannot be written to, for example because the disk is full.
         """
-        data = line.encode() + b"\n"
         try:
-            while data:
-                data = data[self._file.write(data) :]  # a write to a disk that fills up takes a part
+            self._file.append(line.encode() + b"\n")
         except OSError as error:
             raise cannot_write(self._path, error) from error
 

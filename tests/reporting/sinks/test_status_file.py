@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -58,11 +59,16 @@ def test_end_is_the_last_word(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_full_disk_hinders_the_status_and_not_the_run(tmp_path: Path) -> None:
-    (tmp_path / "run.json.new").symlink_to("/dev/full")
-    file = StatusFileSink(tmp_path, starting_status(0, 40), heartbeat_seconds=0.01)
-    file.change(step=1)
-    file.close(RunEnded("complete"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        file = StatusFileSink(tmp_path, starting_status(0, 40), heartbeat_seconds=0.01)
+        file.change(step=1)
+        file.close(RunEnded("complete"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_status(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_run_json_tells_how_the_run_goes_and_that_it_is_complete(tmp_path: Path) -> None:
