@@ -68,7 +68,7 @@ def run_prepare(
         folder: Where the paths of a list start; None: the folder of the list.
         shard_bytes: Bytes of a tar shard; None: no shards.
     """
-    from omnisource.prepare.jobs import plan_folder, plan_list, plan_source
+    from omnisource.prepare.jobs import job_from_folder, job_from_list, job_from_source
     from omnisource.prepare.run import Settings, prepare, usable_cores
 
     config, colon, name = source.rpartition(":")
@@ -78,15 +78,15 @@ def run_prepare(
     if folder is not None and not Path(source).is_file():
         raise UserError(f"--folder {folder}: is for lists; {source} is none")
     if is_config:
-        plan = plan_source(load_recipe(config, overrides), name, config)
+        job = job_from_source(load_recipe(config, overrides), name, config)
     elif Path(source).is_dir():
-        plan = plan_folder(source)
+        job = job_from_folder(source)
     elif source.endswith(".py"):
         raise UserError(f"{source}: name a source of this config, as {source}:NAME")
     else:
-        plan = plan_list(source, None if folder is None else str(folder))
+        job = job_from_list(source, None if folder is None else str(folder))
     settings = Settings(short_side, keyframe_interval)
-    preparation = prepare(plan, out, settings, num_workers or usable_cores(), shard_bytes)
+    preparation = prepare(job, out, settings, num_workers or usable_cores(), shard_bytes)
     print(preparation)
     return 2 if preparation.failures else 0
 

@@ -32,9 +32,9 @@ from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.lists.items import Items
 from omnisource.errors import UserError
-from omnisource.prepare.jobs import SourcePlan, plan_folder, plan_list, plan_source
+from omnisource.prepare.jobs import PrepareJob, job_from_folder, job_from_list, job_from_source
 from omnisource.prepare.journal import Entry, Header, Journal
-from omnisource.prepare.results import short_ones
+from omnisource.prepare.results import with_missing_frames
 from omnisource.prepare.run import Preparation, Settings, prepare
 from omnisource.recipe.data import Split, TarShards
 from tests.support.media import (
@@ -107,8 +107,8 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def prepared(plan: SourcePlan, out: Path, settings: Settings = SMALL, shard_bytes: int | None = None) -> Preparation:
-    return prepare(plan, out, settings, num_workers=0, shard_bytes=shard_bytes)
+def prepared(job: PrepareJob, out: Path, settings: Settings = SMALL, shard_bytes: int | None = None) -> Preparation:
+    return prepare(job, out, settings, num_workers=0, shard_bytes=shard_bytes)
 
 
 def numbers_in(path: Path) -> list[int]:
@@ -127,7 +127,7 @@ def rows(items: Items) -> list[tuple[str, int]]:
 
 class TestFolder:
     def test_tree_of_media_is_mirrored(self, originals: Path, tmp_path: Path) -> None:
-        preparation = prepared(plan_folder(str(originals)), tmp_path / "out")
+        preparation = prepared(job_from_folder(str(originals)), tmp_path / "out")
         media = {"first.mp4", "deep/second.mp4", "deep/er/third one.mp4", "deep/small.png", "large.JPG"}
         assert set(tree(tmp_path / "out")) == media | OURS
         assert numbers_in(tmp_path / "out/first.mp4") == list(range(9))
@@ -140,7 +140,7 @@ class TestFolder:
 
     def test_counts_and_checksums_are_those_of_the_files(self, originals: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        prepared(plan_folder(str(originals)), out)
+        prepared(job_from_folder(str(originals)), out)
         found = entries(out)
         assert {output: (entry["num_frames"], entry["width"], entry["height"]) for output, entry in found.items()} == {
             "first.mp4": (9, 38, 32),
@@ -164,7 +164,7 @@ class TestFolder:
             pytest.skip("sha256sum is not there")
         shutil.copy(originals / "first.mp4", originals / "back\\slash\nand line.mp4")
         out = tmp_path / "out"
-        prepared(plan_folder(str(originals)), out)
+        prepared(job_from_folder(str(originals)), out)
 
         def told() -> tuple[int, str]:
             command = [program, "--check", "--quiet", "checksums.sha256"]
@@ -183,7 +183,7 @@ class TestFolder:
             return {path: (content, (originals / path).stat().st_mtime_ns) for path, content in tree(originals).items()}
 
         before = state()
-        prepared(plan_folder(str(originals)), tmp_path / "out")
+        prepared(job_from_folder(str(originals)), tmp_path / "out")
         assert state() == before
 
     def test_videos_of_one_name_keep_apart(self, tmp_path: Path) -> None:
@@ -191,20 +191,20 @@ class TestFolder:
         for place, name in enumerate(("clip.mp4", "clip.avi", "clip.mkv")):
             codec = "mpeg4" if name.endswith("avi") else "libx264"
             write_video(tmp_path / "in" / name, numbered_frames(5, 40, 48, first=100 * place), codec=codec)
-        prepared(plan_folder(str(tmp_path / "in")), tmp_path / "out")
+        prepared(job_from_folder(str(tmp_path / "in")), tmp_path / "out")
         firsts = {name: numbers_in(tmp_path / "out" / name)[0] for name in entries(tmp_path / "out")}
         assert firsts == {"clip.mp4": 0, "clip.avi.mp4": 100, "clip.mkv.mp4": 200}
 
     def test_workers_make_the_same_bytes(self, originals: Path, tmp_path: Path) -> None:
-        plan = plan_folder(str(originals))
-        prepared(plan, tmp_path / "alone")
-        prepare(plan, tmp_path / "workers", SMALL, num_workers=2)
+        job = job_from_folder(str(originals))
+        prepared(job, tmp_path / "alone")
+        prepare(job, tmp_path / "workers", SMALL, num_workers=2)
         assert tree(tmp_path / "alone") == tree(tmp_path / "workers")
 
     def test_folder_without_media_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").touch()
         with pytest.raises(UserError, match=r"no images and no videos.*\.mp4"):
-            plan_folder(str(tmp_path))
+            job_from_folder(str(tmp_path))
 
 
 class TestFailures:
@@ -266,7 +266,7 @@ class TestFailures:
             return Entry(f"{name}.mp4", 1, "", num_frames, 2, 2, name, 1, 1, declared_frames)
 
         found = [entry("a", 118, 120), entry("b", 10, None), entry("c", 9, 9), entry("d", 5, 9), entry("e", 10, 9)]
-        assert [one.original for one in short_ones(found)] == ["d", "a"]
+        assert [one.original for one in with_missing_frames(found)] == ["d", "a"]
 
     def test_hanging_file_has_the_time_of_its_own_size(
         self, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -276,10 +276,10 @@ class TestFailures:
         with (originals / "large.avi").open("wb") as file:
             file.truncate(10**9)  # bytes, for which a file would be given 14 hours
         (originals / "list.txt").write_text("pipe.mp4 0\nlarge.avi 1\nfirst.mp4 2\n")
-        plan = plan_list(str(originals / "list.txt"), None)
+        job = job_from_list(str(originals / "list.txt"), None)
         (originals / "pipe.mp4").unlink()
         os.mkfifo(originals / "pipe.mp4")  # nobody writes to it
-        preparation = prepare(plan, tmp_path / "out", SMALL, num_workers=1)
+        preparation = prepare(job, tmp_path / "out", SMALL, num_workers=1)
         reasons = {failure.path: failure.reason for failure in preparation.failures}
         assert set(reasons) == {str(originals / "large.avi"), str(originals / "pipe.mp4")}
         assert reasons[str(originals / "pipe.mp4")] == "loading took longer than 5 s"
@@ -288,10 +288,10 @@ class TestFailures:
     def test_mended_file_is_prepared_by_the_next_run(self, originals: Path, tmp_path: Path) -> None:
         whole = (originals / "first.mp4").read_bytes()
         truncate(originals / "first.mp4", 0.3)
-        plan, out = plan_folder(str(originals)), tmp_path / "out"
-        assert len(prepared(plan, out).failures) == 1
+        job, out = job_from_folder(str(originals)), tmp_path / "out"
+        assert len(prepared(job, out).failures) == 1
         (originals / "first.mp4").write_bytes(whole)
-        again = prepared(plan, out)
+        again = prepared(job, out)
         assert (again.failures, again.num_new) == ([], 1)
         assert not (out / "failures.jsonl").exists()
         assert numbers_in(out / "first.mp4") == list(range(9))
@@ -300,7 +300,7 @@ class TestFailures:
         list_path = originals / "all.txt"
         list_path.write_text("first.mp4 3\ndeep/second.avi 1\nlarge.JPG 0\n")
         truncate(originals / "first.mp4", 0.3)
-        preparation = prepared(plan_list(str(list_path), None), tmp_path / "out")
+        preparation = prepared(job_from_list(str(list_path), None), tmp_path / "out")
         assert (tmp_path / "out/all.txt").read_text() == "deep/second.mp4 1\nlarge.JPG 0\n"
         assert preparation.lists.num_items == {"all.txt": 2} and preparation.lists.left_out == 1
 
@@ -312,7 +312,7 @@ class TestFailures:
         process.join()
         assert process.exitcode == errno.EFBIG
         assert set(tree(out)) == {"prepared.jsonl"}
-        assert prepared(plan_list(str(many), None), out).num_new == 12
+        assert prepared(job_from_list(str(many), None), out).num_new == 12
 
     @pytest.mark.parametrize(
         ("pictures", "side", "named"),
@@ -361,8 +361,8 @@ class TestLists:
     def test_recipe_works_on_prepared_data_with_another_root_only(self, in_data: Path, tmp_path: Path) -> None:
         overrides = tiny_overrides()
         for name in ("kinetics400", "imagenet"):
-            plan = plan_source(load_recipe(CONFIG, overrides), name, CONFIG)
-            assert prepared(plan, tmp_path / name).failures == []
+            job = job_from_source(load_recipe(CONFIG, overrides), name, CONFIG)
+            assert prepared(job, tmp_path / name).failures == []
         roots = [f"sources.{name}.root={tmp_path / name}" for name in ("kinetics400", "imagenet")]
         before = read_everything(overrides)
         after = read_everything([*overrides, *roots])
@@ -374,7 +374,7 @@ class TestLists:
     def test_class_folders_and_class_maps_go_along(self, in_data: Path, tmp_path: Path) -> None:
         (in_data / "my_data/images/names.txt").write_text("n01440764\nn01443537\nn01484850\n")
         recipe = load_recipe(str(OWN_DATA_CONFIG), ["sources.images.classes=names.txt"])
-        prepared(plan_source(recipe, "images", str(OWN_DATA_CONFIG)), tmp_path / "out")
+        prepared(job_from_source(recipe, "images", str(OWN_DATA_CONFIG)), tmp_path / "out")
         overrides = ["sources.images.classes=names.txt", f"sources.images.root={tmp_path / 'out'}"]
         recipe, names = resolve_classes(load_recipe(str(OWN_DATA_CONFIG), overrides))
         splits = {name: read_splits(recipe, names, name)["images"] for name in ("train", "validation")}
@@ -413,8 +413,8 @@ class TestLists:
             f"sources.kinetics400.train.format={format_name}",
             "sources.kinetics400.classes=names.txt",
         ]
-        plan = plan_source(load_recipe(CONFIG, overrides), "kinetics400", CONFIG)
-        prepared(plan, tmp_path / "out")
+        job = job_from_source(load_recipe(CONFIG, overrides), "kinetics400", CONFIG)
+        prepared(job, tmp_path / "out")
         assert (tmp_path / "out/list.txt").read_bytes().decode() == expected
         split = Split(folder="videos_train", list="list.txt", format=format_name)  # type: ignore[arg-type]
         places = (in_data / "data/kinetics400", tmp_path / "out")
@@ -434,7 +434,7 @@ class TestLists:
             f"{train}.frame_template=f_{{:03d}}.jpg",
         ]
         recipe = load_recipe(CONFIG, overrides)
-        prepared(plan_source(recipe, "kinetics400", CONFIG), tmp_path / "out")
+        prepared(job_from_source(recipe, "kinetics400", CONFIG), tmp_path / "out")
         assert (tmp_path / "out/raw.txt").read_text() == "a 3 0\nb 2 1\n"
         images = [decode_image(tmp_path / f"out/frames/a/f_{number:03d}.jpg") for number in (1, 2, 3)]
         assert [image.shape for image in images] == [(32, 38, 3)] * 3
@@ -451,7 +451,7 @@ class TestLists:
             f"sources.kinetics400.train.list={elsewhere / 'train.txt'}",
         ]
         out = tmp_path / "out"
-        preparation = prepared(plan_source(load_recipe(CONFIG, overrides), "kinetics400", CONFIG), out)
+        preparation = prepared(job_from_source(load_recipe(CONFIG, overrides), "kinetics400", CONFIG), out)
         needed = str(preparation).splitlines()[-1].removeprefix("train on them with ").replace("OUT", str(out)).split()
         assert len(needed) == 3
         before, after = read_everything(overrides), read_everything([*tiny_overrides(), *needed])
@@ -484,13 +484,13 @@ def finished(journal: Journal, output: str) -> tuple[Entry, Path]:
 class TestGoingOn:
     def test_killed_at_any_moment_it_ends_with_the_same_bytes(self, many: Path, tmp_path: Path) -> None:
         whole, out = tmp_path / "whole", tmp_path / "out"
-        plan = plan_list(str(many), None)
-        prepared(plan, whole)
+        job = job_from_list(str(many), None)
+        prepared(job, whole)
         rng = random.Random(0)
         finished: dict[str, int] = {}
         with never_finished(many):
             for _ in range(4):
-                process = in_child(prepare_alone, plan, out)
+                process = in_child(prepare_alone, job, out)
                 wait_for_more(out, len(finished))
                 process.join(rng.uniform(0, 0.2))
                 process.kill()
@@ -502,22 +502,22 @@ class TestGoingOn:
                     assert path.read_bytes() == (whole / path.name).read_bytes()
                     finished[path.name] = path.stat().st_mtime_ns
         assert 4 <= len(finished) < 12
-        assert prepared(plan_list(str(many), None), out).num_new == 12 - len(finished)
+        assert prepared(job_from_list(str(many), None), out).num_new == 12 - len(finished)
         assert tree(out) == tree(whole)
 
     def test_killed_with_its_workers_it_ends_with_the_same_bytes(self, many: Path, tmp_path: Path) -> None:
         whole, out = tmp_path / "whole", tmp_path / "out"
-        plan = plan_list(str(many), None)
-        prepared(plan, whole)
+        job = job_from_list(str(many), None)
+        prepared(job, whole)
         with never_finished(many):
-            process = in_child(prepare_with_workers, plan, out)
+            process = in_child(prepare_with_workers, job, out)
             wait_for_more(out, 0)
             process.kill()
             process.join()
         assert process.exitcode == -signal.SIGKILL
         first = {path.name for path in out.glob("*.mp4")}
         assert first and not (out / "prepared.json").exists()
-        again = prepared(plan_list(str(many), None), out)
+        again = prepared(job_from_list(str(many), None), out)
         assert again.num_new == 12 - len(first)
         assert tree(out) == tree(whole)
 
@@ -543,10 +543,10 @@ class TestGoingOn:
         assert list(entries(out)) == ["first", "second", "third"]
 
     def test_finished_files_are_not_done_again(self, originals: Path, tmp_path: Path) -> None:
-        plan, out = plan_folder(str(originals)), tmp_path / "out"
-        prepared(plan, out)
+        job, out = job_from_folder(str(originals)), tmp_path / "out"
+        prepared(job, out)
         before = {path: (content, (out / path).stat().st_mtime_ns) for path, content in tree(out).items()}
-        again = prepared(plan, out)
+        again = prepared(job, out)
         assert (again.num_new, len(again.entries)) == (0, 5)
         assert tree(out) == {path: content for path, (content, _) in before.items()}
         for path, (_, modified_ns) in before.items():
@@ -554,8 +554,8 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("loss", ["the end of a line", "several lines", "zeros after it"])
     def test_torn_journal_costs_only_what_it_lost(self, originals: Path, tmp_path: Path, loss: str) -> None:
-        plan, out = plan_folder(str(originals)), tmp_path / "out"
-        prepared(plan, out)
+        job, out = job_from_folder(str(originals)), tmp_path / "out"
+        prepared(job, out)
         whole = tree(out)
         journal = out / "prepared.jsonl"
         lines = journal.read_bytes().splitlines(keepends=True)
@@ -571,39 +571,39 @@ class TestGoingOn:
             lost = []
         for line in lost:
             (out / json.loads(line)["output"]).unlink()
-        assert prepared(plan, out).num_new == len(lost)
+        assert prepared(job, out).num_new == len(lost)
         assert tree(out) == whole
 
     def test_leftovers_of_a_killed_process_go(self, originals: Path, tmp_path: Path) -> None:
-        plan, out = plan_folder(str(originals)), tmp_path / "out"
-        prepared(plan, out)
+        job, out = job_from_folder(str(originals)), tmp_path / "out"
+        prepared(job, out)
         (out / ".partial-left").mkdir()
         (out / ".partial-left/0").write_bytes(b"half")
-        prepared(plan, out)
+        prepared(job, out)
         assert not list(out.glob(".partial-*"))
 
     def test_changed_original_is_prepared_again(self, originals: Path, tmp_path: Path) -> None:
-        plan, out = plan_folder(str(originals)), tmp_path / "out"
-        prepared(plan, out)
+        job, out = job_from_folder(str(originals)), tmp_path / "out"
+        prepared(job, out)
         write_video(originals / "first.mp4", numbered_frames(6, 40, 48, first=300))
-        assert prepared(plan, out).num_new == 1
+        assert prepared(job, out).num_new == 1
         assert numbers_in(out / "first.mp4") == list(range(300, 306))
         assert entries(out)["first.mp4"]["num_frames"] == 6
 
     def test_prepared_file_of_an_original_that_was_damaged_since_goes(self, originals: Path, tmp_path: Path) -> None:
-        plan, out = plan_folder(str(originals)), tmp_path / "out"
-        prepared(plan, out)
+        job, out = job_from_folder(str(originals)), tmp_path / "out"
+        prepared(job, out)
         truncate(originals / "first.mp4", 0.3)
-        assert len(prepared(plan, out).failures) == 1
+        assert len(prepared(job, out).failures) == 1
         assert not (out / "first.mp4").exists() and "first.mp4" not in entries(out)
 
     def test_prepared_file_of_an_original_that_is_gone_is_named_and_stays(
         self, originals: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "out"
-        prepared(plan_folder(str(originals)), out)
+        prepared(job_from_folder(str(originals)), out)
         (originals / "first.mp4").unlink()
-        again = prepared(plan_folder(str(originals)), out)
+        again = prepared(job_from_folder(str(originals)), out)
         assert again.orphans == ["first.mp4"] and "first.mp4" in str(again)
         assert (out / "first.mp4").exists()
 
@@ -623,25 +623,25 @@ def never_finished(many: Path) -> Iterator[None]:
         kept.replace(original)
 
 
-def in_child(work: Callable[[Any, Path], None], what: Path | SourcePlan, out: Path) -> BaseProcess:
+def in_child(work: Callable[[Any, Path], None], what: Path | PrepareJob, out: Path) -> BaseProcess:
     """Starts a process that has nothing of FFmpeg in it from this one."""
     process = multiprocessing.get_context("forkserver").Process(target=work, args=(what, out))
     process.start()
     return process
 
 
-def prepare_alone(plan: SourcePlan, out: Path) -> None:
-    prepared(plan, out)
+def prepare_alone(job: PrepareJob, out: Path) -> None:
+    prepared(job, out)
 
 
-def prepare_with_workers(plan: SourcePlan, out: Path) -> None:
-    prepare(plan, out, SMALL, num_workers=2)
+def prepare_with_workers(job: PrepareJob, out: Path) -> None:
+    prepare(job, out, SMALL, num_workers=2)
 
 
 def prepare_with_room_for_small_files(list_path: Path, out: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
     try:
-        prepared(plan_list(str(list_path), None), out)
+        prepared(job_from_list(str(list_path), None), out)
     except OSError as error:
         os._exit(error.errno or 1)
 
@@ -656,24 +656,24 @@ def wait_for_more(out: Path, count: int) -> None:
 
 class TestRefusals:
     def test_other_settings_are_refused_with_both(self, originals: Path, tmp_path: Path) -> None:
-        plan, out = plan_folder(str(originals)), tmp_path / "out"
-        prepared(plan, out)
+        job, out = job_from_folder(str(originals)), tmp_path / "out"
+        prepared(job, out)
         before = tree(out)
         with pytest.raises(UserError, match=r"short_side: 32 before, 48 now\n.*remove"):
-            prepared(plan, out, Settings(short_side=48))
+            prepared(job, out, Settings(short_side=48))
         assert tree(out) == before
 
     def test_other_source_is_refused(self, originals: Path, tmp_path: Path) -> None:
-        prepared(plan_folder(str(originals)), tmp_path / "out")
+        prepared(job_from_folder(str(originals)), tmp_path / "out")
         with pytest.raises(UserError, match=r"source: .*originals before, .*deep now"):
-            prepared(plan_folder(str(originals / "deep")), tmp_path / "out")
+            prepared(job_from_folder(str(originals / "deep")), tmp_path / "out")
 
     @pytest.mark.parametrize("place", ["", "inside", "..", "link"])
     def test_output_among_the_originals_is_refused(self, originals: Path, tmp_path: Path, place: str) -> None:
         (tmp_path / "link").symlink_to(originals)
         out = tmp_path / "link/inside" if place == "link" else originals / place
         with pytest.raises(UserError, match="folder of the originals"):
-            prepared(plan_folder(str(originals)), out)
+            prepared(job_from_folder(str(originals)), out)
         assert not (originals / "inside").exists()
 
     def test_folder_with_something_else_in_it_is_refused(self, originals: Path, tmp_path: Path) -> None:
@@ -681,38 +681,38 @@ class TestRefusals:
         out.mkdir()
         (out / "thesis.tex").touch()
         with pytest.raises(UserError, match="holds something else"):
-            prepared(plan_folder(str(originals)), out)
+            prepared(job_from_folder(str(originals)), out)
         assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
     def test_file_that_was_put_there_is_not_overwritten(self, originals: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        prepared(plan_folder(str(originals)), out)
+        prepared(job_from_folder(str(originals)), out)
         write_video(originals / "new.mp4", numbered_frames(5, 40, 48))
         (out / "new.mp4").write_bytes(b"mine")
         with pytest.raises(UserError, match=r"new\.mp4: not written by this command"):
-            prepared(plan_folder(str(originals)), out)
+            prepared(job_from_folder(str(originals)), out)
         assert (out / "new.mp4").read_bytes() == b"mine"
 
     def test_list_that_was_changed_by_hand_is_not_overwritten(self, originals: Path, tmp_path: Path) -> None:
         list_path, out = originals / "list.txt", tmp_path / "out"
         list_path.write_text("first.mp4 0\nlarge.JPG 1\n")
-        prepared(plan_list(str(list_path), None), out)
+        prepared(job_from_list(str(list_path), None), out)
         (out / "list.txt").write_text("first.mp4 7\n")
         with pytest.raises(UserError, match=r"list\.txt: was not written here, or was changed since"):
-            prepared(plan_list(str(list_path), None), out)
+            prepared(job_from_list(str(list_path), None), out)
         assert (out / "list.txt").read_text() == "first.mp4 7\n"
 
     def test_list_of_ours_is_replaced_when_the_original_changes(self, originals: Path, tmp_path: Path) -> None:
         list_path, out = originals / "list.txt", tmp_path / "out"
         list_path.write_text("first.mp4 0\nlarge.JPG 1\n")
-        prepared(plan_list(str(list_path), None), out)
+        prepared(job_from_list(str(list_path), None), out)
         list_path.write_text("first.mp4 0\n")
-        prepared(plan_list(str(list_path), None), out)
+        prepared(job_from_list(str(list_path), None), out)
         assert (out / "list.txt").read_text() == "first.mp4 0\n"
 
     def test_two_processes_do_not_prepare_one_folder(self, originals: Path, tmp_path: Path) -> None:
         with Journal(tmp_path / "out", HEADER), pytest.raises(UserError, match="another process is preparing it"):
-            prepared(plan_folder(str(originals)), tmp_path / "out")
+            prepared(job_from_folder(str(originals)), tmp_path / "out")
 
     def test_shards_of_a_source_are_refused(self, in_data: Path) -> None:
         recipe = load_recipe(CONFIG, tiny_overrides())
@@ -721,7 +721,7 @@ class TestRefusals:
             recipe, sources={**recipe.sources, "kinetics400": replace(source, train=TarShards(("a.tar",)))}
         )
         with pytest.raises(UserError, match=r"sources\.kinetics400\.train: its items lie in shards"):
-            plan_source(changed, "kinetics400", CONFIG)
+            job_from_source(changed, "kinetics400", CONFIG)
 
 
 class TestCommandLine:
@@ -777,8 +777,8 @@ class TestCommandLine:
 
 def test_shards_hold_the_prepared_items(in_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    plan = plan_source(load_recipe(CONFIG, tiny_overrides()), "kinetics400", CONFIG)
-    preparation = prepared(plan, out, shard_bytes=20_000)
+    job = job_from_source(load_recipe(CONFIG, tiny_overrides()), "kinetics400", CONFIG)
+    preparation = prepared(job, out, shard_bytes=20_000)
     assert len(preparation.shards) > 2
     for split_name, split in (
         ("train", "kinetics400_train_list_videos.txt"),
@@ -789,5 +789,5 @@ def test_shards_hold_the_prepared_items(in_data: Path, tmp_path: Path) -> None:
         folder = {"train": "videos_train", "validation": "videos_val"}[split_name]
         files = read_items(str(out), Split(folder=folder, list=split), "video", None, 3, "x")
         assert rows(shards) == rows(files) and len(files) in (12, 6)
-    again = prepared(plan, out, shard_bytes=20_000)
+    again = prepared(job, out, shard_bytes=20_000)
     assert again.shards == preparation.shards and again.num_new == 0
