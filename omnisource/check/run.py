@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
@@ -40,28 +37,12 @@ from omnisource.errors import UnreadableMedia, UserError
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.pictures import contact_sheet, draw_class_histogram
 from omnisource.reporting.progress import counted_progress, progress_bar
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that end a check at once, with what it has read kept."""
+from omnisource.signals import stopped_by_signals
 
 TWINS_PICTURE, CLASSES_PICTURE = "duplicates.png", "class_histogram_{}.png"
 
 TWINS_SHOWN = 24
 """Held-out items that a sheet shows beside what is trained on."""
-
-
-class CheckInterrupted(KeyboardInterrupt):
-    """A check that was asked to stop; what was read until then is in the journal.
-
-    No `Exception`, because loading in this process takes any of those for a fault of the loader.
-
-    Attributes:
-        signal_number: The signal that asked.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.signal_number = signal_number
 
 
 def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[str] = ()) -> Report:
@@ -79,9 +60,9 @@ def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[st
     Raises:
         UserError: If no folder of any source is there, a class map is missing or wrong, so that no list can be
             understood, or the folder cannot be written to or holds a journal that is none.
-        CheckInterrupted: If SIGINT or SIGTERM asked the check to stop.
+        Interrupted: If a signal asked the check to stop; what was read until then is in the journal.
     """
-    with _stopped_by_signals():
+    with stopped_by_signals():
         findings = _missing_data(recipe, config_path)
         recipe, class_names = resolve_classes(recipe)
         with progress_bar("reading lists", count_lists(recipe)) as advance:
@@ -100,24 +81,6 @@ def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[st
     print(f"pictures: {', '.join(map(str, pictures))}")
     print(report.verdict())
     return report
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Makes `STOP_SIGNALS` end the block, by a `CheckInterrupted`."""
-
-    def stop(signal_number: int, _: FrameType | None) -> None:
-        raise CheckInterrupted(signal_number)
-
-    before = {}
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        for number in STOP_SIGNALS:
-            before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _missing_data(recipe: Recipe, config_path: str) -> list[Finding]:

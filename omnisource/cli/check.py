@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from omnisource.cli.arguments import add_config, add_overrides, default_work_dir, load_recipe
 from omnisource.errors import UserError
+from omnisource.signals import Interrupted
 
 if TYPE_CHECKING:
     from omnisource.recipe.recipe import Recipe
@@ -49,7 +50,7 @@ def run_check(
         UserError: If one of the folders has files of others in the place of ours, or nothing can be read at all.
     """
     from omnisource.check.preview_batches import require_own
-    from omnisource.check.run import CheckInterrupted, check
+    from omnisource.check.run import check
 
     recipe = load_recipe(config_path, overrides)
     folder = report or default_work_dir(config_path) / "check"
@@ -58,7 +59,7 @@ def run_check(
     is_drawn = pictures is None or _draw_batches(recipe, config_path, pictures)
     try:
         found = check(recipe, config_path, folder, overrides)
-    except CheckInterrupted as stop:
+    except Interrupted as stop:
         flags = ["--report", str(folder), *([] if pictures is None else ["--pictures", str(pictures)])]
         again = shlex.join([config_path, *overrides, *flags])
         print(f"stopped; what was read is kept in {folder}\ncontinue with: omnisource check {again}")

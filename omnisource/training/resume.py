@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from omnisource.checkpoints.file import (
     best_path,
@@ -23,9 +21,6 @@ from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.metrics_file import METRICS
 from omnisource.training.run_lock import RunLock
 from omnisource.training.state import TrainState
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Signals that end a run after the step that is under way, saved. SLURM warns with the last, when told to."""
 
 
 class Interrupted(Exception):
@@ -163,24 +158,3 @@ def explain_disk_errors(work_dir: Path) -> Iterator[None]:
             f"{work_dir}: cannot be written to: {error.strerror}. Checkpoints that are there are whole; make space, "
             "then continue with --resume auto."
         ) from error
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Yields a list to which SIGINT and SIGTERM are appended instead of ending the process at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1 and number == signal.SIGINT:  # a second Ctrl-C means it
-            raise KeyboardInterrupt
-
-    previous = {}
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        for number in STOP_SIGNALS:
-            previous[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

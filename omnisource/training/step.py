@@ -24,10 +24,10 @@ from omnisource.models.batch_norm import RunningStatistics
 from omnisource.randomness import seed_microbatch
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.metrics_file import StepRecord
+from omnisource.signals import STOP_SIGNALS
 from omnisource.training.nonfinite_batches import keep_batches
 from omnisource.training.optimizer import learning_rate
 from omnisource.training.plan import Plan
-from omnisource.training.resume import STOP_SIGNALS
 from omnisource.training.state import TrainState
 from omnisource.types import Batch
 

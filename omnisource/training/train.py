@@ -26,6 +26,7 @@ from omnisource.reporting.curves import CURVES, draw_curves
 from omnisource.reporting.metrics_file import METRICS, UNREADABLE
 from omnisource.reporting.report import open_report
 from omnisource.reporting.status_file import note_complete
+from omnisource.signals import noted_signals
 from omnisource.training.ema import Ema
 from omnisource.training.loop import do_steps, validate
 from omnisource.training.optimizer import build_optimizer
@@ -35,7 +36,6 @@ from omnisource.training.resume import (
     explain_disk_errors,
     find_checkpoint,
     prepare_work_dir,
-    stop_signals,
 )
 from omnisource.training.run_lock import RunLock
 from omnisource.training.same_run import check_same_run, resume_notes, run_facts, with_same_microbatches
@@ -174,7 +174,7 @@ def _train(
         mine = [processes.rank() * recipe.accumulation + place for place in range(recipe.accumulation)]
         loader = Loader(streams, workers, plan.microbatches, mine, unreadable)
         loader.seek(state.step)
-        stop = stack.enter_context(stop_signals())
+        stop = stack.enter_context(noted_signals())
         stepper = Stepper(recipe, plan, state, model, mine, device, stop, work_dir)
         saver = Saver(recipe, plan, class_names, facts, state, work_dir, unreadable, report)
         stack.callback(saver.wait)

@@ -113,7 +113,7 @@ def test_check_goes_on_after_it_was_killed(capsys: pytest.CaptureFixture[str], p
     assert len(journal()) == len({line["file"]["path"] for line in journal()}) == NUM_FILES
 
 
-@pytest.mark.parametrize(("number", "num_workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(("number", "num_workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 0), (signal.SIGUSR1, 0)])
 def test_check_that_is_asked_to_stop_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], project: Path, tmp_path: Path, number: signal.Signals, num_workers: int
 ) -> None:

@@ -25,7 +25,7 @@ from omnisource.data.loading.worker_process import IGNORED_SIGNALS, StartMethod,
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
 from omnisource.recipe.data import ClipSampling, EvaluationViews, TrainingView
-from omnisource.training.resume import STOP_SIGNALS
+from omnisource.signals import STOP_SIGNALS
 from omnisource.types import Clip, Media
 from tests.support.media import moving_square, write_image, write_video
 
