@@ -68,8 +68,9 @@ def run_prepare(
         folder: Where the paths of a list start; None: the folder of the list.
         shard_bytes: Bytes of a tar shard; None: no shards.
     """
+    from omnisource.distributed.cores import usable_cores
     from omnisource.prepare.jobs import job_from_folder, job_from_list, job_from_source
-    from omnisource.prepare.run import Settings, prepare, usable_cores
+    from omnisource.prepare.run import Settings, prepare
 
     config, colon, name = source.rpartition(":")
     is_config = bool(colon) and config.endswith(".py")

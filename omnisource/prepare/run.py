@@ -122,11 +122,6 @@ def prepare(
     return Preparation(entries, len(waiting) - len(failures), failures, lists, shards, orphans, job.notes)
 
 
-def usable_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _check_folders(job: PrepareJob, folder: Path) -> None:
     """Refuses an output folder that the originals lie in, or that lies among them."""
     out = os.path.realpath(folder)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from omnisource.distributed.cores import local_processes, usable_cores
 from omnisource.errors import UserError
 from omnisource.reporting.console import Bar, ItemPace, Pace, plain_line, short, show_line
 from omnisource.reporting.curves import draw_curves
@@ -43,7 +43,7 @@ from omnisource.reporting.metrics_file import (
     metrics_line,
 )
 from omnisource.reporting.null_report import NullReport
-from omnisource.reporting.starvation import Starvation, usable_cores
+from omnisource.reporting.starvation import Starvation
 from omnisource.reporting.status_file import Ending, StatusFile, ending_by, starting_status, validations_until
 from omnisource.reporting.tensorboard import TensorboardWriter
 
@@ -112,7 +112,7 @@ class Report:
         self._untold: list[StepRecord] = []
         self._told_any = False
         self._worker_ids: Callable[[], Iterable[int]] = tuple
-        self._starvation = Starvation(num_workers, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), usable_cores())
+        self._starvation = Starvation(num_workers, local_processes(), usable_cores())
         self._ending: tuple[Ending, str] = ("complete", "")
         validations = validations_until(self.work_dir, resumed_step if validated_step is None else validated_step)
         self._status = StatusFile(self.work_dir, starting_status(resumed_step or 0, total_steps, validations))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 
 from omnisource.reporting.metrics_file import StepRecord
@@ -70,10 +69,3 @@ class Starvation:
         if self._num_workers < affordable:
             return f"{have}, on {cores}: raise it, up to num_workers={affordable} where the cores are idle. {smaller}"
         return f"{have}, and there are no more than {cores}, so more workers would not help. {smaller}"
-
-
-def usable_cores() -> int:
-    """Returns the number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -345,10 +345,10 @@ def test_run_json_and_the_log_tell_why_a_run_failed(tmp_path: Path) -> None:
     console = plain_console()
     with pytest.raises(UserError), Report(tmp_path, console=console, tensorboard=False) as report:
         report.step(record(1))
-        raise UserError("list.txt:3: no such file\nmend the list")
+        raise UserError("list.txt:3: no such file\nfix the list")
     assert (status_of(tmp_path).state, status_of(tmp_path).reason) == (
         "failed",
-        "list.txt:3: no such file\nmend the list",
+        "list.txt:3: no such file\nfix the list",
     )
     log = (tmp_path / "train.log").read_text()
     assert "  the run failed: list.txt:3: no such file\n" in log and log.endswith("  fix the list\n")
