@@ -93,7 +93,7 @@ def run_prepare(
 
 
 def _even(text: str) -> int:
-    number = whole_number(text, least=2)
+    number = whole_number(text, minimum=2)
     if number % 2:
         raise argparse.ArgumentTypeError(f"{text}: wants an even number, since videos store color for 2 x 2 pixels")
     return number

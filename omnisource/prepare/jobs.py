@@ -94,7 +94,7 @@ def job_from_list(list_path: str, folder: str | None) -> PrepareJob:
         folder: Folder that its paths start from; None: the folder of the list.
 
     Raises:
-        UserError: For all that is wrong with the list, or if a suffix does not tell images from videos.
+        UserError: For all that is wrong with the list, or if a suffix is neither that of an image nor of a video.
     """
     original = os.path.abspath(list_path)
     if not os.path.isfile(original):
@@ -159,13 +159,13 @@ def job_from_source(recipe: Recipe, name: str, config_path: str) -> PrepareJob:
 
 def _splits(name: str, source: Source) -> dict[SplitName, Split]:
     """Returns the distinct splits of a source by their names."""
-    named: dict[SplitName, Split | TarShards | None] = {
+    all_splits: dict[SplitName, Split | TarShards | None] = {
         "train": source.train,
         "validation": source.validation,
         "test": source.test,
     }
     found: dict[SplitName, Split] = {}
-    for split_name, split in named.items():
+    for split_name, split in all_splits.items():
         if isinstance(split, TarShards):
             raise UserError(f"sources.{name}.{split_name}: its items lie in shards; prepare the files that were packed")
         if split is not None and split not in found.values():

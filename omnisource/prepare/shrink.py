@@ -48,7 +48,7 @@ def shrink_image(source: str, target: Path, short_side: int, suffix: str) -> Enc
         source: The original.
         target: File to write, whatever its suffix.
         short_side: Short side in pixels.
-        suffix: Suffix that the file will have, which tells the format.
+        suffix: Suffix that the file will have, which decides its format.
 
     Raises:
         UnreadableMedia: The original cannot be decoded.

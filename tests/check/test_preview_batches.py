@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
-from omnisource.check.preview_batches import DrawnSample, caption, draw_batches, first_samples, load_sample
+from omnisource.check.preview_batches import draw_batches, first_samples, load_sample
+from omnisource.check.preview_sheet import DrawnSample, caption
 from omnisource.data.datasets import read_splits, resolve_classes
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.request import SampleRequest

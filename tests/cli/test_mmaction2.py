@@ -74,7 +74,7 @@ def refusal(capsys: pytest.CaptureFixture[str], in_empty_folder: Path) -> Callab
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--diff-rank-seed"], "no two processes share a microbatch; leave the flag away"),
+        (["--diff-rank-seed"], "no two processes share a microbatch; leave the flag out"),
         (
             ["--launcher", "mpi"],
             "--launcher mpi: is not supported; start the processes with torchrun (pytorch) or srun",
