@@ -1,4 +1,4 @@
-"""Videos encoded again, so that any frame of them is quick to reach: what `omnisource prepare` makes of videos.
+"""Videos re-encoded, so that any frame of them is quick to reach: what `omnisource prepare` makes of videos.
 
 A prepared video is H.264 in MP4, 8 bit, 4:2:0, upright, without sound. Every `keyframe_interval`-th frame is a
 keyframe, the others are predicted from the frame before, and none is reordered. So frame i has the

@@ -46,7 +46,7 @@ def name_of(files: FileTable, number: int) -> str:
 
 
 def take(files: FileTable, key: str, digest: int, *hashes: bytes | None) -> None:
-    """Makes known what reading a file told; None stands for a plain picture or change."""
+    """Makes known what reading a file found; None stands for a plain frame or change."""
     bits = tuple((one or bytes(HASH_BYTES)).hex() for one in hashes)
     is_plain = tuple(one is None for one in hashes)
     files.take(number_of(files, key), FileReport("", 1, None, 8, 8, f"{digest:016x}" + "0" * 16, bits, is_plain))

@@ -70,7 +70,7 @@ def test_counts_of_a_list_of_videos_are_compared_with_the_videos(capsys: pytest.
     }
 
 
-def test_container_that_promises_more_frames_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_container_that_declares_more_frames_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     cut = truncate(write_video(KINETICS / "videos_val/cut.avi", moving_square(40, 40, 48), "mjpeg"), 0.6)
     add_to_validation(cut)
     code, _ = checked(capsys, CONFIG, *tiny_overrides())
@@ -80,7 +80,7 @@ def test_container_that_promises_more_frames_is_warned_of(capsys: pytest.Capture
     assert found["what"].startswith("its container declares 40 frames, ")
 
 
-def test_raw_frames_of_two_sizes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_raw_frames_of_two_sizes_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("data/kinetics400/videos_train/raw")
     write_frames(folder, moving_square(3, 40, 48, seed=1))
     write_image(folder / "img_00003.jpg", moving_square(1, 32, 48, seed=1)[0])

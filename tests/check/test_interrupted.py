@@ -36,7 +36,7 @@ from tests.support.miniature import tiny_overrides
 pytestmark = pytest.mark.usefixtures("in_data")
 
 PATIENCE_SECONDS = 100.0
-"""Time for a process to end that has been told to: enough on any machine."""
+"""Time for a process to end that was asked to: enough on any machine."""
 
 NUM_FILES, NUM_BEFORE = 33, 12 + 3
 """Files of all lists, and those before the one at which a check is held."""

@@ -48,7 +48,7 @@ def test_class_folders_without_faults_pass(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_bad_lines_and_bad_files_are_all_told(capsys: pytest.CaptureFixture[str], num_workers: int) -> None:
+def test_bad_lines_and_bad_files_are_all_reported(capsys: pytest.CaptureFixture[str], num_workers: int) -> None:
     lines = TRAIN_LIST.read_text().splitlines()
     first, second, third, fourth = (line.rsplit(" ", 1)[0] for line in lines[:4])
     TRAIN_LIST.write_text("\n".join([lines[0], "", f"{second} 9", "none.mp4 0", lines[0], *lines[2:]]) + "\n")
@@ -88,7 +88,9 @@ def test_missing_folder_of_one_source_does_not_hide_what_is_wrong_with_another(
     assert f"{image}: " in text and "15 files read" in text
 
 
-def test_missing_folders_of_all_sources_are_told_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_folders_of_all_sources_are_reported_before_reading(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     roots = ["sources.kinetics400.root=elsewhere", "sources.imagenet.root=nowhere"]
     assert main(["check", CONFIG, *tiny_overrides(), *roots]) == 2
     output = capsys.readouterr()
@@ -114,7 +116,7 @@ def test_report_goes_where_it_is_wanted(capsys: pytest.CaptureFixture[str], tmp_
 @pytest.mark.parametrize(
     "name", ["report.json", "report.txt", "duplicates.png", "class_histogram_x.png", "journal.jsonl"]
 )
-def test_files_of_somebody_else_are_not_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+def test_files_of_others_are_not_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text("my own")
     assert main(["check", CONFIG, *tiny_overrides(), "--report", str(tmp_path / "mine")]) == 2

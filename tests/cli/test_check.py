@@ -26,7 +26,7 @@ def test_training_samples_are_drawn_before_the_files_are_read(
     assert (sheets / "imagenet.png").read_bytes() != before
 
 
-def test_pictures_of_somebody_else_are_refused_before_anything_is_read(
+def test_sheets_of_others_are_refused_before_anything_is_read(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "imagenet.png").write_bytes(b"mine")

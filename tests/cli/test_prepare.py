@@ -28,7 +28,7 @@ from tests.support.preparing import CONFIG, rows
         (["bad.txt", "out"], "bad.txt:1: missing file"),
     ],
 )
-def test_mistakes_are_told(
+def test_mistake_in_the_arguments_is_a_message(
     in_data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     Path("bad.txt").write_text("none.mp4 0\n")
@@ -56,8 +56,8 @@ def test_list_with_a_folder(in_data: Path) -> None:
     arguments = ["prepare", str(kinetics / "kinetics400_val_list_videos.txt"), "out", "--short-side", "32"]
     assert main([*arguments, "--folder", str(kinetics / "videos_val"), "--workers", "1"]) == 0
     before, after = (
-        read_items(str(folder), Split(list=str(Path(place).resolve())), "video", None, None, "x")
-        for folder, place in (
+        read_items(str(folder), Split(list=str(Path(list_path).resolve())), "video", None, None, "x")
+        for folder, list_path in (
             (kinetics / "videos_val", kinetics / "kinetics400_val_list_videos.txt"),
             ("out", "out/kinetics400_val_list_videos.txt"),
         )

@@ -220,7 +220,7 @@ class TestSeal:
                 assert np.array_equal(video.frames(indices), wanted[indices])
 
     @pytest.mark.parametrize("is_held", [True, False])
-    def test_every_flipped_bit_of_the_pictures_is_noticed(
+    def test_every_flipped_bit_of_the_frames_is_noticed(
         self, is_held: bool, sealed: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if not is_held:  # as packets of more than 64 MiB are not

@@ -86,8 +86,8 @@ def test_original_that_is_cut_off_is_prepared_and_warned_of(
         assert 0 < short["frames"] < 30
         assert json.loads((out / "prepared.json").read_text())["fewer_frames"] == 1
         lines = capsys.readouterr().out.splitlines()
-        place = lines.index(f"{cut}: {short['frames']} of 40 frames")
-        assert lines[place - 1].startswith("warning: originals with fewer frames than their containers declare, ")
+        index = lines.index(f"{cut}: {short['frames']} of 40 frames")
+        assert lines[index - 1].startswith("warning: originals with fewer frames than their containers declare, ")
         assert str(whole) not in "".join(lines)
     found = entries(out)
     assert (found["whole.mp4"]["declared_frames"], found["large.JPG"]["declared_frames"]) == (40, None)
@@ -114,7 +114,7 @@ def test_hanging_file_has_the_time_of_its_own_size(
     assert list(entries(tmp_path / "out")) == ["first.mp4"]
 
 
-def test_mended_file_is_prepared_by_the_next_run(originals: Path, tmp_path: Path) -> None:
+def test_fixed_file_is_prepared_by_the_next_run(originals: Path, tmp_path: Path) -> None:
     whole = (originals / "first.mp4").read_bytes()
     truncate(originals / "first.mp4", 0.3)
     job, out = job_from_folder(str(originals)), tmp_path / "out"
@@ -147,20 +147,20 @@ def test_full_disk_ends_everything_and_leaves_no_half_file(many: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "side", "named"),
+    ("num_images", "side", "reported"),
     [
-        (1, 100, r"\.partial-\w+/0"),  # a picture that is shrunk
+        (1, 100, r"\.partial-\w+/0"),  # an image that is shrunk
         (1, 30, r"\.partial-\w+/0"),  # one that is copied
         (20, 8, r"prepared\.jsonl"),
     ],
 )
 def test_full_disk_is_told_with_the_file_that_cannot_be_written(
-    tmp_path: Path, pictures: int, side: int, named: str
+    tmp_path: Path, num_images: int, side: int, reported: str
 ) -> None:
     (tmp_path / "in").mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (pictures, side, side, 3), dtype=np.uint8)
-    for number, picture in enumerate(noise):
-        write_image(tmp_path / f"in/{number}.png", picture)
+    noise = np.random.default_rng(0).integers(0, 256, (num_images, side, side, 3), dtype=np.uint8)
+    for number, image in enumerate(noise):
+        write_image(tmp_path / f"in/{number}.png", image)
     limited = (
         "import resource, sys; from omnisource.cli.main import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
@@ -170,6 +170,6 @@ def test_full_disk_is_told_with_the_file_that_cannot_be_written(
     ended = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     last_line = ended.stderr.splitlines()[-1]
-    assert re.fullmatch(rf"error: {re.escape(str(tmp_path / 'out'))}/{named}: File too large", last_line)
+    assert re.fullmatch(rf"error: {re.escape(str(tmp_path / 'out'))}/{reported}: File too large", last_line)
     assert main(command) == 0  # with room again
-    assert len(entries(tmp_path / "out")) == pictures
+    assert len(entries(tmp_path / "out")) == num_images

@@ -21,7 +21,7 @@ from tests.support.preparing import OURS, SMALL, entries, numbers_in, prepared, 
 
 @contextmanager
 def never_finished(many: Path) -> Iterator[None]:
-    """Puts a pipe that nobody writes to in the place of one of `many`: a process that opens it waits for ever.
+    """Puts a pipe that nobody writes to in place of one of `many`: a process that opens it waits for ever.
 
     A list that is read meanwhile does not find it.
     """

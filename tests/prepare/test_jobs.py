@@ -32,9 +32,9 @@ def test_shards_of_a_source_are_refused(in_data: Path) -> None:
 
 def test_videos_of_one_name_keep_apart(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    for place, name in enumerate(("clip.mp4", "clip.avi", "clip.mkv")):
+    for index, name in enumerate(("clip.mp4", "clip.avi", "clip.mkv")):
         codec = "mpeg4" if name.endswith("avi") else "libx264"
-        write_video(tmp_path / "in" / name, numbered_frames(5, 40, 48, first=100 * place), codec=codec)
+        write_video(tmp_path / "in" / name, numbered_frames(5, 40, 48, first=100 * index), codec=codec)
     prepared(job_from_folder(str(tmp_path / "in")), tmp_path / "out")
     firsts = {name: numbers_in(tmp_path / "out" / name)[0] for name in entries(tmp_path / "out")}
     assert firsts == {"clip.mp4": 0, "clip.avi.mp4": 100, "clip.mkv.mp4": 200}

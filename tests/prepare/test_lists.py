@@ -96,8 +96,8 @@ def test_lists_keep_everything_but_the_paths(
     prepared(job, tmp_path / "out")
     assert (tmp_path / "out/list.txt").read_bytes().decode() == expected
     split = Split(folder="videos_train", list="list.txt", format=format_name)  # type: ignore[arg-type]
-    places = (in_data / "data/kinetics400", tmp_path / "out")
-    before, after = (read_items(str(place), split, "video", ("hug", "kick"), 2, "x") for place in places)
+    folders = (in_data / "data/kinetics400", tmp_path / "out")
+    before, after = (read_items(str(folder), split, "video", ("hug", "kick"), 2, "x") for folder in folders)
     assert [item.label for item in before] == [item.label for item in after]
 
 

@@ -46,7 +46,7 @@ def test_usual_video_takes_two_tries() -> None:
     assert len(tried) == 2
 
 
-def test_picture_that_nothing_changes_takes_the_coarsest() -> None:
+def test_frames_that_nothing_changes_take_the_coarsest() -> None:
     assert fitting_qp(lambda _: math.inf, 38.0) == COARSEST
 
 

@@ -50,17 +50,17 @@ def test_sha256sum_finds_every_file_that_is_not_what_was_written(originals: Path
     out = tmp_path / "out"
     prepared(job_from_folder(str(originals)), out)
 
-    def told() -> tuple[int, str]:
+    def verified() -> tuple[int, str]:
         command = [program, "--check", "--quiet", "checksums.sha256"]
         found = subprocess.run(command, cwd=out, capture_output=True, text=True)
         return found.returncode, found.stdout
 
-    assert told() == (0, "")
+    assert verified() == (0, "")
     image = bytearray((out / "large.JPG").read_bytes())
     image[-3] ^= 1
     (out / "large.JPG").write_bytes(image)
     (out / "first.mp4").unlink()
-    assert told() == (1, "first.mp4: FAILED open or read\nlarge.JPG: FAILED\n")
+    assert verified() == (1, "first.mp4: FAILED open or read\nlarge.JPG: FAILED\n")
 
 
 def test_what_lacks_the_greatest_share_is_named_first() -> None:

@@ -58,10 +58,10 @@ def test_other_source_is_refused(originals: Path, tmp_path: Path) -> None:
         prepared(job_from_folder(str(originals / "deep")), tmp_path / "out")
 
 
-@pytest.mark.parametrize("place", ["", "inside", "..", "link"])
-def test_output_among_the_originals_is_refused(originals: Path, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("where", ["", "inside", "..", "link"])
+def test_output_among_the_originals_is_refused(originals: Path, tmp_path: Path, where: str) -> None:
     (tmp_path / "link").symlink_to(originals)
-    out = tmp_path / "link/inside" if place == "link" else originals / place
+    out = tmp_path / "link/inside" if where == "link" else originals / where
     with pytest.raises(UserError, match="folder of the originals"):
         prepared(job_from_folder(str(originals)), out)
     assert not (originals / "inside").exists()
@@ -80,7 +80,7 @@ def test_file_that_was_put_there_is_not_overwritten(originals: Path, tmp_path: P
     out = tmp_path / "out"
     prepared(job_from_folder(str(originals)), out)
     write_video(originals / "new.mp4", numbered_frames(5, 40, 48))
-    (out / "new.mp4").write_bytes(b"mine")
+    (out / "new.mp4").write_bytes(b"by hand")
     with pytest.raises(UserError, match=r"new\.mp4: not written by this command"):
         prepared(job_from_folder(str(originals)), out)
-    assert (out / "new.mp4").read_bytes() == b"mine"
+    assert (out / "new.mp4").read_bytes() == b"by hand"

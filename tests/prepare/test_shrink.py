@@ -46,7 +46,7 @@ def test_small_image_is_copied_byte_for_byte(tmp_path: Path, size: tuple[int, in
     target = tmp_path / "prepared"
     encoded = shrink_image(str(original), target, 60, ".jpg")
     assert target.read_bytes() == original.read_bytes()
-    assert (encoded.width, encoded.height) == size  # turned
+    assert (encoded.width, encoded.height) == size  # rotated
 
 
 def test_orientation_is_in_the_pixels(tmp_path: Path) -> None:
