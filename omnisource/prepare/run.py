@@ -17,7 +17,7 @@ from omnisource.prepare.journal import Entry, Header, Journal
 from omnisource.prepare.outputs import MediaFile
 from omnisource.prepare.results import FAILURES, SHORT, Lists, pack, with_missing_frames, write_lists, write_records
 from omnisource.prepare.shrink import JPEG_QUALITY
-from omnisource.prepare.work import PrepareRequest, Written, prepare_file
+from omnisource.prepare.worker import PrepareRequest, Written, prepare_file
 from omnisource.reporting.progress import file_progress
 
 LIMIT_SECONDS = 600.0
