@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from omnisource.check.duplicates import SAME_CHANGE_BITS, SAME_FRAME_BITS, SAME_PICTURE_BITS
-from omnisource.check.examine import VIDEO_PICTURES, frame_positions
+from omnisource.check.examine import VIDEO_FRAMES, frame_positions
 from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.hashing.picture_hash import PictureHash, image_hash, video_hashes
@@ -115,8 +115,8 @@ def video_copies(paths: list[Path]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 copy = hashes_of(encoded(change(even), Path(folder) / "copy.mp4", crf))
             bits = [differing(one, other) for one, other in zip(hashes_of(path), copy, strict=True)]
-            frame_bits.append(max(bits[:VIDEO_PICTURES]))
-            change_bits.append(max(bits[VIDEO_PICTURES:]))
+            frame_bits.append(max(bits[:VIDEO_FRAMES]))
+            change_bits.append(max(bits[VIDEO_FRAMES:]))
         found = (np.array(frame_bits) <= SAME_FRAME_BITS) & (np.array(change_bits) <= SAME_CHANGE_BITS)
         columns = [f"{np.median(bits):.0f}, {max(bits)}" for bits in (frame_bits, change_bits)]
         print(f"| {name} | {columns[0]} | {columns[1]} | {found.mean():.0%} |")
@@ -125,7 +125,7 @@ def video_copies(paths: list[Path]) -> None:
 def video_pairs(name: str, hashes: Sequence[Sequence[PictureHash]], names: Sequence[str]) -> None:
     apart = np.stack([distances([of_video[place] for of_video in hashes]) for place in range(len(hashes[0]))])
     first, second = np.triu_indices(len(hashes), 1)
-    frames, changes = (part.max(axis=0)[first, second] for part in (apart[:VIDEO_PICTURES], apart[VIDEO_PICTURES:]))
+    frames, changes = (part.max(axis=0)[first, second] for part in (apart[:VIDEO_FRAMES], apart[VIDEO_FRAMES:]))
     print(f"\nall {len(frames)} pairs of {len(hashes)} {name}: pairs with at most so many differing bits of each frame")
     print(", ".join(f"{limit}: {(frames <= limit).sum()}" for limit in range(20, 101, 10)))
     alike = frames <= SAME_FRAME_BITS
@@ -144,7 +144,7 @@ def fir_actions(folder: Path) -> tuple[list[tuple[PictureHash, ...]], list[str]]
         with VideoFile(folder / "videos" / video_name) as video:
             for row in (row for row in rows if row["video"] == video_name):
                 start, end = int(row["start_frame"]), min(int(row["end_frame"]), video.num_frames)
-                if end - start > VIDEO_PICTURES:
+                if end - start > VIDEO_FRAMES:
                     positions = [start + position for position in frame_positions(end - start)]
                     hashes.append(video_hashes(video.frames(positions)))
                     names.append(f"{video_name} from {start}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.support.miniature import make_class_folders, make_published_layout
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +31,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project() -> Path:
     """Returns the root of the project's checkout."""
     return PROJECT
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with the published layout and class folders in miniature. Not to be changed: see `in_data`."""
+    folder = tmp_path_factory.mktemp("miniature")
+    make_published_layout(folder)
+    make_class_folders(folder)
+    return folder
+
+
+@pytest.fixture
+def in_data(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes a copy of the miniature the working directory, and returns it: it may be changed."""
+    folder = shutil.copytree(miniature, tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Reading one file of a list to its end: whether it can be read, what it holds, and by what its copies are known."""
+"""Reading one file of a list to its end: whether it decodes, what it holds, and by what copies of it are recognized."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import content_of
 from omnisource.errors import UnreadableMedia
 
-VIDEO_PICTURES = 3
+VIDEO_FRAMES = 3
 """Frames of a video that it is compared by: at 1/4, 1/2 and 3/4 of its length."""
 
-VIDEO_HASHES = 2 * VIDEO_PICTURES - 1
+VIDEO_HASHES = 2 * VIDEO_FRAMES - 1
 """Hashes of a video: of these frames, and of the changes from each to the next."""
 
 _SHOWN_SIDE = 160  # pixels, and up to twice as many
@@ -29,18 +29,18 @@ _SHOWN_SIDE = 160  # pixels, and up to twice as many
 
 @dataclass(frozen=True)
 class FileReport:
-    """What reading a file to its end told.
+    """What reading a file to its end found.
 
     Attributes:
         fault: Why it cannot be decoded, "" if it can; all that follows is then empty.
-        num_frames: Frames that decode; of a folder of raw frames, those that are there, from the first to a gap; 1 for
-            an image.
+        num_frames: Frames that decode; of a folder of raw frames, those that are there, up to the first gap; 1 for an
+            image.
         declared_frames: Frames that a container says it has; None where it does not say, and for images and folders.
-        width: Width of the picture as it is shown, in pixels.
-        height: Its height, in pixels.
+        width: Width as displayed, in pixels.
+        height: Height as displayed, in pixels.
         digest: BLAKE2b of the bytes, 32 hexadecimal digits; of a folder, that of its frames in their order.
         hashes: Hash of the image, or the `VIDEO_HASHES` of a video, each in 64 hexadecimal digits.
-        is_plain: Whether noise decides most of the bits of each.
+        is_plain: For each, whether noise decides most of its bits.
     """
 
     fault: str = ""
@@ -71,12 +71,12 @@ def examine(request: SampleRequest) -> FileReport:
 
 
 def frame_positions(num_frames: int) -> list[int]:
-    """Returns the frames that a video is compared by, 0-based: `VIDEO_PICTURES` of them."""
-    return [num_frames * part // (VIDEO_PICTURES + 1) for part in range(1, VIDEO_PICTURES + 1)]
+    """Returns the frames that a video is compared by, 0-based: `VIDEO_FRAMES` of them."""
+    return [num_frames * part // (VIDEO_FRAMES + 1) for part in range(1, VIDEO_FRAMES + 1)]
 
 
-def shown_pictures(request: SampleRequest) -> np.ndarray:
-    """Returns the pictures that a file is compared by, for people to look at: [T, H, W, 3] uint8, RGB, made small.
+def compared_frames(request: SampleRequest) -> np.ndarray:
+    """Returns the image or the frames that a file is compared by, to be looked at: [T, H, W, 3] uint8, RGB, small.
 
     Raises:
         UnreadableMedia: If they cannot be decoded.
@@ -111,7 +111,7 @@ def _examine_image(request: SampleRequest) -> FileReport:
     except UnreadableMedia as error:
         raise _Undecodable(error.reason) from error
     height, width, _ = pixels.shape
-    return _examination(1, None, (height, width), _digest(content), (image_hash(pixels),))
+    return _file_report(1, None, (height, width), _digest(content), (image_hash(pixels),))
 
 
 def _examine_video(request: SampleRequest) -> FileReport:
@@ -128,11 +128,11 @@ def _examine_video(request: SampleRequest) -> FileReport:
     except UnreadableMedia as error:
         raise _Undecodable(error.reason) from error
     assert frames is not None, "the number of frames is known from the first time"
-    return _examination(num_frames, declared_frames, frames.shape[1:3], digest, video_hashes(frames))
+    return _file_report(num_frames, declared_frames, frames.shape[1:3], digest, video_hashes(frames))
 
 
 def _examine_folder(folder: str, template: str, num_frames: int) -> FileReport:
-    """Reads the frames that a list promises, one after the other, as far as they are there."""
+    """Reads the frames that a list declares, one after the other, as far as they are there."""
     present = _count_frames(folder, template)
     if not present:
         raise _Undecodable(f"{template.format(1)} is not in it, which must be its first frame")
@@ -156,10 +156,10 @@ def _examine_folder(folder: str, template: str, num_frames: int) -> FileReport:
         if index in frame_positions(readable):
             chosen[index] = pixels
     hashes = video_hashes([chosen[index] for index in frame_positions(readable)])
-    return _examination(present, None, size, digest.hexdigest(), hashes)
+    return _file_report(present, None, size, digest.hexdigest(), hashes)
 
 
-def _examination(
+def _file_report(
     num_frames: int, declared_frames: int | None, size: tuple[int, ...], digest: str, hashes: tuple[PictureHash, ...]
 ) -> FileReport:
     return FileReport(

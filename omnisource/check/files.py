@@ -1,4 +1,4 @@
-"""The distinct files of all lists: by what each is recognized, which items name it, and what reading it told.
+"""The distinct files of all lists: by what each is recognized, which items have it, and what reading it found.
 
 Everything is kept in arrays, because lists can have millions of items.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omnisource.check.examine import VIDEO_HASHES, VIDEO_PICTURES, FileReport
+from omnisource.check.examine import VIDEO_FRAMES, VIDEO_HASHES, FileReport
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BYTES
 from omnisource.data.loading.request import SampleRequest
@@ -22,7 +22,7 @@ from omnisource.files.byte_ranges import is_url
 
 @dataclass(frozen=True)
 class FileState:
-    """By what a file is recognized, and seen to be unchanged.
+    """By what a file is recognized, and known to be unchanged.
 
     Attributes:
         path: Real path of the file, the folder of raw frames or the shard; or the URL of the shard.
@@ -49,7 +49,7 @@ class FileState:
 
 
 class StateReader:
-    """Looks at files: at their sizes and times, not into them."""
+    """Reads the sizes and times of files, without opening them."""
 
     def __init__(self) -> None:
         # Every part of a path costs a call of the system, and items that follow one another share their folder.
@@ -81,17 +81,17 @@ class FileTable:
     Attributes:
         splits: The lists.
         of_items: For each split the number of each item's file, [N] int64.
-        first_places: [F] int64, the first item that names each file, counted through all splits.
+        first_items: [F] int64, the first item that has each file, counted through all splits.
         identities: [F] uint64, ascending: by these the files are numbered.
         versions: [F] uint64.
         is_read: [F] bool, whether it is known what reading gives, be it a fault.
         is_taken_over: [F] bool, whether that is known from an earlier check.
         num_frames: [F] int32, frames that decode; 0 where none do.
-        declared_frames: [F] int32, frames that the container promises; -1 where it does not.
+        declared_frames: [F] int32, frames that the container declares; -1 where it does not.
         widths: [F] int32, pixels.
         heights: [F] int32, pixels.
         digests: [F] uint64, of the bytes.
-        hashes: [F, P, 32] uint8, of pictures; P is 1 where all sources have images, otherwise `VIDEO_HASHES`.
+        hashes: [F, P, 32] uint8, of images or frames; P is 1 where all sources have images, otherwise `VIDEO_HASHES`.
         is_clear: [F, P] bool, whether each is known and not plain.
         faults: Why a file cannot be read, by its number.
     """
@@ -114,9 +114,9 @@ class FileTable:
                 state = reader.state(split.request(index))
                 identities[start + index], versions[start + index] = state.identity(), state.version()
                 advance()
-        self.identities, self.first_places, numbers = np.unique(identities, return_index=True, return_inverse=True)
+        self.identities, self.first_items, numbers = np.unique(identities, return_index=True, return_inverse=True)
         self.of_items = np.split(numbers, self._starts[1:-1])
-        self.versions = versions[self.first_places]
+        self.versions = versions[self.first_items]
         count = len(self.identities)
         self.is_read, self.is_taken_over = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
         self.num_frames, self.declared_frames, self.widths, self.heights = np.zeros((4, count), dtype=np.int32)
@@ -141,28 +141,28 @@ class FileTable:
     def unread(self) -> np.ndarray:
         """Returns the numbers of the files that are still to be read, in the order of the lists."""
         numbers = np.flatnonzero(~self.is_read)
-        return numbers[np.argsort(self.first_places[numbers])]
+        return numbers[np.argsort(self.first_items[numbers])]
 
-    def item(self, place: int) -> tuple[CheckedSplit, int]:
-        """Returns the split of an item, and its index there, given its place among the items of all splits."""
-        split = int(np.searchsorted(self._starts, place, side="right")) - 1
-        return self.splits[split], int(place - self._starts[split])
+    def item(self, position: int) -> tuple[CheckedSplit, int]:
+        """Returns the split of an item, and its index there, given its position among the items of all splits."""
+        split = int(np.searchsorted(self._starts, position, side="right")) - 1
+        return self.splits[split], int(position - self._starts[split])
 
     def request(self, number: int) -> SampleRequest:
-        """Returns the request of the first item that names a file."""
-        split, index = self.item(self.first_places[number])
+        """Returns the request of the first item that has a file."""
+        split, index = self.item(self.first_items[number])
         return split.request(index)
 
-    def places_where(self, is_training: bool) -> np.ndarray:
-        """Returns where the first item to train on, or held out, is that names each file: [F] int64, -1 for none."""
-        places = np.full(len(self), -1, dtype=np.int64)
+    def first_items_where(self, is_training: bool) -> np.ndarray:
+        """Returns the first item to train on, or held out, that has each file: [F] int64, -1 for none."""
+        first_items = np.full(len(self), -1, dtype=np.int64)
         for split, numbers, start in reversed([*zip(self.splits, self.of_items, self._starts, strict=False)]):
             if split.is_training == is_training:
-                places[numbers[::-1]] = np.arange(start, start + len(numbers))[::-1]  # the first is written last
-        return places
+                first_items[numbers[::-1]] = np.arange(start, start + len(numbers))[::-1]  # the first is written last
+        return first_items
 
     def take(self, number: int, found: FileReport, *, is_taken_over: bool = False) -> None:
-        """Keeps what reading a file told."""
+        """Keeps what reading a file found."""
         self.is_read[number], self.is_taken_over[number] = True, is_taken_over
         if found.fault:
             self.faults[number] = found.fault
@@ -172,18 +172,18 @@ class FileTable:
         self.widths[number], self.heights[number] = found.width, found.height
         self.digests[number] = int(found.digest[:16], 16)
         hashes = np.frombuffer(bytes.fromhex("".join(found.hashes)), dtype=np.uint8).reshape(-1, HASH_BYTES)
-        # Beside videos an image counts as one in which nothing moves: the same pictures, and no change that is clear.
-        places = slice(0, len(hashes) if len(hashes) > 1 else VIDEO_PICTURES)
-        self.hashes[number, places] = hashes
-        self.is_clear[number, places] = ~np.array(found.is_plain)
+        # Beside videos an image counts as one in which nothing moves: all frames the same, and no change that is clear.
+        which = slice(0, len(hashes) if len(hashes) > 1 else VIDEO_FRAMES)
+        self.hashes[number, which] = hashes
+        self.is_clear[number, which] = ~np.array(found.is_plain)
 
     def is_readable(self) -> np.ndarray:
         """Returns whether each file decodes, [F] bool."""
         return self.num_frames > 0
 
     def is_comparable(self) -> np.ndarray:
-        """Returns whether each file has pictures enough to be compared by, [F] bool: one, or two of a video."""
-        return self.is_clear[:, :VIDEO_PICTURES].sum(axis=1) >= min(2, self.is_clear.shape[1])
+        """Returns whether each file has enough clear frames to be compared by, [F] bool: an image one, a video two."""
+        return self.is_clear[:, :VIDEO_FRAMES].sum(axis=1) >= min(2, self.is_clear.shape[1])
 
 
 def _hash(*parts: str | int) -> int:

@@ -14,7 +14,7 @@ from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BITS
 
 DECLARED_OFF_FRAMES, DECLARED_OFF_SHARE = 3, 0.02
-"""A container may declare frames too many or too few up to the larger of these: many do, and hold all they should."""
+"""A container may declare too many or too few frames, up to the larger of these: many complete ones do."""
 
 Kind = Literal["data", "list", "unreadable", "duplicate", "missing_frames", "wrong_count", "too_short"]
 
@@ -24,7 +24,7 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        kind: "data": the recipe names what is not there. "list": a mistake in a list. "unreadable". "duplicate": a
+        kind: "data": the recipe refers to what is not there. "list": a mistake in a list. "unreadable". "duplicate": a
             held-out item is trained on too. "missing_frames": a folder has fewer frames than its list says.
             "wrong_count": another count than the real one, which the loader does not use. "too_short": fewer frames
             than a clip has, so that some are taken twice.
@@ -53,26 +53,26 @@ def list_findings(split: CheckedSplit) -> list[Finding]:
 
 def unreadable_findings(files: FileTable) -> Iterator[Finding]:
     """Yields the files that cannot be read, each once, in the order of the lists."""
-    for number in sorted(files.faults, key=lambda number: files.first_places[number]):
-        split, index = files.item(files.first_places[number])
+    for number in sorted(files.faults, key=lambda number: files.first_items[number]):
+        split, index = files.item(files.first_items[number])
         yield _finding("unreadable", split, index, files.faults[number], is_error=True)
 
 
-def twin_findings(files: FileTable, twins: Sequence[TrainTestDuplicate]) -> Iterator[Finding]:
+def leak_findings(files: FileTable, leaks: Sequence[TrainTestDuplicate]) -> Iterator[Finding]:
     """Yields the held-out files that are trained on too."""
-    places_held_out, places_trained = files.places_where(False), files.places_where(True)
-    for twin in twins:
-        other, other_index = files.item(places_trained[twin.trained])
+    held_out_items, trained_items = files.first_items_where(False), files.first_items_where(True)
+    for leak in leaks:
+        other, other_index = files.item(trained_items[leak.trained])
         where = f"an item of {other.source_name}, {other.name}"
         path = other.items[other_index].path
-        if twin.trained == twin.held_out:
+        if leak.trained == leak.held_out:
             what = f"is {where}, too"
-        elif twin.differing_bits is None:
+        elif leak.differing_bits is None:
             what = f"has the same bytes as {where}: {path}"
         else:
-            bits = f"{twin.differing_bits} of {HASH_BITS} bits differ"
+            bits = f"{leak.differing_bits} of {HASH_BITS} bits differ"
             what = f"shows the same as {where} ({bits}): {path}"
-        yield _finding("duplicate", *files.item(places_held_out[twin.held_out]), what, is_error=True)
+        yield _finding("duplicate", *files.item(held_out_items[leak.held_out]), what, is_error=True)
 
 
 def frame_findings(files: FileTable, split: CheckedSplit, numbers: np.ndarray) -> Iterator[Finding]:
@@ -86,16 +86,16 @@ def frame_findings(files: FileTable, split: CheckedSplit, numbers: np.ndarray) -
     if split.source.media == "image":
         return
     frames, is_readable = files.num_frames[numbers], files.is_readable()[numbers]
-    promised = split.items.num_frames
-    if promised is not None:
-        for index in np.flatnonzero(is_readable & (frames < promised)).tolist():
+    expected = split.items.num_frames
+    if expected is not None:
+        for index in np.flatnonzero(is_readable & (frames < expected)).tolist():
             missing = split.request(index).frame_template.format(frames[index] + 1)
-            what = f"the list says {promised[index]} frames, but there is no {missing}"
+            what = f"the list says {expected[index]} frames, but there is no {missing}"
             yield _finding("missing_frames", split, index, what, is_error=True)
-        for index in np.flatnonzero(is_readable & (frames > promised)).tolist():
-            what = f"the list says {promised[index]} frames, the folder has {frames[index]}: the last are never used"
+        for index in np.flatnonzero(is_readable & (frames > expected)).tolist():
+            what = f"the list says {expected[index]} frames, the folder has {frames[index]}: the last are never used"
             yield _finding("wrong_count", split, index, what)
-        frames = np.minimum(frames, promised)
+        frames = np.minimum(frames, expected)
     listed = split.listed_frames
     if listed is not None:
         for index in np.flatnonzero(is_readable & (listed >= 0) & (listed != frames)).tolist():

@@ -1,4 +1,4 @@
-"""The report of a check: as JSON for programs, as text for people, and on one screen."""
+"""The report of a check: as JSON for programs, as text for people, and on the screen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPORT_JSON, REPORT_TEXT = "report.json", "report.txt"
 
 FORMAT, VERSION = "omnisource check report", 1
 
-_SHOWN = 20  # findings, and classes at either end, that people are shown at once
+_MAX_SHOWN = 20  # findings, and classes at either end, that are printed
 _BAR = 40  # characters of the longest bar
 _TITLES: dict[Kind, str] = {
     "data": "not there",
@@ -104,7 +104,7 @@ def print_report(report: Report, folder: Path) -> None:
     """Prints a report, cut to about one screen; what is cut off stands in its folder."""
     _print_numbers(report, folder, sys.stdout)
     if report.errors:
-        lines = [str(error) for error in report.errors[:_SHOWN]]
+        lines = [str(error) for error in report.errors[:_MAX_SHOWN]]
         more = len(report.errors) - len(lines)
         print(*lines, *([f"... and {more} more in {folder / REPORT_TEXT}"] if more else []), sep="\n")
     grouped: dict[tuple[str, str, Kind], list[Finding]] = {}
@@ -153,23 +153,23 @@ def _print_groups(duplicates: TrainingDuplicates, file: TextIO) -> None:
 
 
 def _class_lines(split: SplitSummary) -> list[str]:
-    """Returns a histogram of the classes of a split, of the most and the least frequent ones where there are many."""
+    """Returns a histogram of the classes of a split, the most and the least frequent ones where there are many."""
     counts = sorted(zip(split.class_counts, split.class_names, strict=True), key=lambda pair: (-pair[0], pair[1]))
-    least, median, most = imbalance(split.class_counts)
-    lines = [f"classes of {split.source}, {split.split}: {least} to {most} items, median {median:g}"]
+    smallest, median, largest = class_sizes(split.class_counts)
+    lines = [f"classes of {split.source}, {split.split}: {smallest} to {largest} items, median {median:g}"]
     width = max(len(name) for _, name in counts)
-    for place, (count, name) in enumerate(counts):
-        if _SHOWN <= place < len(counts) - _SHOWN:
-            if place == _SHOWN:
-                lines.append(f"  ... {len(counts) - 2 * _SHOWN} more")
+    for position, (count, name) in enumerate(counts):
+        if _MAX_SHOWN <= position < len(counts) - _MAX_SHOWN:
+            if position == _MAX_SHOWN:
+                lines.append(f"  ... {len(counts) - 2 * _MAX_SHOWN} more")
             continue
-        bar = "█" * math.ceil(_BAR * count / max(most, 1))
+        bar = "█" * math.ceil(_BAR * count / max(largest, 1))
         lines.append(f"  {name:{width}}  {count:>8}  {bar}".rstrip())
     return lines
 
 
-def imbalance(class_counts: Sequence[int]) -> tuple[int, float, int]:
-    """Returns the least, the median and the greatest number of items of a class."""
+def class_sizes(class_counts: Sequence[int]) -> tuple[int, float, int]:
+    """Returns the minimum, the median and the maximum number of items of a class."""
     return min(class_counts), statistics.median(class_counts), max(class_counts)
 
 
@@ -198,17 +198,23 @@ def _plain_finding(finding: Finding) -> dict[str, str]:
 def _plain_split(split: SplitSummary) -> dict[str, Any]:
     plain = dataclasses.asdict(split)
     del plain["class_names"]
-    least, median, most = imbalance(split.class_counts)
+    smallest, median, largest = class_sizes(split.class_counts)
     empty = [name for name, count in zip(split.class_names, split.class_counts, strict=True) if not count]
     plain["class_counts"] = dict(zip(split.class_names, split.class_counts, strict=True))
-    plain["class_sizes"] = {"least": least, "median": median, "greatest": most, "empty": empty}
+    plain["class_sizes"] = {"least": smallest, "median": median, "greatest": largest, "empty": empty}
+    for name in ("frames", "short_sides"):
+        plain[name] = _plain_spread(getattr(split, name))
     return plain
+
+
+def _plain_spread(spread: Spread | None) -> dict[str, float] | None:
+    return None if spread is None else {"least": spread.min, "median": spread.median, "greatest": spread.max}
 
 
 def _range(spread: Spread | None) -> str:
     if spread is None:
         return "-"
-    return str(spread.least) if spread.least == spread.greatest else f"{spread.least} to {spread.greatest}"
+    return str(spread.min) if spread.min == spread.max else f"{spread.min} to {spread.max}"
 
 
 def _counted(count: int, noun: str) -> str:

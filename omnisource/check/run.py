@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from omnisource.check.duplicates import TrainTestDuplicate, compares_pictures, find_groups, find_leaks
-from omnisource.check.examine import FileReport, examine, shown_pictures
+from omnisource.check.examine import FileReport, examine
 from omnisource.check.files import FileTable, StateReader
 from omnisource.check.findings import (
     Finding,
     frame_findings,
+    leak_findings,
     list_findings,
-    twin_findings,
     unreadable_findings,
 )
 from omnisource.check.journal import JOURNAL, Journal
+from omnisource.check.pictures import CLASSES_PICTURE, DUPLICATES_PICTURE, draw_class_histograms, draw_duplicates
 from omnisource.check.report import (
     REPORT_JSON,
     REPORT_TEXT,
@@ -28,22 +29,16 @@ from omnisource.check.report import (
     write_report,
 )
 from omnisource.check.splits import SPLITS, CheckedSplit, count_lists, read_lists
-from omnisource.check.summary import SplitSummary, summarize, summarize_groups
+from omnisource.check.summary import summarize, summarize_groups
 from omnisource.data.classes import resolve_classes
-from omnisource.data.loading.loader import results_as_finished, results_in_order
+from omnisource.data.loading.loader import results_as_finished
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.missing import require_data
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.recipe.recipe import Recipe
-from omnisource.reporting.pictures import contact_sheet, draw_class_histogram
 from omnisource.reporting.progress import counted_progress, progress_bar
 from omnisource.signals import stopped_by_signals
-
-TWINS_PICTURE, CLASSES_PICTURE = "duplicates.png", "class_histogram_{}.png"
-
-TWINS_SHOWN = 24
-"""Held-out items that a sheet shows beside what is trained on."""
 
 
 def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[str] = ()) -> Report:
@@ -73,11 +68,11 @@ def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[st
         with Journal(folder) as journal:
             with progress_bar("looking at files", sum(len(split.items) for split in splits)) as advance:
                 files = FileTable(splits, advance)
-            _take_over(files, journal)
-            _read_rest(recipe, files, journal)
-            report, twins = _evaluate(files, findings, config_path, overrides)
+            _reuse_journal(files, journal)
+            _read_files(recipe, files, journal)
+            report, leaks = _evaluate(files, findings, config_path, overrides)
             write_report(report, folder)
-            pictures = [*_draw_classes(report.splits, folder), *_draw_twins(recipe, files, twins, folder)]
+            pictures = [*draw_class_histograms(report.splits, folder), *draw_duplicates(recipe, files, leaks, folder)]
     print_report(report, folder)
     print(f"pictures: {', '.join(map(str, pictures))}")
     print(report.verdict())
@@ -85,7 +80,7 @@ def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[st
 
 
 def _missing_data(recipe: Recipe, config_path: str) -> list[Finding]:
-    """Returns what the recipe names that is not there, as long as there is anything to read."""
+    """Returns what the recipe refers to that is not there, as long as there is anything to read."""
     try:
         require_data(recipe, SPLITS, config_path)
     except UserError as error:
@@ -105,7 +100,7 @@ def _print_lists(splits: Sequence[CheckedSplit]) -> None:
 
 
 def _require_own(folder: Path) -> None:
-    """Makes the folder of the report; refuses one in which files of somebody else have the names of ours.
+    """Makes the folder of the report; refuses one in which files of others have the names of ours.
 
     Raises:
         UserError: If there are such files.
@@ -113,14 +108,14 @@ def _require_own(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / JOURNAL).exists() or is_report(folder / REPORT_JSON):
         return
-    wanted = (REPORT_JSON, REPORT_TEXT, TWINS_PICTURE, CLASSES_PICTURE.format("*"))
+    wanted = (REPORT_JSON, REPORT_TEXT, DUPLICATES_PICTURE, CLASSES_PICTURE.format("*"))
     foreign = [str(path) for name in wanted for path in sorted(folder.glob(name))]
     if foreign:
         raise UserError(f"{', '.join(foreign)}: not of a check, and would be replaced; give a folder with --report")
 
 
-def _take_over(files: FileTable, journal: Journal) -> None:
-    """Takes what an earlier check found about files that have not changed since."""
+def _reuse_journal(files: FileTable, journal: Journal) -> None:
+    """Takes over what an earlier check found in files that have not changed since."""
     if journal.is_of_others:
         print(f"{journal.path} was written with other versions of the decoders: all files are read again")
     for state, found in journal.entries():
@@ -131,8 +126,8 @@ def _take_over(files: FileTable, journal: Journal) -> None:
         print(f"{journal.path}: {journal.num_damaged} damaged lines are left out; their files are read again")
 
 
-def _read_rest(recipe: Recipe, files: FileTable, journal: Journal) -> None:
-    """Reads the files of which nothing is known, and notes each as soon as it is read, whatever others still take."""
+def _read_files(recipe: Recipe, files: FileTable, journal: Journal) -> None:
+    """Reads the files of which nothing is known, and enters each into the journal as soon as it is read."""
     numbers, reader = files.unread(), StateReader()
     under_way: dict[SampleRequest, int] = {}
 
@@ -142,7 +137,7 @@ def _read_rest(recipe: Recipe, files: FileTable, journal: Journal) -> None:
             under_way[request] = number
             yield request
 
-    # Without the limit in processor time: that is for one clip, and here a video is decoded as a whole.
+    # Without the limit in CPU time: that is for one clip, and here a video is decoded as a whole.
     with (
         WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, load=examine) as workers,
         progress_bar("reading files", len(numbers), "files") as advance,
@@ -164,20 +159,20 @@ def _evaluate(
     files: FileTable, findings: Sequence[Finding], config_path: str, overrides: Sequence[str]
 ) -> tuple[Report, list[TrainTestDuplicate]]:
     """Returns the report, and the held-out files that are trained on too."""
-    is_trained, is_held_out = files.places_where(True) >= 0, files.places_where(False) >= 0
+    is_trained, is_held_out = files.first_items_where(True) >= 0, files.first_items_where(False) >= 0
     with counted_progress("comparing what is held out", "blocks") as progress:
-        twins = find_leaks(files, is_trained, is_held_out, progress)
+        leaks = find_leaks(files, is_trained, is_held_out, progress)
     with counted_progress("comparing what is trained on", "blocks") as progress:
         groups = find_groups(files, is_trained, progress)
     found = [*findings, *(finding for split in files.splits for finding in list_findings(split))]
-    found += [*unreadable_findings(files), *twin_findings(files, twins)]
+    found += [*unreadable_findings(files), *leak_findings(files, leaks)]
     for split, numbers in zip(files.splits, files.of_items, strict=True):
         found += frame_findings(files, split, numbers)
-    has_twin, has_company = np.zeros((2, len(files)), dtype=bool)
-    has_twin[[twin.held_out for twin in twins]] = True
-    has_company[[number for group in groups for number in group]] = True
+    is_leak, is_repeated = np.zeros((2, len(files)), dtype=bool)
+    is_leak[[leak.held_out for leak in leaks]] = True
+    is_repeated[[number for group in groups for number in group]] = True
     summaries = [
-        summarize(files, split, numbers, has_company if split.is_training else has_twin, found)
+        summarize(files, split, numbers, is_repeated if split.is_training else is_leak, found)
         for split, numbers in zip(files.splits, files.of_items, strict=True)
     ]
     report = Report(
@@ -189,39 +184,4 @@ def _evaluate(
         training_duplicates=summarize_groups(files, groups, compares_pictures(int(is_trained.sum()))),
         findings=tuple(sorted(found, key=lambda finding: not finding.is_error)),
     )
-    return report, twins
-
-
-def _draw_classes(splits: Sequence[SplitSummary], folder: Path) -> list[Path]:
-    """Draws the class histograms of each source; returns the pictures."""
-    by_source: dict[str, list[SplitSummary]] = {}
-    for split in splits:
-        by_source.setdefault(split.source, []).append(split)
-    return [
-        draw_class_histogram(
-            {split.split: split.class_counts for split in of_source},
-            of_source[0].class_names,
-            folder / CLASSES_PICTURE.format(source),
-        )
-        for source, of_source in by_source.items()
-    ]
-
-
-def _draw_twins(recipe: Recipe, files: FileTable, twins: Sequence[TrainTestDuplicate], folder: Path) -> list[Path]:
-    """Draws the first held-out items beside what is trained on and shows the same; returns the sheets, one or none."""
-    path = folder / TWINS_PICTURE
-    pairs = [(twin.held_out, twin.trained) for twin in twins if twin.held_out != twin.trained][:TWINS_SHOWN]
-    if not pairs:
-        path.unlink(missing_ok=True)  # of an earlier check
-        return []
-    requests = [files.request(number) for pair in pairs for number in pair]
-    with WorkerPool(recipe.num_workers, recipe.item_timeout_seconds, load=shown_pictures) as workers:
-        loaded = [found for _, found in results_in_order(requests, workers, ahead=4 * recipe.num_workers)]
-    pictures, captions = [], []
-    for place, (request, found) in enumerate(zip(requests, loaded, strict=True)):
-        caption = f"{'trained on' if place % 2 else 'held out'}: {request.key}"
-        if isinstance(found, UnreadableMedia):  # though it could be read a moment ago
-            caption, found = f"{caption}: {found.reason}", np.zeros((1, 1, 3), dtype=np.uint8)
-        pictures.append(found)
-        captions.append(caption)
-    return [contact_sheet(pictures, captions, path, columns=4)]
+    return report, leaks

@@ -29,8 +29,8 @@ class CheckedSplit:
         name: "train", "validation" or "test"; the first where several name the same items.
         class_names: Names of the classes, in the order of their indices.
         items: The items that are there.
-        listed_frames: [N] int32, the frames that the list says each video has, -1 where it gives no number; None where
-            it says nothing, or where the loader goes by it (`items.num_frames`).
+        listed_frames: [N] int32, the frames of each video according to the list, -1 where it gives no number; None
+            where it has no such column, or where the loader uses it (`items.num_frames`).
         problems: What is wrong with the list, a line each.
     """
 
@@ -60,7 +60,7 @@ class CheckedSplit:
 def read_lists(
     recipe: Recipe, class_names: Mapping[str, tuple[str, ...]], advance: Callable[[], None]
 ) -> list[CheckedSplit]:
-    """Returns the splits of all sources; one that another name of its source stands for as well is there once.
+    """Returns the splits of all sources; one that several names of its source stand for is there once.
 
     Args:
         recipe: A recipe with its classes resolved.
@@ -112,9 +112,9 @@ def _listed_frames(path: str, items: Items, labels: LabelReader) -> np.ndarray:
     The items are those of the list in its order, without the ones whose files are missing.
     """
     counts = np.full(len(items), -1, dtype=np.int32)
-    place = 0
+    index = 0
     for _, (key, count, _) in text_rows(path, "video_id num_frames label", labels.is_label, problems=[]):
-        if place < len(items) and items.keys[place] == key:
-            counts[place] = int(count) if is_number(count) and len(count) < 10 else -1
-            place += 1
+        if index < len(items) and items.keys[index] == key:
+            counts[index] = int(count) if is_number(count) and len(count) < 10 else -1
+            index += 1
     return counts

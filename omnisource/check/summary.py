@@ -12,16 +12,16 @@ from omnisource.check.findings import Finding
 from omnisource.check.splits import CheckedSplit
 
 EXAMPLES = 20
-"""Groups of training files that show the same which a report names."""
+"""Groups of training files that show the same which a report lists."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The least, the middle and the greatest of some numbers."""
+    """The minimum, the median and the maximum of some numbers."""
 
-    least: int
+    min: int
     median: float
-    greatest: int
+    max: int
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class SplitSummary:
         wrong_counts: Items of which another count of frames is wrong.
         shorter_than_clip: Videos with fewer frames than a clip has.
         shorter_than_span: Videos with fewer frames than lie between the first and the last of a clip, both counted.
-        plain: Items that cannot be compared by their pictures, because these are of one color, or nearly.
+        plain: Items that cannot be compared by what they show, because that is of one color, or nearly.
         frames: Frames of the videos that can be read; None where there are none.
-        short_sides: Short sides of the pictures, in pixels; None where nothing can be read.
+        short_sides: Short sides of the images and frames, in pixels; None where nothing can be read.
         class_names: Names of the classes, in the order of their indices.
         class_counts: Items of each class.
     """
@@ -73,7 +73,7 @@ class TrainingDuplicates:
     """Training files that show the same as one another.
 
     Attributes:
-        compared_pictures: Whether pictures were compared, and not bytes alone.
+        compared_pictures: Whether images and frames were compared, and not bytes alone.
         groups: Groups of such files.
         files: Files in them.
         differing_labels: Groups whose items have different labels in one label space.
@@ -88,7 +88,7 @@ class TrainingDuplicates:
 
 
 def summarize(
-    files: FileTable, split: CheckedSplit, numbers: np.ndarray, has_twin: np.ndarray, findings: Sequence[Finding]
+    files: FileTable, split: CheckedSplit, numbers: np.ndarray, is_duplicate: np.ndarray, findings: Sequence[Finding]
 ) -> SplitSummary:
     """Returns the numbers of one split.
 
@@ -96,7 +96,7 @@ def summarize(
         files: What is known of the files.
         split: The split.
         numbers: The number of each item's file, [N] int64.
-        has_twin: [F] bool, whether a file counts as a duplicate in this split.
+        is_duplicate: [F] bool, whether a file counts as a duplicate in this split.
         findings: All findings; those about the frames of this split's items are counted.
     """
     is_readable = files.is_readable()[numbers]
@@ -111,7 +111,7 @@ def summarize(
         items=len(split.items),
         list_problems=len(split.problems),
         unreadable=int((~is_readable).sum()),
-        duplicates=int(has_twin[numbers].sum()),
+        duplicates=int(is_duplicate[numbers].sum()),
         missing_frames=len({one.path for one in of_split if one.kind == "missing_frames"}),
         wrong_counts=len({one.path for one in of_split if one.kind == "wrong_count"}),
         shorter_than_clip=sum(one.kind == "too_short" for one in of_split),
@@ -126,13 +126,13 @@ def summarize(
 
 def summarize_groups(files: FileTable, groups: Sequence[Sequence[int]], compared_pictures: bool) -> TrainingDuplicates:
     """Returns the numbers of training files that show the same, in groups of file numbers."""
-    places = files.places_where(is_training=True)
+    first_items = files.first_items_where(is_training=True)
     differing = 0
     for group in groups:
-        items = [files.item(places[number]) for number in group]
+        items = [files.item(first_items[number]) for number in group]
         labels = {(split.source.label_space, int(split.items.labels[index])) for split, index in items}
         differing += len(labels) > len({space for space, _ in labels})
-    examples = [[files.item(places[number]) for number in group] for group in groups[:EXAMPLES]]
+    examples = [[files.item(first_items[number]) for number in group] for group in groups[:EXAMPLES]]
     return TrainingDuplicates(
         compared_pictures,
         len(groups),

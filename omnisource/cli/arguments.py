@@ -1,4 +1,4 @@
-"""The arguments that several commands take, and what they mean."""
+"""The arguments that several commands share, and what they mean."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Adds the overrides, which go after the other arguments that are no flags."""
+    """Adds the overrides, which follow the other positional arguments."""
     parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="override a key of the recipe")
 
 
@@ -35,26 +35,26 @@ def load_recipe(config_path: str, overrides: Sequence[str]) -> Recipe:
 
 
 def default_work_dir(config_path: str) -> Path:
-    """Returns where a run goes that is told nothing else."""
+    """Returns the work dir of a run that is given none."""
     return Path("work_dirs") / Path(config_path).stem
 
 
 def positive(text: str) -> int:
     """Returns the whole number above 0 that an argument gives."""
-    return whole_number(text, least=1)
+    return whole_number(text, minimum=1)
 
 
 def non_negative(text: str) -> int:
     """Returns the whole number, 0 or above, that an argument gives."""
-    return whole_number(text, least=0)
+    return whole_number(text, minimum=0)
 
 
-def whole_number(text: str, least: int) -> int:
+def whole_number(text: str, minimum: int) -> int:
     """Returns the whole number that an argument gives.
 
     Raises:
-        argparse.ArgumentTypeError: If it is none, or below `least`.
+        argparse.ArgumentTypeError: If it is none, or below `minimum`.
     """
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text}: wants a whole number of at least {least}")
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"{text}: wants a whole number of at least {minimum}")
     return int(text)

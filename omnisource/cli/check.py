@@ -47,7 +47,7 @@ def run_check(
         pictures: Gets a sheet of training samples of each source, before the files are read. None: none are drawn.
 
     Raises:
-        UserError: If one of the folders has files of others in the place of ours, or nothing can be read at all.
+        UserError: If one of the folders has files of others with the names of ours, or nothing can be read at all.
     """
     from omnisource.check.preview_batches import require_own
     from omnisource.check.run import check
@@ -68,7 +68,7 @@ def run_check(
 
 
 def _draw_batches(recipe: Recipe, config_path: str, folder: Path) -> bool:
-    """Draws training samples of each source and returns whether it could; the check says more of what is wrong."""
+    """Draws training samples of each source; returns whether that succeeded. The check reports what is wrong."""
     from omnisource.check.preview_batches import draw_batches
 
     try:

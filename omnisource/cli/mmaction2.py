@@ -133,7 +133,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.diff_rank_seed:
         raise UserError(
             "--diff-rank-seed: not needed and so not taken. Order, augmentation and dropout are functions of the seed "
-            "and of the microbatch, and no two processes share a microbatch; leave the flag away."
+            "and of the microbatch, and no two processes share a microbatch; leave the flag out."
         )
     _prepare_processes(arguments)
     overrides, work_dir, resume = _translated(arguments.cfg_options)
@@ -180,7 +180,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_processes(arguments: argparse.Namespace) -> None:
-    """Makes the environment say which process of how many this is, as the launcher flags mean it."""
+    """Sets the variables that say which process of how many this is, as the launcher flag asks."""
     from omnisource.distributed.slurm import describe_slurm_job
 
     if arguments.launcher == "mpi":

@@ -69,7 +69,7 @@ def run_prepare(
         shard_bytes: Bytes of a tar shard; None: no shards.
     """
     from omnisource.distributed.cores import usable_cores
-    from omnisource.prepare.jobs import plan_folder, plan_list, plan_source
+    from omnisource.prepare.jobs import job_from_folder, job_from_list, job_from_source
     from omnisource.prepare.run import Settings, prepare
 
     config, colon, name = source.rpartition(":")
@@ -79,21 +79,21 @@ def run_prepare(
     if folder is not None and not Path(source).is_file():
         raise UserError(f"--folder {folder}: is for lists; {source} is none")
     if is_config:
-        plan = plan_source(load_recipe(config, overrides), name, config)
+        job = job_from_source(load_recipe(config, overrides), name, config)
     elif Path(source).is_dir():
-        plan = plan_folder(source)
+        job = job_from_folder(source)
     elif source.endswith(".py"):
         raise UserError(f"{source}: name a source of this config, as {source}:NAME")
     else:
-        plan = plan_list(source, None if folder is None else str(folder))
+        job = job_from_list(source, None if folder is None else str(folder))
     settings = Settings(short_side, keyframe_interval)
-    preparation = prepare(plan, out, settings, num_workers or usable_cores(), shard_bytes)
+    preparation = prepare(job, out, settings, num_workers or usable_cores(), shard_bytes)
     print(preparation)
     return 2 if preparation.failures else 0
 
 
 def _even(text: str) -> int:
-    number = whole_number(text, least=2)
+    number = whole_number(text, minimum=2)
     if number % 2:
         raise argparse.ArgumentTypeError(f"{text}: wants an even number, since videos store color for 2 x 2 pixels")
     return number

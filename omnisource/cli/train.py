@@ -1,4 +1,4 @@
-"""`omnisource train`: trains a recipe, and says how to go on where it was stopped."""
+"""`omnisource train`: trains a recipe, and says how to continue a run that was stopped."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
     images/train.txt, held_out.txt, classes.txt    ten classes: the digits
     clips/train.txt, held_out.txt, classes.txt     twenty classes: five of the digits, each moving four ways
 
-The scans are split once: what is held out, as an image or in a clip, shares no scan with what is trained on. The way a
-digit goes has to be seen over several frames, and a clip that is flipped belongs to another class.
+The scans are split once: what is held out, as an image or in a clip, shares no scan with what is trained on. In which
+direction a digit moves is seen over several frames only, and a flipped clip belongs to another class.
 
 FFmpeg encodes in the calling process, one thread a clip, and every container is closed again. Nothing of it may be
 carried into a fork, so workers that are started later have to be forkserver or spawn processes.
@@ -54,11 +54,11 @@ def make_demo_media(folder: str | Path, seed: int = 0, training_clips: int = 6, 
     """Makes the data set, or leaves it as it is where the folder already holds the one asked for.
 
     Every file is a function of the seed, of this code and of the libraries that encode. The folder appears when all is
-    in it: a run that is stopped leaves no half of a data set.
+    in it: a process that is stopped leaves no incomplete data set.
 
     Args:
         folder: Where to make it.
-        seed: Decides the split of the scans, the clutter, the places and the speeds.
+        seed: Decides the split of the scans, the clutter, the positions and the speeds.
         training_clips: Clips to train on, of each class; 1 to 30.
         held_out_clips: Clips held out, of each class; 1 to 10.
 
@@ -70,7 +70,7 @@ def make_demo_media(folder: str | Path, seed: int = 0, training_clips: int = 6, 
         raise ValueError(f"1 to 30 and 1 to 10 clips of a class can be made, not {training_clips} and {held_out_clips}")
     folder = Path(folder)
     facts = {"seed": seed, "form": 1, "training_clips": training_clips, "held_out_clips": held_out_clips}
-    if _holds(folder, facts):
+    if _is_complete(folder, facts):
         return
     if "libx264" not in av.codecs_available:
         raise UserError("this build of PyAV has no H.264 encoder (libx264); pip install av brings one that has")
@@ -88,8 +88,8 @@ def make_demo_media(folder: str | Path, seed: int = 0, training_clips: int = 6, 
     os.replace(partial, folder)
 
 
-def _holds(folder: Path, facts: dict[str, int]) -> bool:
-    """Returns whether the folder holds this very data set; False where it is missing or empty."""
+def _is_complete(folder: Path, facts: dict[str, int]) -> bool:
+    """Returns whether the folder holds this data set; False where it is missing or empty."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
@@ -148,7 +148,7 @@ def _make_clips(root: Path, part: str, scans: _Scans, clips_per_class: int, seed
     lines = []
     for label, class_name in enumerate(CLIP_CLASSES):
         digit, motion = divmod(label, len(MOTIONS))
-        # A digit's four classes share its scans out, so that none of them can be told by the handwriting.
+        # A digit's four classes share its scans out, so that none of them is recognized by the handwriting.
         of_digit = _generator(seed, "clips", part, digit).permutation(np.flatnonzero(scans.digits == digit))
         for index, scan in enumerate(of_digit[motion :: len(MOTIONS)][:clips_per_class]):
             frames = _moving_digit(scans.ink[scan], list(MOTIONS)[motion], _generator(seed, part, class_name, index))
@@ -207,8 +207,8 @@ def _bright_color(rng: np.random.Generator) -> np.ndarray:
 
 def _paint(picture: np.ndarray, glyph: np.ndarray, color: np.ndarray, x: int, y: int) -> None:
     """Lays the glyph in its color over the picture, in place; x and y are its left and upper edge in pixels."""
-    place = picture[y : y + len(glyph), x : x + len(glyph)]
-    place += (np.minimum(color, 255) - place) * glyph[..., None]
+    region = picture[y : y + len(glyph), x : x + len(glyph)]
+    region += (np.minimum(color, 255) - region) * glyph[..., None]
 
 
 def _encode(path: Path, frames: np.ndarray) -> None:

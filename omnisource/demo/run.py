@@ -1,4 +1,4 @@
-"""The demo: makes its media, trains on them jointly, tests, predicts, and says where to look."""
+"""The demo: makes its media, trains on them jointly, tests, predicts, and prints where the results are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from omnisource.training.train import train
 
 CHANCE = 1 / len(CLIP_CLASSES)
 REQUIRED = 3 * CHANCE
-"""Top-1 on held-out clips under which the demo counts as failed: chance, and a wide margin."""
+"""Top-1 on held-out clips below which the demo counts as failed: three times chance."""
 
 CONTACT_SHEET_ITEMS = 24
 

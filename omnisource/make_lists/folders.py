@@ -125,5 +125,5 @@ def _groups(keys: Sequence[str], pattern: str | None) -> dict[str, str]:
     without = [key for key, match in matches.items() if match is None]
     if without:
         raise UserError(f"group pattern {pattern!r} matches nothing in {some(without)}")
-    place = 1 if compiled.groups else 0
-    return {key: match[place] or "" for key, match in matches.items() if match is not None}
+    group = 1 if compiled.groups else 0
+    return {key: match[group] or "" for key, match in matches.items() if match is not None}

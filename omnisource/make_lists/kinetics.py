@@ -26,7 +26,7 @@ def make_kinetics_list(
     """Writes the list (`path label`) of the clips of a Kinetics CSV file that are in a folder.
 
     A clip is `{youtube_id}_{time_start:06d}_{time_end:06d}` with any suffix of videos, in the folder itself or in a
-    folder of it that is named after the class, with blanks or underscores. The names of clips that are missing are
+    folder of it that is named after the class, with spaces or underscores. The names of clips that are missing are
     written to `{list_path without suffix}.missing.txt`.
 
     Args:

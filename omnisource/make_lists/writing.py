@@ -1,4 +1,4 @@
-"""What all makers of lists share: the numbers of the classes, files that replace no others, the report."""
+"""What both makers of lists share: class names and their order, files that replace no others, the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 
 Progress = Callable[[int, int], None]
-"""Is called with the number of folders that were listed and the number of all."""
+"""Is called with the number of folders listed and their total number."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ListReport:
         classes_read: Whether the class map was there before and gave the numbers.
         missing: File names of clips that are not in the folder, in the order of the CSV file.
         missing_path: The file with these names; "" where nothing is missing.
-        notes: What else the user should know, a sentence each.
+        notes: What else the user should know, one sentence each.
     """
 
     lists: Mapping[str, int]
@@ -78,8 +78,8 @@ def check_outputs(outputs: Sequence[str], inputs: Sequence[str | None], overwrit
     Raises:
         UserError: Naming the file.
     """
-    places = [os.path.realpath(path) for path in (*outputs, *(path for path in inputs if path))]
-    twice = [path for path, count in Counter(places).items() if count > 1]
+    paths = [os.path.realpath(path) for path in (*outputs, *(path for path in inputs if path))]
+    twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise UserError(f"{twice[0]}: the same file is named twice; every list and the class map need their own")
     folders = [path for path in outputs if os.path.isdir(path)]
@@ -91,7 +91,7 @@ def check_outputs(outputs: Sequence[str], inputs: Sequence[str | None], overwrit
 
 
 def write_all(contents: Mapping[str, bytes]) -> None:
-    """Writes files, of which none is ever there by halves.
+    """Writes files, each completely or not at all.
 
     Raises:
         UserError: If one cannot be written; those before it are there.

@@ -1,7 +1,7 @@
-"""Videos written again, so that they are quick to read at any place: what `omnisource prepare` makes of them.
+"""Videos re-encoded, so that any frame of them is quick to reach: what `omnisource prepare` makes of videos.
 
 A prepared video is H.264 in MP4, 8 bit, 4:2:0, upright, without sound. Every `keyframe_interval`-th frame is a
-keyframe, the others are predicted from the frame before, and none is stored out of its order. So frame i has the
+keyframe, the others are predicted from the frame before, and none is reordered. So frame i has the
 timestamp i, every reader finds it, and at most `keyframe_interval` frames are decoded for it.
 """
 
@@ -33,20 +33,20 @@ PSNR = 38.0
 what it costs."""
 
 HELD_BYTES = 2**28
-"""Up to this size the scaled frames of a video stay in memory, and it is decoded once instead of twice."""
+"""Up to this size the scaled frames of a video are kept in memory, and it is decoded once instead of twice."""
 
-OTHER_FRAMES_PER_SECOND = Fraction(25)
-"""Rate of a prepared video whose original tells none."""
+DEFAULT_FRAMES_PER_SECOND = Fraction(25)
+"""Frame rate of a prepared video whose original declares none."""
 
 
 def prepare_video(source: str, target: Path, short_side: int, keyframe_interval: int) -> Encoded:
-    """Writes a video that is quick to read at any place; equal videos give equal bytes, with one version of PyAV.
+    """Writes a video any frame of which is quick to reach; equal videos give equal bytes, with one version of PyAV.
 
     Args:
         source: The original.
         target: File to write, whatever its suffix.
-        short_side: Short side in pixels, even. A video with a smaller one keeps its size, but for the last column or
-            row where a side is odd: chroma is stored for 2 x 2 pixels.
+        short_side: Short side in pixels, even. A video with a smaller one keeps its size, except for the last column
+            or row where a side is odd: chroma is stored for 2 x 2 pixels.
         keyframe_interval: Frames from one keyframe to the next.
 
     Raises:
@@ -66,40 +66,41 @@ def prepare_video(source: str, target: Path, short_side: int, keyframe_interval:
 
 
 def video_options(keyframe_interval: int, qp: int) -> dict[str, str]:
-    """Returns the options of libx264 for a video that is quick to read at any place.
+    """Returns the options of libx264 for a video any frame of which is quick to reach.
 
     Args:
         keyframe_interval: Frames from one keyframe to the next.
-        qp: Of all frames: one for all gives more PSNR for the bytes than a quality that follows the eye.
+        qp: Quantization parameter of all frames: a constant one gives more PSNR for the bytes than a perceptual rate
+            control.
     """
     return {
         "preset": "medium",
-        "tune": "psnr,fastdecode",  # nothing for the eye; nothing that costs decoders most: deblocking, CABAC
+        "tune": "psnr,fastdecode",  # nothing perceptual; nothing that costs decoders most: deblocking, CABAC
         "qp": str(qp),
         "g": str(keyframe_interval),
-        "sc_threshold": "0",  # no keyframes besides, at cuts
-        "bf": "0",  # the order of the packets is that of the frames
+        "sc_threshold": "0",  # no further keyframes at scene cuts
+        "bf": "0",  # no B-frames: the order of the packets is that of the frames
     }
 
 
 def write_video(frames: Iterable[VideoFrame], target: Path, rate: Fraction, options: Mapping[str, str]) -> Encoded:
-    """Writes frames as a sealed H.264 video in MP4, and reads it back to check it.
+    """Writes frames as an H.264 video in MP4 that carries its checksum, and reads it back to check it.
 
     Args:
         frames: yuv420p, all of one size; at least one.
         target: File to write, whatever its suffix.
-        rate: Frames a second.
+        rate: Frames per second.
         options: Options of libx264.
 
     Raises:
         FFmpegError: The frames cannot be encoded, or the file not be written.
     """
-    unsealed = target.with_name(f"{target.name}.unsealed")
+    unchecked = target.with_name(f"{target.name}.unchecked")
     try:
-        encoded = _encode(iter(frames), unsealed, rate, options)
-        _seal(unsealed, target)
+        encoded = _encode(iter(frames), unchecked, rate, options)
+        _add_checksum(unchecked, target)
     finally:
-        unsealed.unlink(missing_ok=True)
+        unchecked.unlink(missing_ok=True)
     _check(target, encoded.num_frames)
     return encoded
 
@@ -122,7 +123,7 @@ def _sampled(
 
 @contextlib.contextmanager
 def _encoding_errors(source: str, target: Path) -> Iterator[None]:
-    """Names the file that an error of FFmpeg is about: the disk, or a video that cannot be encoded."""
+    """Reports an error of FFmpeg with its file: the target where it cannot be written, otherwise the source."""
     try:
         yield
     except FFmpegError as error:
@@ -146,13 +147,13 @@ def _encode(frames: Iterator[VideoFrame], target: Path, rate: Fraction, options:
     return Encoded(num_frames, first.width, first.height)
 
 
-def _seal(unsealed: Path, target: Path) -> None:
-    """Copies the packets of a video into a file that carries their seal, with its table before them."""
-    with av.open(f"file:{unsealed}") as container:
+def _add_checksum(unchecked: Path, target: Path) -> None:
+    """Copies the packets of a video into a file that carries their checksum, with the index (moov) before them."""
+    with av.open(f"file:{unchecked}") as container:
         stream = container.streams.video[0]
         seal = checksum_of(stream, _packets(container))
     with (
-        av.open(f"file:{unsealed}") as container,
+        av.open(f"file:{unchecked}") as container,
         av.open(f"file:{target}", "w", format="mp4", options={"movflags": "faststart"}) as sealed,
     ):
         sealed.metadata[CHECKSUM_KEY] = seal
@@ -186,8 +187,8 @@ def _describe(stream: VideoStream, first: VideoFrame) -> None:
 
 
 def rate_of(video: VideoFile) -> Fraction:
-    """Returns frames a second; the mean where they vary."""
+    """Returns frames per second; the mean where the rate varies."""
     rate = video.frames_per_second
     if rate is None or not 1 <= rate <= 1000:
-        return OTHER_FRAMES_PER_SECOND
+        return DEFAULT_FRAMES_PER_SECOND
     return rate.limit_denominator(1001)  # that of 30000/1001

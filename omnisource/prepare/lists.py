@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from omnisource.data.lists.media_files import VIDEO_SUFFIXES
-from omnisource.prepare.jobs import SplitPlan
+from omnisource.prepare.jobs import SplitJob
 
 
-def kept_items(split: SplitPlan, finished: Collection[str]) -> list[int]:
+def kept_items(split: SplitJob, finished: Collection[str]) -> list[int]:
     """Returns the indices of the items all of whose files were prepared.
 
     Args:
@@ -27,10 +27,10 @@ def kept_items(split: SplitPlan, finished: Collection[str]) -> list[int]:
     ]
 
 
-def prepared_key(split: SplitPlan, index: int) -> str:
+def prepared_key(split: SplitJob, index: int) -> str:
     """Returns what a list of the same form calls an item when its file is prepared.
 
-    Ids without suffix and folders of raw frames are called as before; paths get the path of the prepared file.
+    Ids without suffix and folders of raw frames keep their names; paths become the path of the prepared file.
     """
     key = split.items.keys[index]
     if split.split.format == "frames_folder":
@@ -40,10 +40,10 @@ def prepared_key(split: SplitPlan, index: int) -> str:
     return split.outputs[index][0]
 
 
-def prepared_list(split: SplitPlan, kept: Sequence[int]) -> bytes:
+def prepared_list(split: SplitJob, kept: Sequence[int]) -> bytes:
     """Returns the text of a split's list for the prepared files.
 
-    Everything but the paths stays as it is, also columns that nobody reads. An unchanged list is returned to the byte.
+    Everything but the paths stays as it is, also unused columns. An unchanged list is returned byte for byte.
 
     Args:
         split: A split that has a list.
@@ -76,11 +76,11 @@ def _csv_text(text: str, path_column: str, keys: dict[int, str]) -> str:
         mark for mark in ",\t;" if path_column in (name.strip() for name in next(csv.reader([header], delimiter=mark)))
     )
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    place = [name.strip() for name in rows[0]].index(path_column)
+    column = [name.strip() for name in rows[0]].index(path_column)
     written = io.StringIO()
     writer = csv.writer(written, delimiter=delimiter, lineterminator="\n")
     writer.writerow(rows[0])
     for index, key in keys.items():
         row = rows[index + 1]
-        writer.writerow([*row[:place], key, *row[place + 1 :]])
+        writer.writerow([*row[:column], key, *row[column + 1 :]])
     return written.getvalue()

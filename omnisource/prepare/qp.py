@@ -1,6 +1,6 @@
-"""How coarsely a video may be encoded so that its PSNR stays as high as wanted.
+"""The qp (quantization parameter) of a video: the coarsest with which its PSNR stays as high as wanted.
 
-The same qp costs one video 37 dB and another 42. So it is chosen for each, by encoding a sample of it.
+The same qp gives one video 37 dB and another 42. So it is chosen for each, by encoding a sample of its frames.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 FINEST, COARSEST = 20, 40
-"""Quantizers that are used, of x264's 0 to 51: one step is a factor of 1.12. Finer than this only keeps noise."""
+"""Smallest and largest qp that are used, of x264's 0 to 51: one step is a factor of 1.12. Finer only keeps noise."""
 
 FIRST_GUESS = 31
 
 DECIBELS_A_STEP = 0.7
-"""What PSNR loses with a step, about."""
+"""What the PSNR loses from one qp to the next, about."""
 
 SAMPLE_FRAMES = 96
 """Frames that are encoded to choose the qp."""
 
 
 def sample_positions(num_frames: int, group_length: int) -> list[int]:
-    """Returns the frames of a sample, 0-based and ascending: whole groups of pictures, evenly from the whole video.
+    """Returns the frames of a sample, 0-based and ascending: whole groups of pictures (GOPs), evenly from the video.
 
     Args:
         num_frames: Frames of the video.
@@ -47,7 +47,7 @@ def sample_positions(num_frames: int, group_length: int) -> list[int]:
 
 
 def fitting_qp(psnr_at: Callable[[int], float], target: float) -> int:
-    """Returns a qp whose PSNR is that wanted or a little more; the finest where none is fine enough.
+    """Returns a qp whose PSNR is the target or a little more; the finest where none is fine enough.
 
     Args:
         psnr_at: The PSNR in dB with a qp; the coarser, the lower.

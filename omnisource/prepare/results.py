@@ -1,4 +1,4 @@
-"""What lies beside the prepared media: lists, the class map, checksums, counts, failures, and shards."""
+"""What is written beside the prepared media: lists, class map, checksums, counts, failures, shards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from omnisource.data.shards.write import ShardFile, write_shards
 from omnisource.errors import UnreadableMedia, UserError
-from omnisource.prepare.jobs import SourcePlan
+from omnisource.prepare.jobs import PrepareJob
 from omnisource.prepare.journal import Entry, Header, Journal
 from omnisource.prepare.lists import kept_items, prepared_key, prepared_list
 
@@ -23,10 +23,10 @@ CHECKSUMS = "checksums.sha256"
 """Name of the file that `sha256sum --check` reads."""
 
 FAILURES = "failures.jsonl"
-"""Name of the file that names what could not be prepared, and why; there only if something could not."""
+"""Name of the file that lists what could not be prepared, and why; written only if something could not."""
 
 SHORT = "fewer_frames.jsonl"
-"""Name of the file that names the originals with fewer frames than they declare; there only if there are any."""
+"""Name of the file that lists the originals with fewer frames than they declare; written only if there are any."""
 
 SHARDS = "shards"
 """Name of the folder of shards."""
@@ -47,7 +47,7 @@ class Lists:
     digests: Mapping[str, str]
 
 
-def write_lists(plan: SourcePlan, journal: Journal) -> Lists:
+def write_lists(job: PrepareJob, journal: Journal) -> Lists:
     """Writes the lists of the finished items and the class map.
 
     Raises:
@@ -56,18 +56,18 @@ def write_lists(plan: SourcePlan, journal: Journal) -> Lists:
     texts: dict[str, bytes] = {}
     num_items: dict[str, int] = {}
     left_out = 0
-    for split in plan.splits:
+    for split in job.splits:
         kept = kept_items(split, journal.entries)
         left_out += len(split.items) - len(kept)
         if split.output:
             texts[split.output], num_items[split.output] = prepared_list(split, kept), len(kept)
-    if plan.class_map is not None:
-        original, output = plan.class_map
+    if job.class_map is not None:
+        original, output = job.class_map
         texts[output] = Path(original).read_bytes()
     earlier = _earlier_digests(journal.folder)
     digests = {output: hashlib.sha256(text).hexdigest() for output, text in texts.items()}
     for output, text in texts.items():
-        _check_ours(journal.folder / output, {digests[output], earlier.get(output)})
+        _refuse_foreign(journal.folder / output, {digests[output], earlier.get(output)})
         journal.write(output, [text])
     return Lists(num_items, left_out, digests)
 
@@ -82,7 +82,7 @@ def write_records(header: Header, lists: Lists, failures: Sequence[UnreadableMed
         journal: The finished files.
     """
     entries = [entry for _, entry in sorted(journal.entries.items())]
-    short = short_ones(entries)
+    short = with_missing_frames(entries)
     summary = {
         **asdict(header),
         "libraries": {name: importlib.metadata.version(name) for name in ("av", "pillow")},
@@ -109,8 +109,8 @@ def write_records(header: Header, lists: Lists, failures: Sequence[UnreadableMed
     journal.write(SUMMARY, [json.dumps(summary, indent=2).encode() + b"\n"])
 
 
-def short_ones(entries: Iterable[Entry]) -> list[Entry]:
-    """Returns the files whose originals had fewer frames than they declare, first what lacks the greatest share."""
+def with_missing_frames(entries: Iterable[Entry]) -> list[Entry]:
+    """Returns the files whose originals had fewer frames than they declare, those that lack the largest share first."""
     short = [entry for entry in entries if entry.missing_frames]
     return sorted(short, key=lambda entry: (entry.num_frames / (entry.declared_frames or 1), entry.original))
 
@@ -123,14 +123,14 @@ def _write_lines(output: str, lines: Sequence[Mapping[str, Any]], journal: Journ
         (journal.folder / output).unlink(missing_ok=True)
 
 
-def pack(plan: SourcePlan, journal: Journal, shard_bytes: int) -> list[Path]:
+def pack(job: PrepareJob, journal: Journal, shard_bytes: int) -> list[Path]:
     """Packs the finished files of each split into tar shards; returns these.
 
     Raises:
         UserError: If a split has raw frames, or shards are there that hold something else.
     """
     shards: list[Path] = []
-    for split in plan.splits:
+    for split in job.splits:
         if split.split.format == "frames_folder":
             raise UserError(f"{split.original}: folders of raw frames cannot be packed into shards")
         files = (
@@ -153,7 +153,7 @@ def _earlier_digests(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _check_ours(path: Path, ours: set[str | None]) -> None:
+def _refuse_foreign(path: Path, ours: set[str | None]) -> None:
     """Refuses to overwrite a file whose digest is none of `ours`."""
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() not in ours:
         raise UserError(f"{path}: was not written here, or was changed since; it is not overwritten. Move it away.")

@@ -12,25 +12,26 @@ from omnisource.data.loading.loader import results_as_finished
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError, shortened
 from omnisource.prepare.encode import PSNR
-from omnisource.prepare.jobs import MediaFile, SourcePlan
+from omnisource.prepare.jobs import PrepareJob
 from omnisource.prepare.journal import Entry, Header, Journal
-from omnisource.prepare.results import FAILURES, SHORT, Lists, pack, short_ones, write_lists, write_records
+from omnisource.prepare.outputs import MediaFile
+from omnisource.prepare.results import FAILURES, SHORT, Lists, pack, with_missing_frames, write_lists, write_records
 from omnisource.prepare.shrink import JPEG_QUALITY
-from omnisource.prepare.work import PrepareRequest, Written, prepare_file
+from omnisource.prepare.worker import PrepareRequest, Written, prepare_file
 from omnisource.reporting.progress import progress_bar
 
 LIMIT_SECONDS = 600.0
-"""Time, of the processor and of the clock, that every file may take to be prepared."""
+"""CPU time, and wall-clock time, that any file may take to be prepared."""
 
-LEAST_BYTES_A_SECOND = 20_000
-"""A file may take longer by as long as it would at this speed; a tenth of what is slow."""
+MIN_BYTES_A_SECOND = 20_000
+"""A file may take longer by its size at this speed, which is a tenth of a slow one."""
 
-_SHOWN_SHORT = 10  # originals with fewer frames than they declare that are shown at once
+_MAX_SHORT_SHOWN = 10  # originals with fewer frames than they declare that are printed
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What prepared files are like."""
+    """Size and keyframe interval of prepared files."""
 
     short_side: int = 256
     """Short side in pixels, even; smaller media keep their size."""
@@ -44,13 +45,13 @@ class Preparation:
     """What was prepared.
 
     Attributes:
-        entries: The finished files, by name.
+        entries: The finished files, sorted by path.
         num_new: Those of them that were prepared just now, and not before.
-        failures: Originals that could not be prepared, by name.
+        failures: Originals that could not be prepared, sorted by path.
         lists: The lists that were written.
         shards: The tar shards that were written.
-        orphans: Finished files, below the output folder, whose originals the source does not have any more.
-        notes: What else the user should know, a sentence each.
+        orphans: Finished files, below the output folder, whose originals are no longer in the source.
+        notes: What else the user should know, one sentence each.
     """
 
     entries: list[Entry]
@@ -73,11 +74,11 @@ class Preparation:
             lines += [shortened(failures)]
         short = [
             f"{entry.original}: {entry.num_frames} of {entry.declared_frames} frames"
-            for entry in short_ones(self.entries)
+            for entry in with_missing_frames(self.entries)
         ]
         if short:
             what = "originals with fewer frames than their containers declare, cut off perhaps"
-            lines += [f"warning: {what}: {len(short)} (all in {SHORT})", shortened(short, _SHOWN_SHORT)]
+            lines += [f"warning: {what}: {len(short)} (all in {SHORT})", shortened(short, _MAX_SHORT_SHOWN)]
         if self.orphans:
             what = "prepared files whose originals are gone; remove them if they are not wanted any more"
             lines.append(f"{what}: {some(self.orphans)}")
@@ -87,48 +88,48 @@ class Preparation:
 
 
 def prepare(
-    plan: SourcePlan, folder: Path, settings: Settings, num_workers: int, shard_bytes: int | None = None
+    job: PrepareJob, folder: Path, settings: Settings, num_workers: int, shard_bytes: int | None = None
 ) -> Preparation:
-    """Prepares all files of a plan; those that are finished already are not done again.
+    """Prepares all files of a job; those that are finished already are not prepared again.
 
     The originals are only read. Nothing in the folder is overwritten that was not written here.
 
     Args:
-        plan: What to prepare.
+        job: What to prepare.
         folder: Where it goes; new, empty, or prepared from the same source with the same settings.
-        settings: What prepared files are like.
-        num_workers: Processes; 0 works in this one.
+        settings: Size and keyframe interval of prepared files.
+        num_workers: Processes; 0: this one does the work.
         shard_bytes: Bytes of a tar shard; None: no shards.
 
     Raises:
         UserError: If the folder holds something else or lies among the originals.
         OSError: If the folder cannot be written to.
     """
-    _check_places(plan, folder)
-    if shard_bytes is not None and not plan.splits:
-        raise UserError(f"{plan.name}: shards hold labels, and a folder has none; prepare a list, or CONFIG:NAME")
-    header = Header(plan.name, settings.short_side, settings.keyframe_interval, PSNR, JPEG_QUALITY)
+    _check_folders(job, folder)
+    if shard_bytes is not None and not job.splits:
+        raise UserError(f"{job.name}: shards hold labels, and a folder has none; prepare a list, or CONFIG:NAME")
+    header = Header(job.name, settings.short_side, settings.keyframe_interval, PSNR, JPEG_QUALITY)
     with Journal(folder, header) as journal:
-        waiting = [file for file in plan.files if not journal.has(file.output, file.path)]
+        waiting = [file for file in job.files if not journal.has(file.output, file.path)]
         _check_outputs(folder, waiting, journal)
-        failures = _work(waiting, settings, num_workers, journal)
+        failures = _prepare_files(waiting, settings, num_workers, journal)
         journal.finish()
-        lists = write_lists(plan, journal)
+        lists = write_lists(job, journal)
         write_records(header, lists, failures, journal)
-        shards = pack(plan, journal, shard_bytes) if shard_bytes is not None else []
+        shards = pack(job, journal, shard_bytes) if shard_bytes is not None else []
     entries = [entry for _, entry in sorted(journal.entries.items())]
-    orphans = sorted(set(journal.entries) - {file.output for file in plan.files})
-    return Preparation(entries, len(waiting) - len(failures), failures, lists, shards, orphans, plan.notes)
+    orphans = sorted(set(journal.entries) - {file.output for file in job.files})
+    return Preparation(entries, len(waiting) - len(failures), failures, lists, shards, orphans, job.notes)
 
 
-def _check_places(plan: SourcePlan, folder: Path) -> None:
+def _check_folders(job: PrepareJob, folder: Path) -> None:
     """Refuses an output folder that the originals lie in, or that lies among them."""
     out = os.path.realpath(folder)
-    for place in plan.places:
-        original = os.path.realpath(place)
+    for original_folder in job.original_folders:
+        original = os.path.realpath(original_folder)
         if os.path.commonpath([out, original]) in (out, original):
             raise UserError(
-                f"{folder}: lies in the folder of the originals, {place}, or around it; name another folder"
+                f"{folder}: lies in the folder of the originals, {original_folder}, or around it; name another folder"
             )
 
 
@@ -139,20 +140,20 @@ def _check_outputs(folder: Path, waiting: Sequence[MediaFile], journal: Journal)
         raise UserError(f"{some(there)}: not written by this command, which overwrites nothing else; move it away")
 
 
-def _work(
+def _prepare_files(
     waiting: Sequence[MediaFile], settings: Settings, num_workers: int, journal: Journal
 ) -> list[UnreadableMedia]:
-    """Prepares files and enters them into the journal; returns why some could not be, by name."""
+    """Prepares files and enters them into the journal; returns why some could not be prepared, sorted by path."""
     failures: list[UnreadableMedia] = []
     # The largest first: at the end all workers then finish at about the same time.
     sized = sorted(((_size(file.path), file) for file in waiting), key=lambda pair: (-pair[0], pair[1].output))
     if not sized:
         return failures
-    of_target = {_temporary(journal, number): (size, file) for number, (size, file) in enumerate(sized)}
-    requests = (_request(file, target, settings) for target, (_, file) in of_target.items())
+    file_of_target = {_temporary(journal, number): (size, file) for number, (size, file) in enumerate(sized)}
+    requests = (_request(file, target, settings) for target, (_, file) in file_of_target.items())
 
     def further_seconds(request: PrepareRequest) -> float:
-        return of_target[request.target][0] / LEAST_BYTES_A_SECOND
+        return file_of_target[request.target][0] / MIN_BYTES_A_SECOND
 
     with (
         WorkerPool(
@@ -165,7 +166,7 @@ def _work(
         progress_bar("preparing", len(sized), "files", sum(size for size, _ in sized)) as advance,
     ):
         for request, result in results_as_finished(requests, workers, ahead=4 * num_workers):
-            size, file = of_target[request.target]
+            size, file = file_of_target[request.target]
             if isinstance(result, OSError):
                 raise result
             if isinstance(result, UnreadableMedia):

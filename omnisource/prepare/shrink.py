@@ -20,7 +20,7 @@ from omnisource.data.decoding.video import VideoFile
 from omnisource.errors import UnreadableMedia
 
 JPEG_QUALITY = 95
-"""Of shrunk JPEG and WebP images; the quality up to which a higher one costs bytes rather than shows."""
+"""Quality of shrunk JPEG and WebP images; a higher one costs bytes and is not seen."""
 
 # Suffixes whose format keeps every pixel as it is. With any other suffix an image is written as JPEG.
 _IMAGE_FORMATS = {".png": "PNG", ".bmp": "BMP", ".ppm": "PPM", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
@@ -32,8 +32,8 @@ class Encoded:
 
     Attributes:
         num_frames: Frames of a video, 1 for an image.
-        width: Width as it is shown, in pixels.
-        height: Height as it is shown, in pixels.
+        width: Width as displayed, in pixels.
+        height: Height as displayed, in pixels.
     """
 
     num_frames: int
@@ -48,7 +48,7 @@ def shrink_image(source: str, target: Path, short_side: int, suffix: str) -> Enc
         source: The original.
         target: File to write, whatever its suffix.
         short_side: Short side in pixels.
-        suffix: Suffix that the file will have, which tells the format.
+        suffix: Suffix that the file will have, which decides its format.
 
     Raises:
         UnreadableMedia: The original cannot be decoded.
@@ -114,7 +114,7 @@ def shrunk_size(width: int, height: int, short_side: int, multiple: int = 1) -> 
 
 
 def _upright(scaled: VideoFrame, original: VideoFrame) -> VideoFrame:
-    """Returns a copy of a yuv420p frame, turned as the original is to be shown and cut to even sides."""
+    """Returns a copy of a yuv420p frame, rotated as the original is to be displayed and cropped to even sides."""
     width, height = scaled.width - scaled.width % 2, scaled.height - scaled.height % 2
     sizes = [(height, width), (height // 2, width // 2), (height // 2, width // 2)]
     planes = [

@@ -1,4 +1,4 @@
-"""The runs below a folder: what each is doing, how far it is, and how it ended."""
+"""The runs below a folder: the state, progress and end of each, read from its files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ State = Literal["running", "complete", "interrupted", "failed", "killed", "unkno
 
 RECIPE = "recipe.json"
 MARKS = {STATUS, METRICS, RECIPE}
-"""Files by each of which a folder is known as a run."""
+"""Files by any of which a folder is recognized as a run."""
 
 OWN_FOLDERS = {"checkpoints", "tensorboard"}
 """Folders of a run in which no other runs are looked for."""
 
 LAST_STEPS = 50
-"""Steps from which rates are told."""
+"""Last steps from which rates are computed."""
 
 TAIL_BYTES = 128 * 1024
 """End of metrics.jsonl that is read: more than the last steps take, however long the run is."""
@@ -38,22 +38,22 @@ OLD_TAIL_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it stands.
+    """The state of a run, as its files give it.
 
     Attributes:
         path: Its folder.
-        state: "killed" where its process is gone without a word, "unknown" where it wrote no run.json.
+        state: "killed" where its process is gone and did not say how it ended, "unknown" where it wrote no run.json.
         reason: Why it was interrupted, failed, or counts as killed.
-        activity: What a running one does at the moment.
+        activity: What a running one is doing.
         steps: The last steps, at most `LAST_STEPS`.
         validations: The last validation of each source.
-        step: Steps done, or None where nothing tells.
-        total_steps: Steps of the whole run, or None where nothing tells.
-        main_source: Name of the source that chooses the best checkpoint; "" where nothing tells.
+        step: Steps done, or None where unknown.
+        total_steps: Steps of the whole run, or None where unknown.
+        main_source: Name of the source that chooses the best checkpoint; "" where unknown.
         best_score: Highest validation top-1 of the main source, in [0, 1], or None.
         best_step: Steps done when it was reached, or None.
         is_best_certain: Whether all validations were looked at for it.
-        age_seconds: Time since its last sign of life.
+        age_seconds: Time since its last heartbeat.
         faults: What is damaged, a line each.
     """
 
@@ -121,7 +121,7 @@ def find_runs(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def read_run(folder: Path) -> Run:
-    """Returns a run as it stands; what is damaged is named in it and left out.
+    """Returns the state of a run; what is damaged is reported in it and left out.
 
     Raises:
         UserError: The folder holds no run.
@@ -158,7 +158,7 @@ def read_run(folder: Path) -> Run:
         best_score=best_score,
         best_step=best_step,
         is_best_certain=status is not None or is_whole,
-        age_seconds=max(0.0, time.time() - _last_sign(folder, status)),
+        age_seconds=max(0.0, time.time() - _last_heartbeat(folder, status)),
         faults=tuple(faults),
     )
 
@@ -186,7 +186,7 @@ def as_json(run: Run) -> dict[str, object]:
 
 
 def age(seconds: float) -> str:
-    """Returns a time span as one says it: 5 s, 12 min, 3 h, 9 d."""
+    """Returns a time span in its largest unit: 5 s, 12 min, 3 h, 9 d."""
     for unit, length in (("d", 24 * 3600), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length or (unit == "min" and seconds >= length):
             return f"{int(seconds // length)} {unit}"
@@ -268,8 +268,8 @@ def _best(validations: list[ValidationRecord], main_source: str) -> tuple[float 
     return best.metrics["top1"], best.step
 
 
-def _last_sign(folder: Path, status: RunStatus | None) -> float:
-    """Returns when a run gave its last sign of life, in Unix time."""
+def _last_heartbeat(folder: Path, status: RunStatus | None) -> float:
+    """Returns the time of the last heartbeat of a run, in Unix time."""
     if status is not None:
         return status.updated_unix_seconds
     times = []

@@ -32,7 +32,7 @@ REASON_CHARACTERS = 300
 
 
 def print_runs(folder: Path, is_json: bool) -> int:
-    """Prints the runs below a folder, those with the newest signs first; returns 0.
+    """Prints the runs below a folder, the latest heartbeats first; returns 0.
 
     Raises:
         UserError: There is no such folder.
@@ -90,7 +90,7 @@ def _cells(run: Run, name: str) -> tuple[str, ...]:
 
 
 def _notes(runs: Sequence[Run], folder: Path) -> list[str]:
-    """Returns why runs ended that did not reach their end, and what is damaged, a line each."""
+    """Returns why runs ended early, and what is damaged, a line each."""
     notes = []
     for run in runs:
         if run.reason:

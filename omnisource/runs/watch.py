@@ -22,7 +22,7 @@ LOG_BYTES = 4096
 """End of train.log that is shown first."""
 
 STEP_LINE = re.compile(rb"\S+ \S+  epoch \d+  step \d+/\d+  loss ")
-"""A plain line of steps, whose figures the terminal shows in a better way."""
+"""A plain line of steps, whose figures a terminal shows in the drawing below."""
 
 
 def watch(folder: Path, is_once: bool) -> int:
@@ -30,7 +30,7 @@ def watch(folder: Path, is_once: bool) -> int:
 
     Args:
         folder: Work dir of the run.
-        is_once: Whether to show how it stands, and return 0.
+        is_once: Whether to show its state once, and return 0.
 
     Raises:
         UserError: The folder holds no run.
@@ -49,7 +49,7 @@ def watch(folder: Path, is_once: bool) -> int:
 
 
 def _watch_live(run: Run, log: LineFollower, console: Console) -> Run:
-    """Keeps a drawing of the run at the foot of the terminal, and lets messages of its log pass above it."""
+    """Keeps the state of the run at the bottom of the terminal, and prints messages of its log above it."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             for line in log.new_lines():
@@ -63,7 +63,7 @@ def _watch_live(run: Run, log: LineFollower, console: Console) -> Run:
 
 
 def _watch_plain(run: Run, log: LineFollower, console: Console) -> Run:
-    """Prints the lines of the log as they come, and at the end how the run stands."""
+    """Prints the lines of the log as they come, and at the end the state of the run."""
     while True:
         for line in log.new_lines():
             print(line.decode(errors="replace"), flush=True)
@@ -75,7 +75,7 @@ def _watch_plain(run: Run, log: LineFollower, console: Console) -> Run:
 
 
 def _is_complete(run: Run) -> bool:
-    """Returns whether a run has reached its end; of a run without run.json its last step must tell."""
+    """Returns whether a run has reached its end; without run.json, by its last step."""
     has_all_steps = run.step is not None and run.step == run.total_steps
     return run.state == "complete" or (run.state == "unknown" and has_all_steps)
 
@@ -86,12 +86,12 @@ def _is_over(run: Run) -> bool:
 
 
 def _print(run: Run, console: Console) -> None:
-    """Prints how a run stands, each line whole where there is no terminal."""
+    """Prints the state of a run, each line unbroken where there is no terminal."""
     console.print(_drawing(run, console.is_terminal), soft_wrap=not console.is_terminal)
 
 
 def _drawing(run: Run, has_bar: bool) -> Group:
-    """Returns how a run stands; a bar is as wide as the terminal."""
+    """Returns the state of a run; a bar is as wide as the terminal."""
     parts: list[RenderableType] = [_state_line(run)]
     if run.reason:
         first, *more = run.reason.splitlines()

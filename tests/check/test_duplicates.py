@@ -46,7 +46,7 @@ def name_of(files: FileTable, number: int) -> str:
 
 
 def take(files: FileTable, key: str, digest: int, *hashes: bytes | None) -> None:
-    """Makes known what reading a file told; None stands for a plain picture or change."""
+    """Makes known what reading a file found; None stands for a plain frame or change."""
     bits = tuple((one or bytes(HASH_BYTES)).hex() for one in hashes)
     is_plain = tuple(one is None for one in hashes)
     files.take(number_of(files, key), FileReport("", 1, None, 8, 8, f"{digest:016x}" + "0" * 16, bits, is_plain))
@@ -62,15 +62,15 @@ def flipped(picture: bytes, bits: int, rng: np.random.Generator) -> bytes:
     return np.packbits(values).tobytes()
 
 
-def twins_of(files: FileTable) -> dict[str, tuple[str, int | None]]:
-    is_trained, is_held_out = files.places_where(True) >= 0, files.places_where(False) >= 0
+def leaks_of(files: FileTable) -> dict[str, tuple[str, int | None]]:
+    is_trained, is_held_out = files.first_items_where(True) >= 0, files.first_items_where(False) >= 0
     found = find_leaks(files, is_trained, is_held_out, lambda done, total: None)
-    assert all(isinstance(twin, TrainTestDuplicate) for twin in found)
-    return {name_of(files, twin.held_out): (name_of(files, twin.trained), twin.differing_bits) for twin in found}
+    assert all(isinstance(leak, TrainTestDuplicate) for leak in found)
+    return {name_of(files, leak.held_out): (name_of(files, leak.trained), leak.differing_bits) for leak in found}
 
 
 def groups_of(files: FileTable) -> list[list[str]]:
-    groups = find_groups(files, files.places_where(True) >= 0, lambda done, total: None)
+    groups = find_groups(files, files.first_items_where(True) >= 0, lambda done, total: None)
     return [[name_of(files, number) for number in group] for group in groups]
 
 
@@ -86,8 +86,8 @@ def test_same_file_same_bytes_and_same_picture_are_told_apart() -> None:
     take(files, "like b", 5, flipped(two, SAME_PICTURE_BITS, rng))
     take(files, "unlike c", 6, flipped(three, SAME_PICTURE_BITS + 1, rng))
     expected = {"both": ("both", None), "copy of a": ("a", None), "like b": ("b", SAME_PICTURE_BITS)}
-    assert twins_of(files) == expected
-    assert list(twins_of(files)) == ["both", "copy of a", "like b"]
+    assert leaks_of(files) == expected
+    assert list(leaks_of(files)) == ["both", "copy of a", "like b"]
 
 
 def test_most_similar_training_file_is_named() -> None:
@@ -98,7 +98,7 @@ def test_most_similar_training_file_is_named() -> None:
     for number, name in enumerate(names):
         take(files, name, 10 + number, flipped(picture, 25 - number, rng))
     take(files, "v", 99, picture)
-    assert twins_of(files) == {"v": ("t19", 6)}
+    assert leaks_of(files) == {"v": ("t19", 6)}
 
 
 def test_plain_pictures_are_the_same_by_their_bytes_only() -> None:
@@ -107,14 +107,14 @@ def test_plain_pictures_are_the_same_by_their_bytes_only() -> None:
     take(files, "b", 2, None)
     take(files, "c", 2, None)
     take(files, "d", 3, None)
-    assert twins_of(files) == {"c": ("b", None)}
+    assert leaks_of(files) == {"c": ("b", None)}
 
 
 def test_unreadable_files_are_the_same_as_nothing() -> None:
     files = table(["a"], ["b"])
     for name in "ab":
         files.take(number_of(files, name), FileReport(fault="damaged"))
-    assert twins_of(files) == {} and groups_of(files) == []
+    assert leaks_of(files) == {} and groups_of(files) == []
 
 
 def test_all_pictures_of_a_still_video_must_be_the_same_and_two_of_them_not_plain() -> None:
@@ -133,7 +133,7 @@ def test_all_pictures_of_a_still_video_must_be_the_same_and_two_of_them_not_plai
     take(files, "title copy", 7, close[0], None, None, *still)
     take(files, "not plain", 8, random_hash(rng), close[1], four, *still)
     take(files, "further", 9, one, two, flipped(three, SAME_PICTURE_BITS + 1, rng), *still)
-    assert twins_of(files) == {"copy": ("whole", 10), "plain copy": ("begins plain", 30)}
+    assert leaks_of(files) == {"copy": ("whole", 10), "plain copy": ("begins plain", 30)}
 
 
 def test_where_something_moves_the_changes_must_be_the_same_too() -> None:
@@ -150,7 +150,7 @@ def test_where_something_moves_the_changes_must_be_the_same_too() -> None:
     take(files, "other change", 6, one, two, three, random_hash(rng), random_hash(rng))
     take(files, "one still", 7, one, two, three, first, None)
     take(files, "both second still", 8, three, two, one, flipped(first, 20, rng), None)
-    assert twins_of(files) == {
+    assert leaks_of(files) == {
         "copy": ("whole", SAME_FRAME_BITS),
         "limit": ("whole", 0),
         "both second still": ("ends still", 0),
@@ -164,7 +164,7 @@ def test_image_is_the_same_as_a_video_that_shows_nothing_else() -> None:
     take(files, "picture", 1, picture)
     take(files, "moving", 2, picture, picture, picture, random_hash(rng), random_hash(rng))
     take(files, "still", 3, *(flipped(picture, bits, rng) for bits in (3, 9, 6)), None, None)
-    assert twins_of(files) == {"still": ("picture", 9)}
+    assert leaks_of(files) == {"still": ("picture", 9)}
 
 
 def test_chains_of_similar_training_files_are_one_group() -> None:
@@ -200,8 +200,8 @@ def test_many_files_are_compared_like_each_pair_by_itself(monkeypatch: pytest.Mo
         a, b = hashes[first], hashes[second]
         return a is not None and b is not None and differing(a, b) <= SAME_PICTURE_BITS
 
-    assert set(twins_of(files)) == {v for v in names[1] if any(is_same(v, t) for t in names[0])}
-    for held_out, (trained, bits) in twins_of(files).items():
+    assert set(leaks_of(files)) == {v for v in names[1] if any(is_same(v, t) for t in names[0])}
+    for held_out, (trained, bits) in leaks_of(files).items():
         apart = {t: differing(hashes[held_out] or b"", hashes[t] or b"") for t in names[0] if hashes[t] is not None}
         assert bits == apart[trained] == min(apart.values())
     grouped = {name: group for group in groups_of(files) for name in group}
@@ -222,6 +222,6 @@ def test_too_many_training_files_are_compared_by_bytes_only(monkeypatch: pytest.
     for digest, name in ((1, "a"), (1, "b"), (2, "c"), (3, "v")):
         take(files, name, digest, picture)
     assert groups_of(files) == [["a", "b", "c"]]
-    monkeypatch.setattr(duplicates, "MOST_COMPARED_PAIRS", 2)
+    monkeypatch.setattr(duplicates, "MAX_COMPARED_PAIRS", 2)
     assert groups_of(files) == [["a", "b"]]
-    assert twins_of(files) == {"v": ("a", 0)}, "what is held out is compared all the same"
+    assert leaks_of(files) == {"v": ("a", 0)}, "what is held out is compared all the same"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omnisource.check.examine import FileReport, examine, frame_positions, shown_pictures
+from omnisource.check.examine import FileReport, compared_frames, examine, frame_positions
 from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.data.hashing.picture_hash import PictureHash, image_hash, video_hashes
@@ -152,11 +152,11 @@ def test_part_of_a_shard_is_examined_like_the_file_by_itself(tmp_path: Path) -> 
         examine(request_for(name, part=ByteRange(str(shard), 100, 10**6, stamp)))
 
 
-def test_shown_pictures_are_those_that_are_compared_made_small(tmp_path: Path) -> None:
+def test_compared_frames_are_returned_made_small(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4", numbered_frames(40, 64, 64))
     with VideoFile(video) as opened:
-        assert (shown_pictures(request_for(video)) == opened.frames([10, 20, 30])).all()
+        assert (compared_frames(request_for(video)) == opened.frames([10, 20, 30])).all()
     image = write_image(tmp_path / "large.png", moving_square(1, 500, 900)[0])
-    assert (shown_pictures(request_for(image, "image")) == decode_image(image)[None, ::3, ::3]).all()
+    assert (compared_frames(request_for(image, "image")) == decode_image(image)[None, ::3, ::3]).all()
     folder = write_frames(tmp_path / "raw", moving_square(8, 40, 50))
-    assert shown_pictures(request_for(folder, num_frames=8)).shape == (3, 40, 50, 3)
+    assert compared_frames(request_for(folder, num_frames=8)).shape == (3, 40, 50, 3)

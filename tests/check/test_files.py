@@ -53,8 +53,8 @@ def test_every_file_is_there_once_and_read_in_the_order_of_the_lists(folder: Pat
     assert [files.request(number).key for number in files.unread()] == ["c", "a", "link"]
     c, a, b = files.unread().tolist()
     assert [numbers.tolist() for numbers in files.of_items] == [[c, a, b, c], [a, b]]
-    assert files.places_where(True)[[c, a, b]].tolist() == [0, 1, 2]
-    assert files.places_where(False)[[c, a, b]].tolist() == [-1, 4, 5]
+    assert files.first_items_where(True)[[c, a, b]].tolist() == [0, 1, 2]
+    assert files.first_items_where(False)[[c, a, b]].tolist() == [-1, 4, 5]
     assert files.item(4)[0] is validation and files.item(4)[1] == 0
 
 

@@ -1,4 +1,4 @@
-"""The pictures of the first batches: the very samples of training, with their labels and what they were made of."""
+"""The contact sheets of the first batches: the samples of training, with their labels and what they were made of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from omnisource import ColorJitter, LabelSpace, Mixing, RandAugment, RandomErasing, Recipe
-from omnisource.check.preview_batches import DrawnSample, caption, draw_batches, first_samples, load_sample
+from omnisource.check.preview_batches import draw_batches, first_samples, load_sample
+from omnisource.check.preview_sheet import DrawnSample, caption
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_splits
 from omnisource.data.loading.loader import Loader
@@ -100,8 +101,8 @@ def test_samples_are_the_first_that_training_takes(data: Path, name: str, is_aug
             list(streams.values()), workers, microbatches, range(microbatches), UnreadableLog(0, {}, print, {})
         )
         for step in range(3):
-            for place, batches in enumerate(next(loader)):
-                mixed = mix_batches(batches, recipe.mixings(), recipe.class_counts(), recipe.seed, step, place)
+            for index, batches in enumerate(next(loader)):
+                mixed = mix_batches(batches, recipe.mixings(), recipe.class_counts(), recipe.seed, step, index)
                 (batch,) = (batch for batch in mixed if batch.source == name)
                 expected += list(zip(batch.clips[:, 0], batch.labels, batch.keys, strict=True))
     assert 8 <= len(samples) <= 16
@@ -119,7 +120,7 @@ def test_frames_are_what_was_decoded_with_the_outline_of_the_crop(data: Path) ->
     for sample in samples_of(tiny_recipe(data), "kinetics400"):
         assert sample.frames is not None
         length, height, width, _ = sample.frames.shape
-        assert length == sample.clip.shape[1] and (height, width) == (24, 28)  # of 40 x 48, in a place of 24 x 32
+        assert length == sample.clip.shape[1] and (height, width) == (24, 28)  # of 40 x 48, in a slot of 24 x 32
         assert all(has_color(frame, YELLOW, within=0) for frame in sample.frames)
         # Moving squares on a plain ground: what is not outlined has the colors of the file.
         assert np.abs(sample.frames[0].astype(int) - sample.frames[1].astype(int)).max() > 30
@@ -173,11 +174,11 @@ def test_sheets_of_an_earlier_time_are_replaced(data: Path, tmp_path: Path) -> N
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
-def test_pictures_of_others_are_never_replaced(data: Path, tmp_path: Path) -> None:
+def test_sheets_of_others_are_never_replaced(data: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "imagenet.png")
     before = (tmp_path / "imagenet.png").read_bytes()
-    told = r"--pictures .*imagenet\.png: not written by this command, .* move it away, or name another folder"
-    with pytest.raises(UserError, match=told):
+    message = r"--pictures .*imagenet\.png: not written by this command, .* move it away, or name another folder"
+    with pytest.raises(UserError, match=message):
         draw_batches(tiny_recipe(data), "config.py", tmp_path)
     assert (tmp_path / "imagenet.png").read_bytes() == before
     assert not (tmp_path / "kinetics400.png").exists()
@@ -187,8 +188,8 @@ def test_pictures_of_others_are_never_replaced(data: Path, tmp_path: Path) -> No
 def test_file_in_the_place_of_the_folder_is_named(data: Path, tmp_path: Path, below: str) -> None:
     (tmp_path / "mine").write_text("my own")
     folder = tmp_path / "mine" / below
-    told = f"--pictures {folder}: {tmp_path / 'mine'} is no folder that can be written to; name another one"
-    with pytest.raises(UserError, match=re.escape(told)):
+    message = f"--pictures {folder}: {tmp_path / 'mine'} is no folder that can be written to; name another one"
+    with pytest.raises(UserError, match=re.escape(message)):
         draw_batches(tiny_recipe(data), "config.py", folder)
 
 
@@ -198,7 +199,7 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "pictures").exists()
 
 
-def test_unreadable_file_is_named_in_its_place(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported_in_place_of_its_sample(tmp_path: Path) -> None:
     data = make_data(tmp_path)
     truncate(next((data / "kinetics400/videos_train/moving left").glob("*.mp4")), 0.1)
     recipe = tiny_recipe(data, "sources.kinetics400.batch_size=12")

@@ -46,15 +46,10 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a miniature of this file alone: its runs go into it."""
     folder = tmp_path_factory.mktemp("miniature")
     make_published_layout(folder)
     return folder
-
-
-@pytest.fixture
-def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -80,7 +75,7 @@ def refusal(capsys: pytest.CaptureFixture[str], in_empty_folder: Path) -> Callab
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--diff-rank-seed"], "no two processes share a microbatch; leave the flag away"),
+        (["--diff-rank-seed"], "no two processes share a microbatch; leave the flag out"),
         (
             ["--launcher", "mpi"],
             "--launcher mpi: is not supported; start the processes with torchrun (pytorch) or srun",

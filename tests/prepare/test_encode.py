@@ -1,4 +1,4 @@
-"""Prepared videos and images: their frames, sizes and colors, what is stored, and that changes of them are noticed."""
+"""Prepared videos: their frames, sizes and colors, what is stored, and that changes of them are noticed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omnisource.data.decoding.images import decode_image
 from omnisource.data.decoding.video import VideoFile
 from omnisource.errors import UnreadableMedia
 from omnisource.prepare.encode import prepare_video
 from omnisource.prepare.qp import luma
-from omnisource.prepare.shrink import Encoded, prepared_frames, shrink_image, shrunk_size
+from omnisource.prepare.shrink import Encoded, prepared_frames
 from tests.support.media import (
     moving_square,
-    numbered_frame,
     numbered_frames,
     read_numbers,
     truncate,
-    write_image,
     write_video,
 )
+from tests.support.preparing import textured
 
 
 def prepared(source: Path, short_side: int = 256, keyframe_interval: int = 4) -> tuple[Encoded, Path]:
@@ -36,14 +34,6 @@ def prepared(source: Path, short_side: int = 256, keyframe_interval: int = 4) ->
 def all_pixels(path: Path) -> np.ndarray:
     with VideoFile(path) as video:
         return video.frames(range(video.num_frames))
-
-
-def textured(count: int, height: int, width: int) -> np.ndarray:
-    """Returns frames of soft spots, hardly colored, that drift to the left."""
-    rng = np.random.default_rng(0)
-    spots = rng.integers(30, 220, (9, 12, 1)) + rng.integers(-15, 16, (9, 12, 3))
-    ground = np.asarray(Image.fromarray(spots.astype(np.uint8)).resize((width + count, height)))
-    return np.stack([ground[:, shift : shift + width] for shift in range(count)])
 
 
 def write_flat_colors(path: Path, matrix: int, color_range: int) -> None:
@@ -161,24 +151,6 @@ class TestStorage:
 
 
 class TestSizes:
-    @pytest.mark.parametrize(
-        ("size", "short_side", "expected"),
-        [
-            ((340, 256), 256, (340, 256)),
-            ((1280, 720), 256, (456, 256)),  # 455.1
-            ((720, 1280), 256, (256, 456)),
-            ((854, 480), 320, (570, 320)),  # 569.3
-            ((300, 300), 256, (256, 256)),
-            ((257, 256), 256, (257, 256)),
-            ((100, 60), 256, (100, 60)),
-            ((1000, 999), 256, (256, 256)),
-        ],
-    )
-    def test_short_side_is_exact_and_long_side_even(
-        self, size: tuple[int, int], short_side: int, expected: tuple[int, int]
-    ) -> None:
-        assert shrunk_size(*size, short_side, multiple=2) == expected
-
     @pytest.mark.parametrize(("height", "width"), [(61, 83), (64, 83), (61, 80), (16, 16), (9, 200)])
     def test_small_video_of_odd_size_loses_a_row_or_column_and_is_not_resampled(
         self, tmp_path: Path, height: int, width: int
@@ -248,7 +220,7 @@ class TestSeal:
                 assert np.array_equal(video.frames(indices), wanted[indices])
 
     @pytest.mark.parametrize("is_held", [True, False])
-    def test_every_flipped_bit_of_the_pictures_is_noticed(
+    def test_every_flipped_bit_of_the_frames_is_noticed(
         self, is_held: bool, sealed: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if not is_held:  # as packets of more than 64 MiB are not
@@ -271,56 +243,3 @@ class TestSeal:
         path = write_video(tmp_path / "clip.mp4", textured(10, 64, 80))
         with VideoFile(path) as video:
             assert video.num_frames == 10
-
-
-class TestImages:
-    @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".webp", ".bmp", ".ppm", ".tif", ""])
-    def test_image_is_shrunk_in_its_format(self, tmp_path: Path, suffix: str) -> None:
-        pixels = textured(1, 150, 200)[0]
-        original = write_image(tmp_path / f"image{suffix or '.jpg'}", pixels)
-        target = tmp_path / "prepared"
-        assert shrink_image(str(original), target, 60, suffix) == Encoded(1, 80, 60)
-        wanted = Image.fromarray(pixels).resize((80, 60), Image.Resampling.LANCZOS)
-        assert np.abs(np.asarray(wanted).astype(int) - decode_image(target)).mean() < 2
-        with Image.open(target) as image, Image.open(original) as first:
-            assert image.format == first.format
-
-    @pytest.mark.parametrize("suffix", [".png", ".bmp", ".ppm", ".tiff"])
-    def test_lossless_formats_keep_every_pixel(self, tmp_path: Path, suffix: str) -> None:
-        original = write_image(tmp_path / f"image{suffix}", textured(1, 150, 200)[0])
-        target = tmp_path / "prepared"
-        shrink_image(str(original), target, 60, suffix)
-        wanted = Image.fromarray(decode_image(original)).resize((80, 60), Image.Resampling.LANCZOS)
-        assert np.array_equal(np.asarray(wanted), decode_image(target))
-
-    @pytest.mark.parametrize("size", [(60, 90), (60, 60), (20, 10)])
-    def test_small_image_is_copied_byte_for_byte(self, tmp_path: Path, size: tuple[int, int]) -> None:
-        original = write_image(tmp_path / "image.jpg", textured(1, *size)[0], orientation=6, quality=71)
-        target = tmp_path / "prepared"
-        encoded = shrink_image(str(original), target, 60, ".jpg")
-        assert target.read_bytes() == original.read_bytes()
-        assert (encoded.width, encoded.height) == size  # turned
-
-    def test_orientation_is_in_the_pixels(self, tmp_path: Path) -> None:
-        original = write_image(tmp_path / "image.jpg", numbered_frame(999, 300, 400), orientation=6)
-        target = tmp_path / "prepared"
-        shrink_image(str(original), target, 64, ".jpg")
-        with Image.open(target) as image:
-            assert image.size == (64, 85) and not image.getexif()
-        wanted = Image.fromarray(decode_image(original)).resize((64, 85), Image.Resampling.LANCZOS)
-        assert np.abs(np.asarray(wanted).astype(int) - decode_image(target)).mean() < 3
-
-    def test_cmyk_palette_and_gray_become_rgb(self, tmp_path: Path) -> None:
-        picture = Image.fromarray(textured(1, 150, 200)[0])
-        for mode, suffix in (("CMYK", ".jpg"), ("P", ".png"), ("L", ".jpg"), ("RGBA", ".png")):
-            original = tmp_path / f"{mode}{suffix}"
-            picture.convert(mode).save(original)
-            target = tmp_path / "prepared"
-            shrink_image(str(original), target, 60, suffix)
-            with Image.open(target) as image:
-                assert image.mode == "RGB" and image.size == (80, 60)
-
-    def test_damaged_image_is_refused(self, tmp_path: Path) -> None:
-        original = truncate(write_image(tmp_path / "image.jpg", textured(1, 30, 40)[0]), 0.5)
-        with pytest.raises(UnreadableMedia):
-            shrink_image(str(original), tmp_path / "prepared", 60, ".jpg")

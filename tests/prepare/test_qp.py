@@ -1,4 +1,4 @@
-"""How coarsely a video may be encoded: the search for the qp, and the sample that it is chosen on."""
+"""The qp of a video: how it is searched for, and the sample that it is chosen on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnisource.prepare.qp import (
-    COARSEST,
-    DECIBELS_A_STEP,
-    FINEST,
-    SAMPLE_FRAMES,
-    fitting_qp,
-    sample_positions,
-)
+from omnisource.prepare.qp import COARSEST, DECIBELS_A_STEP, FINEST, SAMPLE_FRAMES, fitting_qp, sample_positions
 
 
 @given(
@@ -23,7 +16,7 @@ from omnisource.prepare.qp import (
     falls=st.lists(st.floats(0.05, 2.5), min_size=COARSEST, max_size=COARSEST),
     target=st.floats(30, 45),
 )
-def test_quantizer_is_fine_enough_and_not_much_finer(at_first: float, falls: list[float], target: float) -> None:
+def test_qp_is_fine_enough_and_not_much_finer(at_first: float, falls: list[float], target: float) -> None:
     values = {FINEST: at_first}
     for qp in range(FINEST + 1, COARSEST + 1):
         values[qp] = values[qp - 1] - falls[qp - 1]
@@ -53,7 +46,7 @@ def test_usual_video_takes_two_tries() -> None:
     assert len(tried) == 2
 
 
-def test_picture_that_nothing_changes_takes_the_coarsest() -> None:
+def test_frames_that_nothing_changes_take_the_coarsest() -> None:
     assert fitting_qp(lambda _: math.inf, 38.0) == COARSEST
 
 

@@ -41,7 +41,7 @@ def without_status(run: Path) -> Path:
 
 
 def set_updated(run: Path, seconds_ago: float, **changes: object) -> None:
-    """Changes a run's status, and puts its last sign of life back."""
+    """Changes a run's status, and puts its last heartbeat back."""
     status = read_status(run)
     assert status is not None
     changed = dataclasses.replace(status, updated_unix_seconds=time.time() - seconds_ago, **changes)  # type: ignore[arg-type]
@@ -52,9 +52,9 @@ def set_updated(run: Path, seconds_ago: float, **changes: object) -> None:
 
 
 def test_runs_are_found_at_any_depth_through_links_and_once(tmp_path: Path) -> None:
-    for place in ("b", "group/a", "group/deep/er/c", "b/inner"):
-        (tmp_path / "runs" / place).mkdir(parents=True)
-        (tmp_path / "runs" / place / "metrics.jsonl").touch()
+    for name in ("b", "group/a", "group/deep/er/c", "b/inner"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "metrics.jsonl").touch()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/recipe.json").touch()
     (tmp_path / "runs/link").symlink_to(tmp_path / "elsewhere")

@@ -17,7 +17,7 @@ from omnisource.data.decoding.images import MAX_IMAGE_PIXELS
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
-from omnisource.prepare.work import PrepareRequest, Written, prepare_file
+from omnisource.prepare.worker import PrepareRequest, Written, prepare_file
 from omnisource.recipe.data import TrainingView
 from omnisource.types import Clip
 from tests.support.damage import BORROWED_ENDINGS, KINDS, Variant, media_of, variant

@@ -1,4 +1,4 @@
-"""What a worker does with one file: prepare it under a temporary name, and say what came out."""
+"""What a worker does with one file: prepare it under a temporary name, and return what was written."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def prepare_file(request: PrepareRequest) -> Written | OSError:
 
 
 def _of_target(error: OSError, target: Path) -> OSError:
-    """Returns an error that names the file which cannot be written: copying names the original before it."""
+    """Returns the error with the path of the file that cannot be written: copying puts the original before it."""
     if error.filename2 is not None:
         return OSError(error.errno, error.strerror, error.filename2)
     return with_path(error, target)
