@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
 from omnisource.errors import UserError
+from omnisource.files import lock
 from omnisource.prepare.jobs import job_from_folder
 from omnisource.prepare.journal import Journal
 from tests.support.preparing import HEADER, entries, finished, prepared, tree
@@ -84,6 +86,10 @@ def test_leftovers_of_a_killed_process_go(originals: Path, tmp_path: Path) -> No
     assert not list(out.glob(".partial-*"))
 
 
-def test_two_processes_do_not_prepare_one_folder(originals: Path, tmp_path: Path) -> None:
-    with Journal(tmp_path / "out", HEADER), pytest.raises(UserError, match="another process is preparing it"):
+def test_two_processes_do_not_prepare_one_folder(
+    originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "DYING_SECONDS", 0.0)
+    refused = rf"another process is preparing it \(process {os.getpid()}\)"
+    with Journal(tmp_path / "out", HEADER), pytest.raises(UserError, match=refused):
         prepared(job_from_folder(str(originals)), tmp_path / "out")
