@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from omnisource.data.loading.feeder import IN_FLIGHT, TICK_SECONDS, Feeder, ItemLimits
+from omnisource.data.loading.pool.feeder import IN_FLIGHT, TICK_SECONDS, Feeder, ItemLimits
+from omnisource.data.loading.pool.tickets import Tickets
+from omnisource.data.loading.pool.worker_process import START_METHOD, Crash, StartMethod, outcome
 from omnisource.data.loading.request import Load, Request
 from omnisource.data.loading.sample import load_clip
-from omnisource.data.loading.tickets import Tickets
-from omnisource.data.loading.worker_process import START_METHOD, Crash, StartMethod, outcome
 
 
 class WorkerPool:
