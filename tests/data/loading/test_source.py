@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from omnisource.data.classes import class_names_of
 from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.data.loading.collating import collate
 from omnisource.data.loading.loader import Loader, evaluation_clips, results_in_order
@@ -486,17 +485,6 @@ class TestSource:
             epoch=2,
             index=1,
         )
-
-    def test_has_the_class_names_of_its_map_or_of_its_folders_or_none(self, tmp_path: Path) -> None:
-        (tmp_path / "classes.txt").write_text("jump\nrun\n")
-        for name in ("walk", "climb"):
-            (tmp_path / "train" / name).mkdir(parents=True)
-        folders = Split("train", format="folders")
-        root = str(tmp_path)
-        assert class_names_of(Source("video", "c", root, Split(), classes="classes.txt")) == ("jump", "run")
-        assert class_names_of(Source("video", "c", root, folders)) == ("climb", "walk")
-        assert class_names_of(Source("video", "c", root, folders, classes="classes.txt")) == ("jump", "run")
-        assert class_names_of(Source("video", "c", root, Split())) is None
 
     def test_clips_are_collated_in_order(self) -> None:
         source = Source("image", "classes", "/data", Split())
