@@ -13,7 +13,7 @@ import pytest
 
 from omnisource.files import mapped_table
 from omnisource.files.cache import cache_folder
-from omnisource.files.mapped_table import KEPT_TABLES, MappedTable, TableWriter, open_table
+from omnisource.files.mapped_table import KEPT_TABLES, MappedTable, TableWriter, keep_bytes, open_table
 
 ROWS = [("a", "", 1, 2**40), ("ü b", "\udcff", -5, 0), ("", "日本", 2**31 - 1, -(2**40))] * 7000
 
@@ -162,3 +162,18 @@ def test_full_disk_is_named_with_the_remedy(tmp_path: Path) -> None:
     assert "cannot be kept on the disk: File too large" in found.stdout
     assert "OMNISOURCE_CACHE=FOLDER" in found.stdout
     assert os.listdir(tmp_path / "cache/lists") == []
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**23])
+def test_pieces_of_memory_are_kept_byte_for_byte(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
+    monkeypatch.setattr(mapped_table, "MEMORY_BYTES", memory_bytes)
+    pieces = [b"one", b"", bytes(range(256)) * 9, np.arange(5).tobytes()]
+    chunks = [b"on", b"e", *(pieces[2][first : first + 1000] for first in range(0, 2304, 1000)), pieces[3]]
+    table = keep_bytes("key", [len(piece) for piece in pieces], chunks)
+    again = open_table("key")
+    assert (again is None) == bool(memory_bytes)
+    for kept in (table, again or table):
+        assert [kept[str(number)].tobytes() for number in range(4)] == pieces
+        assert kept["3"].view(np.int64).tolist() == [0, 1, 2, 3, 4]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import atexit
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
-from omnisource.data.loading.feeder import IN_FLIGHT, TICK_SECONDS, Feeder, ItemLimits
+from omnisource.data.loading.pool.feeder import IN_FLIGHT, TICK_SECONDS, Feeder, ItemLimits
+from omnisource.data.loading.pool.tickets import Tickets
+from omnisource.data.loading.pool.worker_process import START_METHOD, Crash, StartMethod, outcome
 from omnisource.data.loading.request import Load, Request
 from omnisource.data.loading.sample import load_clip
-from omnisource.data.loading.tickets import Tickets
-from omnisource.data.loading.worker_process import START_METHOD, Crash, StartMethod, outcome
 
 
 class WorkerPool:
@@ -154,7 +154,7 @@ class WorkerPool:
         atexit.unregister(self.close)
         self.tell()
 
-    def __enter__(self) -> WorkerPool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

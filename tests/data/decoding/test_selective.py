@@ -22,8 +22,8 @@ X265 = "log-level=none:pools=1:frame-threads=1"
 RUBBISH = b"\xa5"
 GROUPS_OF_20 = {"x264-params": "bframes=0:keyint=20:min-keyint=20:scenecut=0"}
 
-# name of the file -> how to write it: videos in which some pictures are needed by no other
-WITH_SPARE_PICTURES: dict[str, dict] = {
+# name of the file -> how to write it: videos in which some frames are needed by no other
+WITH_NON_REFERENCE: dict[str, dict] = {
     "h264.mp4": {"options": {"bf": "2", "g": "12"}},
     "h264.mkv": {"options": {"bf": "2", "g": "12"}},
     "h264.mov": {"options": {"x264-params": "bframes=7:b-adapt=0:b-pyramid=normal:keyint=30"}},
@@ -37,7 +37,7 @@ WITH_SPARE_PICTURES: dict[str, dict] = {
 }
 
 # name of the file -> how to write it: videos of which nothing can be left out, or none that is known
-WITHOUT_SPARE_PICTURES: dict[str, dict] = {
+WITHOUT_NON_REFERENCE: dict[str, dict] = {
     "no_b_frames.mp4": {"options": {"bf": "0", "g": "12"}},
     "fields.mp4": {"options": {"x264-params": "tff=1:keyint=20"}},
     "b_frames.avi": {"codec": "mpeg4", "options": {"bf": "2", "g": "12"}},
@@ -49,7 +49,7 @@ WITHOUT_SPARE_PICTURES: dict[str, dict] = {
 }
 
 
-def spare_of(path: Path) -> frozenset[int]:
+def non_reference_of(path: Path) -> frozenset[int]:
     with av.open(str(path)) as container:
         codec = container.streams.video[0].codec_context
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
@@ -92,45 +92,49 @@ def known_whole(path: Path) -> VerifiedFiles:
     return known
 
 
-class TestSparePackets:
-    @pytest.mark.parametrize("name", WITH_SPARE_PICTURES)
+class TestNonReferencePackets:
+    @pytest.mark.parametrize("name", WITH_NON_REFERENCE)
     def test_are_those_that_can_be_left_out_without_changing_another_frame(self, name: str, tmp_path: Path):
-        path = write_video(tmp_path / name, moving_square(60, 64, 96), **WITH_SPARE_PICTURES[name])
-        spare, timestamps = spare_of(path), timestamps_of(path)
-        assert 10 <= len(spare) <= 52
+        path = write_video(tmp_path / name, moving_square(60, 64, 96), **WITH_NON_REFERENCE[name])
+        non_reference, timestamps = non_reference_of(path), timestamps_of(path)
+        assert 10 <= len(non_reference) <= 52
         every = {}
         left = {}
-        for frames, leaves_out in ((every, frozenset()), (left, spare)):
+        for frames, leaves_out in ((every, frozenset()), (left, non_reference)):
             with av.open(str(path)) as container:
                 number = -1
                 for packet in container.demux(video=0):
                     number += 1
                     if number not in leaves_out:
                         frames.update({frame.pts: frame.to_ndarray(format="rgb24") for frame in packet.decode()})
-        assert set(every) - set(left) == {timestamps[number] for number in spare}
+        assert set(every) - set(left) == {timestamps[number] for number in non_reference}
         assert all(np.array_equal(frame, every[pts]) for pts, frame in left.items())
 
-    @pytest.mark.parametrize("name", WITHOUT_SPARE_PICTURES)
+    @pytest.mark.parametrize("name", WITHOUT_NON_REFERENCE)
     def test_are_none_where_it_is_not_known(self, name: str, tmp_path: Path):
-        assert not spare_of(write_video(tmp_path / name, moving_square(40, 64, 96), **WITHOUT_SPARE_PICTURES[name]))
+        assert not non_reference_of(
+            write_video(tmp_path / name, moving_square(40, 64, 96), **WITHOUT_NON_REFERENCE[name])
+        )
 
     @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "theora"])
     @pytest.mark.parametrize("extradata", [None, b"", b"\x01", b"\x01" * 40, bytes(40)])
     def test_are_none_without_a_header_that_makes_sense(self, codec: str, extradata: bytes | None):
         assert non_reference_packets(codec, extradata, [b"", b"\x00\x00\x00\x01\x65", b"rubbish"]) == frozenset()
 
-    def test_are_none_where_the_numbers_of_pictures_tell_that_a_needed_one_is_called_spare(self, tmp_path: Path):
+    def test_are_none_where_the_numbers_of_frames_tell_that_a_needed_one_is_called_non_reference(self, tmp_path: Path):
         how = {"x264-params": "bframes=7:b-adapt=0:b-pyramid=normal:keyint=30"}
         path = write_video(tmp_path / "whole.mp4", moving_square(60, 64, 96), options=how)
-        spare = spare_of(path)
-        needed = next(number for number in range(2, 60) if number not in spare)
-        changed = remux(path, tmp_path / "changed.mp4", lambda n, data: _called_spare(data) if n == needed else data)
-        assert spare and not spare_of(changed)
+        non_reference = non_reference_of(path)
+        needed = next(number for number in range(2, 60) if number not in non_reference)
+        changed = remux(
+            path, tmp_path / "changed.mp4", lambda n, data: _called_non_reference(data) if n == needed else data
+        )
+        assert non_reference and not non_reference_of(changed)
 
     def test_survive_random_damage(self, tmp_path: Path):
         rng = np.random.default_rng(0)
         for name in ("h264.mp4", "h265.mp4"):
-            path = write_video(tmp_path / name, moving_square(20, 64, 96), **WITH_SPARE_PICTURES[name])
+            path = write_video(tmp_path / name, moving_square(20, 64, 96), **WITH_NON_REFERENCE[name])
             with av.open(str(path)) as container:
                 codec = container.streams.video[0].codec_context
                 extradata = np.frombuffer(codec.extradata or b"", np.uint8)
@@ -143,8 +147,8 @@ class TestSparePackets:
                 assert non_reference_packets(codec.codec.canonical_name, head, rest) <= set(range(20))
 
 
-def _called_spare(data: bytes) -> bytes:
-    """Returns a packet of H.264 whose units all say that no other picture needs them."""
+def _called_non_reference(data: bytes) -> bytes:
+    """Returns a packet of H.264 whose units all say that no other frame needs them."""
     changed, place = bytearray(data), 0
     while place < len(data):
         changed[place + 4] &= 0x9F
@@ -152,9 +156,9 @@ def _called_spare(data: bytes) -> bytes:
     return bytes(changed)
 
 
-def _called_spare_in_h265(data: bytes) -> bytes:
+def _called_non_reference_in_h265(data: bytes) -> bytes:
     changed = bytearray(data)
-    if changed[4] >> 1 == 1:  # an ordinary picture that others need
+    if changed[4] >> 1 == 1:  # an ordinary frame that others need
         changed[4] &= 0x81
     return bytes(changed)
 
@@ -163,16 +167,16 @@ class TestWhatNobodyNeedsIsNotDecoded:
     """Packets are overwritten with rubbish: if they were decoded, it would show."""
 
     @pytest.mark.parametrize("is_held", [True, False])
-    @pytest.mark.parametrize("name", [name for name in WITH_SPARE_PICTURES if not name.endswith(("mkv", "flv"))])
-    def test_spare_pictures_that_are_not_wanted(
+    @pytest.mark.parametrize("name", [name for name in WITH_NON_REFERENCE if not name.endswith(("mkv", "flv"))])
+    def test_non_reference_frames_that_are_not_wanted(
         self, name: str, is_held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        path = write_video(tmp_path / name, moving_square(60, 64, 96), **WITH_SPARE_PICTURES[name])
-        spare, timestamps = spare_of(path), timestamps_of(path)
+        path = write_video(tmp_path / name, moving_square(60, 64, 96), **WITH_NON_REFERENCE[name])
+        non_reference, timestamps = non_reference_of(path), timestamps_of(path)
         order = np.argsort(np.argsort(timestamps))  # position of the frame of each packet
-        wanted = [int(order[number]) for number in sorted(spare)[4:8]]
+        wanted = [int(order[number]) for number in sorted(non_reference)[4:8]]
         before = every_frame(path)
-        overwrite_packets(path, [number for number in spare if order[number] not in wanted])
+        overwrite_packets(path, [number for number in non_reference if order[number] not in wanted])
         if not is_held:  # then the container is sought in
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
         with VideoFile(path, verified=as_if_whole(path)) as video:
@@ -207,7 +211,7 @@ class TestWhatNobodyNeedsIsNotDecoded:
                 assert np.array_equal(video.frames([index])[0], before[index])
 
 
-SOUGHT = [name for name in (*WITH_SPARE_PICTURES, *WITHOUT_SPARE_PICTURES) if name[-3:] in ("mp4", "mov", "mkv", "ebm")]
+SOUGHT = [name for name in (*WITH_NON_REFERENCE, *WITHOUT_NON_REFERENCE) if name[-3:] in ("mp4", "mov", "mkv", "ebm")]
 
 
 @pytest.mark.parametrize("name", SOUGHT)
@@ -215,7 +219,7 @@ def test_packets_that_are_not_in_memory_are_found_by_seeking(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = write_video(
-        tmp_path / name, moving_square(60, 64, 96), **{**WITH_SPARE_PICTURES, **WITHOUT_SPARE_PICTURES}[name]
+        tmp_path / name, moving_square(60, 64, 96), **{**WITH_NON_REFERENCE, **WITHOUT_NON_REFERENCE}[name]
     )
     monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
     with av.open(str(path)) as container:
@@ -306,9 +310,9 @@ class TestDamageIsFound:
 
 
 class TestFramesStayTheSame:
-    @pytest.mark.parametrize("name", [*WITH_SPARE_PICTURES, *WITHOUT_SPARE_PICTURES])
+    @pytest.mark.parametrize("name", [*WITH_NON_REFERENCE, *WITHOUT_NON_REFERENCE])
     def test_when_only_what_is_needed_is_decoded(self, name: str, tmp_path: Path):
-        how = {**WITH_SPARE_PICTURES, **WITHOUT_SPARE_PICTURES}[name]
+        how = {**WITH_NON_REFERENCE, **WITHOUT_NON_REFERENCE}[name]
         path = write_video(tmp_path / name, moving_square(60, 64, 96), **how)
         expected = every_frame(path)
         known = known_whole(path)
@@ -318,9 +322,9 @@ class TestFramesStayTheSame:
                 for index, frame in zip(indices, video.frames(indices), strict=True):
                     assert np.array_equal(frame, expected[index]), f"frame {index} of {indices}"
 
-    @pytest.mark.parametrize("name", [name for name in WITH_SPARE_PICTURES if not name.endswith("flv")])
+    @pytest.mark.parametrize("name", [name for name in WITH_NON_REFERENCE if not name.endswith("flv")])
     def test_when_the_packets_do_not_fit_into_memory(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        path = write_video(tmp_path / name, moving_square(60, 64, 96), **WITH_SPARE_PICTURES[name])
+        path = write_video(tmp_path / name, moving_square(60, 64, 96), **WITH_NON_REFERENCE[name])
         expected = every_frame(path)
         known = known_whole(path)
         monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
@@ -331,11 +335,11 @@ class TestFramesStayTheSame:
                     assert np.array_equal(frame, expected[index]), f"frame {index} of {indices}"
 
     @pytest.mark.parametrize("is_held", [True, False])
-    @pytest.mark.parametrize("name", [*WITH_SPARE_PICTURES, *WITHOUT_SPARE_PICTURES])
+    @pytest.mark.parametrize("name", [*WITH_NON_REFERENCE, *WITHOUT_NON_REFERENCE])
     def test_when_every_visit_reads_on_where_another_ended(
         self, name: str, is_held: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        how = {**WITH_SPARE_PICTURES, **WITHOUT_SPARE_PICTURES}[name]
+        how = {**WITH_NON_REFERENCE, **WITHOUT_NON_REFERENCE}[name]
         path = write_video(tmp_path / name, moving_square(60, 64, 96), **how)
         expected = every_frame(path)
         if not is_held:
@@ -372,9 +376,9 @@ class TestFramesStayTheSame:
 
     def test_when_a_header_calls_a_needed_picture_spare(self, tmp_path: Path):
         whole = write_video(tmp_path / "whole.mp4", moving_square(60, 64, 96), "libx265", options={"g": "20"})
-        changes: dict[int, Callable[[bytes], bytes]] = dict.fromkeys(range(1, 60, 4), _called_spare_in_h265)
+        changes: dict[int, Callable[[bytes], bytes]] = dict.fromkeys(range(1, 60, 4), _called_non_reference_in_h265)
         path = remux(whole, tmp_path / "changed.mp4", lambda n, data: changes[n](data) if n in changes else data)
-        assert len(spare_of(path)) > len(spare_of(whole))
+        assert len(non_reference_of(path)) > len(non_reference_of(whole))
         expected = every_frame(path)
         assert len(expected) == 60
         with VideoFile(path, verified=known_whole(path)) as video:
@@ -523,9 +527,9 @@ class TestVerifiedFiles:
 
 
 class TestContent:
-    @pytest.mark.parametrize("name", [*WITH_SPARE_PICTURES, *WITHOUT_SPARE_PICTURES])
+    @pytest.mark.parametrize("name", [*WITH_NON_REFERENCE, *WITHOUT_NON_REFERENCE])
     def test_gives_the_frames_of_the_file(self, name: str, tmp_path: Path):
-        how = {**WITH_SPARE_PICTURES, **WITHOUT_SPARE_PICTURES}[name]
+        how = {**WITH_NON_REFERENCE, **WITHOUT_NON_REFERENCE}[name]
         path = write_video(tmp_path / name, numbered_frames(30), **how)
         content = path.read_bytes()
         expected = every_frame(path)

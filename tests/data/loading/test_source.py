@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from omnisource.data.classes import class_names_of
 from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.data.loading.collating import collate
 from omnisource.data.loading.loader import Loader, evaluation_clips, results_in_order
@@ -61,14 +60,14 @@ def stream_of(
 
 def loader_of(
     streams: Sequence[Stream],
-    mine: Sequence[int] = (0,),
+    local: Sequence[int] = (0,),
     microbatches: int = 1,
     permitted: int = 0,
     notify: Callable[[str], None] = lambda line: None,
     prefetch_steps: int = 2,
 ) -> Loader:
     log = UnreadableLog(permitted, notify=notify)
-    return Loader(streams, WorkerPool(0, 60, load=labeled), microbatches, mine, log, prefetch_steps)
+    return Loader(streams, WorkerPool(0, 60, load=labeled), microbatches, local, log, prefetch_steps)
 
 
 def steps_of(loader: Loader, count: int) -> list[list[tuple[Batch, ...]]]:
@@ -147,14 +146,14 @@ class TestLoader:
 
     def test_microbatches_split_over_processes_equal_the_whole(self) -> None:
         streams = [stream_of(10, 2), stream_of(5, 3, "pictures", "image")]
-        whole = steps_of(loader_of(streams, mine=[0, 1, 2, 3], microbatches=4), 5)
+        whole = steps_of(loader_of(streams, local=[0, 1, 2, 3], microbatches=4), 5)
         for split in ([[0, 1], [2, 3]], [[0], [1], [2], [3]], [[0, 1, 2], [3]]):
-            parts = [steps_of(loader_of(streams, mine=mine, microbatches=4), 5) for mine in split]
+            parts = [steps_of(loader_of(streams, local=local, microbatches=4), 5) for local in split]
             joined = [[batches for part in parts for batches in part[step]] for step in range(5)]
             assert_equal_steps(joined, whole)
 
     def test_a_step_of_many_microbatches_has_the_samples_of_one_large_batch(self) -> None:
-        split = steps_of(loader_of([stream_of(10, 2)], mine=[0, 1, 2], microbatches=3), 4)
+        split = steps_of(loader_of([stream_of(10, 2)], local=[0, 1, 2], microbatches=3), 4)
         large = steps_of(loader_of([stream_of(10, 6)]), 4)
         for microbatches, ((batch,),) in zip(split, large, strict=True):
             assert [pair for (part,) in microbatches for pair in pairs_of(part)] == pairs_of(batch)
@@ -250,8 +249,22 @@ class TestPrefetch:
             again = steps_of(loader, 3)
             loader.close()
             loader.close()
-        assert_equal_steps(steps, steps_of(loader_of(streams, mine=[0, 1], microbatches=2), 6))
+        assert_equal_steps(steps, steps_of(loader_of(streams, local=[0, 1], microbatches=2), 6))
         assert_equal_steps(again, steps[1:4])
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_batches_for_a_gpu_lie_in_page_locked_memory(self, num_workers: int) -> None:
+        streams = [stream_of(10, 4), stream_of(5, 3, "pictures", "image", damaged=(2,))]
+        device = torch.device("cuda", torch.cuda.current_device())
+        with WorkerPool(num_workers, 60, load=labeled) as workers:
+            log = UnreadableLog(1, notify=lambda line: None)
+            loader = Loader(streams, workers, 1, [0], log, device=device)
+            steps = steps_of(loader, 6)
+            loader.close()
+        for ((videos, images),) in steps:
+            assert all(tensor.is_pinned() for batch in (videos, images) for tensor in (batch.clips, batch.labels))
+        assert_equal_steps(steps, steps_of(loader_of(streams, permitted=1), 6))
 
     def test_fault_of_the_program_is_raised_when_its_step_is_due(self) -> None:
         with WorkerPool(1, 60, load=sized_by_label) as workers:
@@ -472,17 +485,6 @@ class TestSource:
             epoch=2,
             index=1,
         )
-
-    def test_has_the_class_names_of_its_map_or_of_its_folders_or_none(self, tmp_path: Path) -> None:
-        (tmp_path / "classes.txt").write_text("jump\nrun\n")
-        for name in ("walk", "climb"):
-            (tmp_path / "train" / name).mkdir(parents=True)
-        folders = Split("train", format="folders")
-        root = str(tmp_path)
-        assert class_names_of(Source("video", "c", root, Split(), classes="classes.txt")) == ("jump", "run")
-        assert class_names_of(Source("video", "c", root, folders)) == ("climb", "walk")
-        assert class_names_of(Source("video", "c", root, folders, classes="classes.txt")) == ("jump", "run")
-        assert class_names_of(Source("video", "c", root, Split())) is None
 
     def test_clips_are_collated_in_order(self) -> None:
         source = Source("image", "classes", "/data", Split())

@@ -20,8 +20,8 @@ import torch
 from omnisource.data.decoding.heartbeat import FRAMES_A_BEAT, beat, heard_by
 from omnisource.data.decoding.verified_files import VerifiedFiles
 from omnisource.data.decoding.video import VideoFile
+from omnisource.data.loading.pool.worker_process import IGNORED_SIGNALS, StartMethod, _signals_withheld
 from omnisource.data.loading.request import SampleRequest
-from omnisource.data.loading.worker_process import IGNORED_SIGNALS, StartMethod, _signals_withheld
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
 from omnisource.recipe.data import ClipSampling, EvaluationViews, TrainingView

@@ -24,7 +24,7 @@ from omnisource.data.shards.index import (
 
 
 def write_tar(path: Path, contents: list[tuple[str, bytes]], tar_format: int = tarfile.PAX_FORMAT) -> Path:
-    """Writes a tar file as webdataset's TarWriter does: with the time, a broken number, in a header of its own."""
+    """Writes a tar file as webdataset's TarWriter does: with the time, a fractional number, in a header of its own."""
     with tarfile.open(path, "w", format=tar_format) as archive:
         for name, content in contents:
             info = tarfile.TarInfo(name)

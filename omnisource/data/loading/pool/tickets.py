@@ -84,6 +84,7 @@ class Tickets:
                 self.discarded.add(ticket)
             elif ticket in self.requests:
                 del self.requests[ticket]
+            self.changed.notify_all()  # whoever waits for it need not
 
     def require(self, ticket: int) -> None:
         """Raises an error if the result of a ticket will never be there.

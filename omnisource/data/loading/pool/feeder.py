@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any
 
+from omnisource.data.loading.pool.tickets import Tickets
+from omnisource.data.loading.pool.worker_process import StartMethod, WorkerProcess
 from omnisource.data.loading.request import Load
-from omnisource.data.loading.tickets import Tickets
-from omnisource.data.loading.worker_process import StartMethod, WorkerProcess
 from omnisource.errors import UnreadableMedia
 
 IN_FLIGHT = 2

@@ -91,7 +91,7 @@ class WorkerProcess:
         context: Any = multiprocessing.get_context(start_method)
         if start_method == "forkserver":
             # Imports torch once for all workers.
-            context.set_forkserver_preload([__name__, load.__module__, "omnisource.data.loading.frozen_imports"])
+            context.set_forkserver_preload([__name__, load.__module__, "omnisource.data.loading.pool.frozen_imports"])
         self.held: deque[int] = deque()
         self.is_ready = False
         self.since = time.monotonic()
