@@ -1,4 +1,4 @@
-"""The journal of a check: what reading each file told, a line a file, written as soon as it is known.
+"""The journal of a check: what was found in each file, a line a file, written as soon as it is known.
 
 So a check that was ended, however, goes on where it was; and the next check of the same data reads what has changed.
 """
@@ -81,7 +81,7 @@ class Journal:
                 yield entry
 
     def append(self, state: FileState, found: FileReport) -> None:
-        """Adds what reading a file told; it is kept whatever ends the process afterwards.
+        """Adds what was found in a file; it is kept whatever ends the process afterwards.
 
         Raises:
             UserError: If it cannot be written: a full disk, most likely.

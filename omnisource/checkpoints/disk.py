@@ -1,4 +1,4 @@
-"""Whether the next checkpoints still have a place."""
+"""Whether the disk has room for the next checkpoints."""
 
 from __future__ import annotations
 

@@ -224,9 +224,9 @@ def _mapped(path: Path, file: BinaryIO) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """Returns why a file cannot be read, without torch's advice to trust the file."""
-    named = re.search(r"GLOBAL (\S+) ", str(error))
-    if named:
-        return f"refused, and nothing of it was run: it names {named[1]}, which no checkpoint of ours does"
+    mentioned = re.search(r"GLOBAL (\S+) ", str(error))
+    if mentioned:
+        return f"refused, and nothing of it was run: it names {mentioned[1]}, which no checkpoint of ours does"
     inner = re.search(r"WeightsUnpickler error: *(.+)", str(error))
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"not a whole checkpoint of ours, or truncated: {inner[1] if inner else lines[0]}"

@@ -51,7 +51,7 @@ class CheckpointWriter:
         """Waits until the last checkpoint is on the disk.
 
         Raises:
-            UserError: If it could not be written; told once.
+            UserError: If it could not be written; reported once.
         """
         if self._thread is not None:
             self._thread.join()
@@ -64,7 +64,7 @@ class CheckpointWriter:
         """Raises what a checkpoint failed with that was being written meanwhile; does not wait for one.
 
         Raises:
-            UserError: If it could not be written; told once.
+            UserError: If it could not be written; reported once.
         """
         if self._thread is not None and not self._thread.is_alive():
             self.wait()

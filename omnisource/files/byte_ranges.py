@@ -1,4 +1,4 @@
-"""Parts of large files, on a disk or behind a URL: reading just their bytes, and never others."""
+"""Ranges of bytes of large files, on a disk or behind a URL: reading just these, and never those of another file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPEN_FILES = 32
 """Files that a process keeps open between two reads; their number must not grow with that of the shards."""
 
 KNOWN_FILES = 65536
-"""Files behind URLs of which a process remembers that their stamp was the expected one."""
+"""Files behind URLs of which a process remembers that their version was the expected one."""
 
 RETRY_SECONDS = (0.2, 1.0, 3.0)
 """Waits before a request that failed is made again: connections break, and servers are busy for a moment."""
@@ -45,17 +45,17 @@ class ByteRange:
         url: Path of the file, or its URL.
         offset: First byte.
         size: Number of bytes.
-        stamp: Of the file for which offset and size were told.
+        file_version: Of the file in which they lie there.
     """
 
     url: str
     offset: int
     size: int
-    stamp: FileVersion
+    file_version: FileVersion
 
 
 class _Replaced(ValueError):
-    """A file that is another one than its stamp says; nothing that another attempt would fix."""
+    """A file of another version than the expected one; nothing that another attempt would fix."""
 
     def __init__(self, expected: FileVersion, found: FileVersion) -> None:
         if found.size != expected.size:
@@ -66,7 +66,7 @@ class _Replaced(ValueError):
 
 
 def local_version(found: os.stat_result) -> FileVersion:
-    """Returns the stamp of a file on a disk."""
+    """Returns the version of a file on a disk."""
     return FileVersion(found.st_size, str(found.st_mtime_ns))
 
 
@@ -83,40 +83,40 @@ def is_url(place: str) -> bool:
     return "://" in place
 
 
-def read_part(part: ByteRange) -> bytes:
-    """Returns the bytes of a part, all of them.
+def read_range(byte_range: ByteRange) -> bytes:
+    """Returns the bytes of a range, all of them.
 
-    A file on a disk, or behind http or https, is compared with its stamp at every part; of other kinds of URLs, each
-    process asks once for the stamp of a file.
+    A file on a disk, or behind http or https, is compared with its version at every range; of other kinds of URLs, each
+    process asks once for the version of a file.
 
     Raises:
-        UnreadableMedia: If they cannot be read, are fewer or more, or the file is not that of the stamp.
+        UnreadableMedia: If they cannot be read, are fewer or more, or the file is of another version.
         UserError: If the package that reads such URLs is not installed.
     """
-    if not part.size:
+    if not byte_range.size:
         return b""
-    return _read_remote(part) if is_url(part.url) else _read_local(part)
+    return _read_remote(byte_range) if is_url(byte_range.url) else _read_local(byte_range)
 
 
-def _read_local(part: ByteRange) -> bytes:
+def _read_local(byte_range: ByteRange) -> bytes:
     try:
-        found = os.stat(part.url)
-        descriptor = _opened(part.url, found.st_ino, found.st_mtime_ns).descriptor
+        found = os.stat(byte_range.url)
+        descriptor = _opened(byte_range.url, found.st_ino, found.st_mtime_ns).descriptor
         for state in (found, os.fstat(descriptor)):  # it may have been replaced before it was opened, too
-            if local_version(state) != part.stamp:
-                raise UnreadableMedia(part.url, str(_Replaced(part.stamp, local_version(state))))
+            if local_version(state) != byte_range.file_version:
+                raise UnreadableMedia(byte_range.url, str(_Replaced(byte_range.file_version, local_version(state))))
         content = bytearray()
-        while len(content) < part.size:
-            piece = os.pread(descriptor, part.size - len(content), part.offset + len(content))
+        while len(content) < byte_range.size:
+            piece = os.pread(descriptor, byte_range.size - len(content), byte_range.offset + len(content))
             if not piece:
                 break
             content += piece
     except OSError as error:
-        raise UnreadableMedia(part.url, f"cannot be read: {error.strerror}") from error
-    if len(content) < part.size:
-        end = part.offset + part.size
-        reason = f"ends at byte {part.offset + len(content)}, and the item at byte {end}: its index is wrong"
-        raise UnreadableMedia(part.url, reason)
+        raise UnreadableMedia(byte_range.url, f"cannot be read: {error.strerror}") from error
+    if len(content) < byte_range.size:
+        end = byte_range.offset + byte_range.size
+        reason = f"ends at byte {byte_range.offset + len(content)}, and the item at byte {end}: its index is wrong"
+        raise UnreadableMedia(byte_range.url, reason)
     return bytes(content)
 
 
@@ -137,52 +137,54 @@ def _opened(path: str, inode: int, modified_ns: int) -> _OpenFile:
     return _OpenFile(path)
 
 
-def _read_remote(part: ByteRange) -> bytes:
-    filesystem, path = remote_filesystem(part.url)
-    is_web = part.url.startswith(("http://", "https://"))
+def _read_remote(byte_range: ByteRange) -> bytes:
+    filesystem, path = remote_filesystem(byte_range.url)
+    is_web = byte_range.url.startswith(("http://", "https://"))
     # What else `cat_file` is given, aiohttp gets: it calls this with the answer, before the content is fetched.
-    options = {"raise_for_status": _answer_check(part.stamp)} if is_web else {}
+    options = {"raise_for_status": _answer_check(byte_range.file_version)} if is_web else {}
 
     def read() -> bytes:
         if not is_web:
-            _require_same(part.url, part.stamp)
-        content = filesystem.cat_file(path, start=part.offset, end=part.offset + part.size, **options)
-        if len(content) < part.size:
-            raise ConnectionError(f"only {len(content)} of {part.size} bytes came")
+            _require_same(byte_range.url, byte_range.file_version)
+        content = filesystem.cat_file(path, start=byte_range.offset, end=byte_range.offset + byte_range.size, **options)
+        if len(content) < byte_range.size:
+            raise ConnectionError(f"only {len(content)} of {byte_range.size} bytes came")
         return content
 
     try:
         content = retried(read)
     except _Replaced as error:
-        raise UnreadableMedia(part.url, str(error)) from error
+        raise UnreadableMedia(byte_range.url, str(error)) from error
     except Exception as error:  # each kind of file system has errors of its own
-        raise UnreadableMedia(part.url, reason_of(error)) from error
-    if len(content) > part.size:
-        reason = f"{len(content)} bytes came instead of {part.size}: the server does not support requests of ranges"
-        raise UnreadableMedia(part.url, reason)
+        raise UnreadableMedia(byte_range.url, reason_of(error)) from error
+    if len(content) > byte_range.size:
+        reason = (
+            f"{len(content)} bytes came instead of {byte_range.size}: the server does not support requests of ranges"
+        )
+        raise UnreadableMedia(byte_range.url, reason)
     return content
 
 
-def _answer_check(stamp: FileVersion) -> Callable[[Any], Coroutine[Any, Any, None]]:
-    """Returns what compares an answer of a web server with a stamp; `_Replaced` is raised where it differs."""
+def _answer_check(expected: FileVersion) -> Callable[[Any], Coroutine[Any, Any, None]]:
+    """Returns what compares an answer of a web server with a version; `_Replaced` is raised where it differs."""
 
     async def check(answer: Any) -> None:
         if answer.status not in (200, 206):
             return  # fsspec says what that means
         total = answer.headers.get("Content-Range", "").rpartition("/")[2]
         found = FileVersion(
-            int(total) if total.isdecimal() else stamp.size, version_of(answer.headers) or stamp.version
+            int(total) if total.isdecimal() else expected.size, version_of(answer.headers) or expected.version
         )
-        if found != stamp:
+        if found != expected:
             answer.close()  # its content is not wanted
-            raise _Replaced(stamp, found)
+            raise _Replaced(expected, found)
 
     return check
 
 
 @functools.lru_cache(maxsize=KNOWN_FILES)
-def _require_same(url: str, stamp: FileVersion) -> None:
-    """Asks for the stamp of a remote file, once as long as it is the expected one.
+def _require_same(url: str, expected: FileVersion) -> None:
+    """Asks for the version of a remote file, once as long as it is the expected one.
 
     Raises:
         _Replaced: If it is another.
@@ -190,8 +192,8 @@ def _require_same(url: str, stamp: FileVersion) -> None:
     filesystem, path = remote_filesystem(url)
     information = filesystem.info(path)
     found = FileVersion(information["size"], version_of(information))
-    if found != stamp:
-        raise _Replaced(stamp, found)
+    if found != expected:
+        raise _Replaced(expected, found)
 
 
 def retried(read: Callable[[], T]) -> T:

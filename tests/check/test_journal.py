@@ -89,7 +89,7 @@ def test_file_of_somebody_else_is_refused_and_stays(tmp_path: Path, content: byt
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format": "omnisource ch'])
-def test_journal_whose_first_line_was_never_finished_is_started_anew(tmp_path: Path, content: bytes) -> None:
+def test_journal_whose_first_line_was_never_finished_is_started_again(tmp_path: Path, content: bytes) -> None:
     (tmp_path / JOURNAL).write_bytes(content)
     with Journal(tmp_path) as journal:
         assert not journal.is_of_others
@@ -97,7 +97,7 @@ def test_journal_whose_first_line_was_never_finished_is_started_anew(tmp_path: P
     assert numbers(tmp_path) == [0]
 
 
-def test_journal_of_other_decoders_is_started_anew(tmp_path: Path) -> None:
+def test_journal_of_other_decoders_is_started_again(tmp_path: Path) -> None:
     path = written(tmp_path, 3)
     header, *lines = path.read_text().splitlines()
     path.write_text("\n".join([json.dumps({**json.loads(header), "av": "1.0"}), *lines]) + "\n")

@@ -13,7 +13,7 @@ import pytest
 from omnisource.data.shards.lookup import shard_version
 from omnisource.errors import UnreadableMedia
 from omnisource.files import byte_ranges
-from omnisource.files.byte_ranges import OPEN_FILES, ByteRange, FileVersion, local_version, read_part, version_of
+from omnisource.files.byte_ranges import OPEN_FILES, ByteRange, FileVersion, local_version, read_range, version_of
 from tests.support.http_server import serving
 
 CONTENT = bytes(range(256)) * 40
@@ -35,7 +35,7 @@ def part_of(path: Path, offset: int, size: int) -> ByteRange:
 
 
 def behind(url: str, path: Path, offset: int, size: int) -> ByteRange:
-    """Returns a part of the file that a server of the tests has, with the stamp that it tells."""
+    """Returns a part of the file that a server of the tests has, with the version that it tells."""
     found = path.stat()
     return ByteRange(url, offset, size, FileVersion(found.st_size, f'"{found.st_mtime_ns}"'))
 
@@ -43,38 +43,38 @@ def behind(url: str, path: Path, offset: int, size: int) -> ByteRange:
 @pytest.mark.parametrize(("offset", "size"), [(0, 1), (0, len(CONTENT)), (77, 3000), (len(CONTENT) - 1, 1), (5, 0)])
 def test_part_of_a_file_is_read(tmp_path: Path, offset: int, size: int) -> None:
     path = written(tmp_path)
-    assert read_part(part_of(path, offset, size)) == CONTENT[offset : offset + size]
+    assert read_range(part_of(path, offset, size)) == CONTENT[offset : offset + size]
 
 
 def test_part_that_goes_beyond_the_end_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     with pytest.raises(UnreadableMedia, match=rf"{path}: ends at byte {len(CONTENT)}, and the item at byte 10300"):
-        read_part(part_of(path, 10_200, 100))
+        read_range(part_of(path, 10_200, 100))
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableMedia, match=r"gone\.tar: cannot be read: No such file"):
-        read_part(ByteRange(str(tmp_path / "gone.tar"), 0, 1, FileVersion(1, "")))
+        read_range(ByteRange(str(tmp_path / "gone.tar"), 0, 1, FileVersion(1, "")))
 
 
 @pytest.mark.parametrize("is_renamed", [True, False])
 def test_file_that_took_the_place_of_another_of_its_length_is_refused(tmp_path: Path, is_renamed: bool) -> None:
     path = written(tmp_path)
     part = part_of(path, 1, 3)
-    assert read_part(part) == b"\1\2\3"
+    assert read_range(part) == b"\1\2\3"
     changed = path.stat().st_mtime_ns + 1
     other = tmp_path / "other" if is_renamed else path
     other.write_bytes(CONTENT[::-1])
     os.utime(other, ns=(changed, changed))  # the clock of some file systems is coarse
     os.replace(other, path)
     with pytest.raises(UnreadableMedia) as caught:
-        read_part(part)
+        read_range(part)
     assert caught.value.path == str(path)
     assert caught.value.reason == (
-        f"was replaced after its index was read (its version was {part.stamp.version}, and is {changed}); put it back, "
-        "or start again"
+        f"was replaced after its index was read (its version was {part.file_version.version}, and is {changed}); put "
+        "it back, or start again"
     )
-    assert read_part(part_of(path, 1, 3)) == CONTENT[::-1][1:4]
+    assert read_range(part_of(path, 1, 3)) == CONTENT[::-1][1:4]
 
 
 def test_file_that_grew_is_refused(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_file_that_grew_is_refused(tmp_path: Path) -> None:
     part = part_of(path, 1, 3)
     written(tmp_path, CONTENT + b"more")
     with pytest.raises(UnreadableMedia, match=r"it had 10240 bytes, and has 10244"):
-        read_part(part)
+        read_range(part)
 
 
 def test_many_files_are_not_kept_open(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_many_files_are_not_kept_open(tmp_path: Path) -> None:
     for number in range(3 * OPEN_FILES):
         path = tmp_path / f"{number}.tar"
         path.write_bytes(CONTENT)
-        assert read_part(part_of(path, number, 10)) == CONTENT[number : number + 10]
+        assert read_range(part_of(path, number, 10)) == CONTENT[number : number + 10]
     assert len(os.listdir("/proc/self/fd")) <= before + OPEN_FILES
 
 
@@ -103,8 +103,8 @@ def test_part_is_fetched_from_a_server_and_nothing_else(tmp_path: Path) -> None:
     path = written(tmp_path)
     with serving(tmp_path) as server:
         url = f"{server.url}/shard.tar"
-        assert read_part(behind(url, path, 77, 3000)) == CONTENT[77:3077]
-        assert read_part(behind(url, path, len(CONTENT) - 5, 5)) == CONTENT[-5:]
+        assert read_range(behind(url, path, 77, 3000)) == CONTENT[77:3077]
+        assert read_range(behind(url, path, len(CONTENT) - 5, 5)) == CONTENT[-5:]
         assert server.sent_bytes == 3005
         assert [wanted for _, _, wanted in server.requests] == ["bytes=77-3076", "bytes=10235-10239"]
 
@@ -125,16 +125,16 @@ def test_remote_file_that_was_replaced_by_one_of_its_length_is_refused_without_a
         server.version_header = header
         url = f"{server.url}/shard.tar"
         part = ByteRange(url, 77, 3000, shard_version(url))
-        assert part.stamp.version == f'"{path.stat().st_mtime_ns}"'
+        assert part.file_version.version == f'"{path.stat().st_mtime_ns}"'
         server.requests.clear()
-        assert read_part(part) == CONTENT[77:3077]
+        assert read_range(part) == CONTENT[77:3077]
         replaced(path)
         with pytest.raises(UnreadableMedia) as caught:
-            read_part(part)
+            read_range(part)
         assert caught.value.path == url
         assert caught.value.reason.startswith("was replaced after its index was read (its version was ")
         assert [(method, wanted) for method, _, wanted in server.requests] == [("GET", "bytes=77-3076")] * 2
-        assert read_part(ByteRange(url, 77, 3000, shard_version(url))) == CONTENT[::-1][77:3077]
+        assert read_range(ByteRange(url, 77, 3000, shard_version(url))) == CONTENT[::-1][77:3077]
 
 
 def test_version_is_the_tag_be_it_weak_or_else_the_time() -> None:
@@ -150,11 +150,11 @@ def test_length_is_compared_where_a_server_tells_no_version(tmp_path: Path) -> N
         server.version_header = ""
         url = f"{server.url}/shard.tar"
         part = ByteRange(url, 77, 3000, shard_version(url))
-        assert part.stamp == FileVersion(len(CONTENT), "")
-        assert read_part(part) == CONTENT[77:3077]
+        assert part.file_version == FileVersion(len(CONTENT), "")
+        assert read_range(part) == CONTENT[77:3077]
         path.write_bytes(CONTENT + b"more")
         with pytest.raises(UnreadableMedia, match="it had 10240 bytes, and has 10244"):
-            read_part(part)
+            read_range(part)
 
 
 def test_server_that_sends_everything_is_refused(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_server_that_sends_everything_is_refused(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.supports_ranges = False
         with pytest.raises(UnreadableMedia) as caught:
-            read_part(behind(f"{server.url}/shard.tar", path, 77, 3000))
+            read_range(behind(f"{server.url}/shard.tar", path, 77, 3000))
         assert caught.value.path == f"{server.url}/shard.tar"
         assert caught.value.reason.startswith("10240 bytes came instead of 3000: the server does not support")
 
@@ -172,28 +172,28 @@ def test_connection_that_is_cut_is_refused_after_some_attempts(tmp_path: Path) -
     with serving(tmp_path) as server:
         server.cut_bytes = 100
         with pytest.raises(UnreadableMedia, match=r"shard\.tar: cannot be read: "):
-            read_part(behind(f"{server.url}/shard.tar", path, 77, 3000))
+            read_range(behind(f"{server.url}/shard.tar", path, 77, 3000))
         assert len(server.requests) == 3
 
 
 def test_part_beyond_the_end_of_a_remote_file_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     with serving(tmp_path) as server, pytest.raises(UnreadableMedia, match="only 40 of 100 bytes came"):
-        read_part(behind(f"{server.url}/shard.tar", path, 10_200, 100))
+        read_range(behind(f"{server.url}/shard.tar", path, 10_200, 100))
 
 
 def test_server_that_fails_for_a_moment_is_asked_again(tmp_path: Path) -> None:
     path = written(tmp_path)
     with serving(tmp_path) as server:
         server.failures = 2
-        assert read_part(behind(f"{server.url}/shard.tar", path, 7, 9)) == CONTENT[7:16]
+        assert read_range(behind(f"{server.url}/shard.tar", path, 7, 9)) == CONTENT[7:16]
         assert len(server.requests) == 3
 
 
 def test_missing_remote_file_is_named_at_once(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with pytest.raises(UnreadableMedia, match=rf"{server.url}/gone\.tar: there is no such file"):
-            read_part(ByteRange(f"{server.url}/gone.tar", 0, 10, FileVersion(10, "")))
+            read_range(ByteRange(f"{server.url}/gone.tar", 0, 10, FileVersion(10, "")))
         assert len(server.requests) == 1
 
 
@@ -201,12 +201,12 @@ def test_server_that_is_gone_is_named(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         url = f"{server.url}/shard.tar"
     with pytest.raises(UnreadableMedia, match=rf"{url}: cannot be read: "):
-        read_part(ByteRange(url, 0, 10, FileVersion(10, "")))
+        read_range(ByteRange(url, 0, 10, FileVersion(10, "")))
 
 
 def test_any_kind_of_url_is_read(tmp_path: Path) -> None:
     url = f"file://{written(tmp_path)}"
-    assert read_part(ByteRange(url, 77, 30, shard_version(url))) == CONTENT[77:107]
+    assert read_range(ByteRange(url, 77, 30, shard_version(url))) == CONTENT[77:107]
 
 
 def test_file_behind_another_kind_of_url_is_compared_when_a_process_first_reads_it(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_file_behind_another_kind_of_url_is_compared_when_a_process_first_reads_
     path.write_bytes(CONTENT[::-1])
     os.utime(path, (1, 1))
     with pytest.raises(UnreadableMedia, match=r"shard\.tar: was replaced after its index was read \(its version was "):
-        read_part(part)
+        read_range(part)
 
 
 @pytest.mark.parametrize(
@@ -230,10 +230,10 @@ def test_file_behind_another_kind_of_url_is_compared_when_a_process_first_reads_
 def test_package_that_is_not_installed_is_named_with_the_remedy(url: str, remedy: str) -> None:
     code = (
         "import sys; sys.modules['aiohttp'] = sys.modules['s3fs'] = None\n"
-        "from omnisource.files.byte_ranges import ByteRange, FileVersion, read_part\n"
+        "from omnisource.files.byte_ranges import ByteRange, FileVersion, read_range\n"
         "from omnisource.errors import UserError\n"
         "try:\n"
-        f"    read_part(ByteRange({url!r}, 0, 1, FileVersion(1, '')))\n"
+        f"    read_range(ByteRange({url!r}, 0, 1, FileVersion(1, '')))\n"
         "except UserError as error:\n"
         "    print(type(error).__name__, error)\n"
     )

@@ -15,7 +15,7 @@ from omnisource.data.loading import clip_sampling
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.transforms.views import evaluation_views, training_view
 from omnisource.errors import UnreadableMedia
-from omnisource.files.byte_ranges import read_part
+from omnisource.files.byte_ranges import read_range
 from omnisource.randomness import sample_generator
 from omnisource.recipe.data import TrainingView
 from omnisource.types import Clip
@@ -66,7 +66,7 @@ def content_of(request: SampleRequest) -> bytes | None:
     if request.byte_range is None:
         return None
     try:
-        return read_part(request.byte_range)
+        return read_range(request.byte_range)
     except UnreadableMedia as error:
         raise UnreadableMedia(request.path, error.reason) from error  # the shard is fine; this member is meant
 

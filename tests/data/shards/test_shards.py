@@ -29,7 +29,7 @@ from omnisource.data.shards.read import shard_places
 from omnisource.data.shards.write import ShardFile, write_shards
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.files import byte_ranges, cache, mapped_table
-from omnisource.files.byte_ranges import read_part
+from omnisource.files.byte_ranges import read_range
 from omnisource.recipe.checks import shard_faults
 from omnisource.recipe.data import Source, Split, TarShards
 from tests.support.http_server import serving
@@ -80,7 +80,7 @@ def content_of(items: Items) -> list[tuple[str, int, bytes]]:
     found = []
     for item in items:
         assert item.byte_range is not None
-        found.append((item.key, item.label, read_part(item.byte_range)))
+        found.append((item.key, item.label, read_range(item.byte_range)))
     return found
 
 
