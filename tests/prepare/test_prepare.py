@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -574,6 +575,20 @@ class TestGoingOn:
             (out / json.loads(line)["output"]).unlink()
         assert prepared(plan, out).num_new == len(lost)
         assert tree(out) == whole
+
+    def test_folder_of_an_earlier_omnisource_is_gone_on_with(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        entry = Entry("first.mp4", 5, "ab", 3, 8, 8, "/data/first.avi", 7, 9)
+        first = json.dumps({"format": "omnisource prepared data", "version": 1, **dataclasses.asdict(HEADER)})
+        line = (
+            '{"output": "first.mp4", "size": 5, "sha256": "ab", "num_frames": 3, "width": 8, "height": 8, '
+            '"original": "/data/first.avi", "original_size": 7, "original_modified_ns": 9}'
+        )
+        (out / "prepared.jsonl").write_text(f'{first}\n{line}\n{{"output": "sec')
+        with Journal(out, HEADER) as journal:
+            assert journal.entries == {"first.mp4": entry}
+        assert (out / "prepared.jsonl").read_text() == f"{first}\n{line}\n"
 
     def test_leftovers_of_a_killed_process_go(self, originals: Path, tmp_path: Path) -> None:
         plan, out = plan_folder(str(originals)), tmp_path / "out"
