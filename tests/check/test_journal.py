@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -105,6 +106,23 @@ def test_journal_of_other_decoders_is_started_again(tmp_path: Path) -> None:
         assert journal.is_of_others
         assert list(journal.entries()) == []
     assert path.read_text().splitlines() == [header]
+
+
+def test_journal_of_an_earlier_omnisource_is_gone_on_with(tmp_path: Path) -> None:
+    decoders = {name: importlib.metadata.version(name) for name in ("av", "pillow")}
+    lines = [
+        json.dumps({"format": "omnisource check journal", "version": 1, **decoders}),
+        '{"file": {"path": "/data/clip_0.mp4", "read_as": "video", "offset": 0, "size": 1000, "modified_ns": '
+        '1700000000000000000}, "found": {"fault": "", "num_frames": 40, "declared_frames": 41, "width": 64, "height": '
+        '48, "digest": "0123456789abcdef0123456789abcdef", "hashes": ["ab", "cd"], "is_plain": [false, true]}}',
+        '{"file": {"path": "/data/cl',
+    ]
+    (tmp_path / JOURNAL).write_text("\n".join(lines))
+    with Journal(tmp_path) as journal:
+        assert not journal.is_of_others
+        assert list(journal.entries()) == [(state(0), dataclasses.replace(FOUND, hashes=("ab", "cd")))]
+    content = (tmp_path / JOURNAL).read_text()
+    assert content == "\n".join(lines[:2]) + "\n"
 
 
 def test_two_checks_do_not_write_to_one_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,21 @@ def test_header_is_read_without_the_tensors(tmp_path: Path) -> None:
         read_header(path)
 
 
+@pytest.mark.skipif(not os.path.isfile("/proc/self/io"), reason="this system does not count what a process reads")
+def test_checkpoint_is_read_once_and_its_header_almost_not_at_all(tmp_path: Path) -> None:
+    def bytes_read_by(read: Callable[[Path], object]) -> int:
+        read(path)  # what is imported and made the first time does not count
+        before = Path("/proc/self/io").read_text()
+        read(path)
+        after = Path("/proc/self/io").read_text()
+        return int(after.split()[1]) - int(before.split()[1])
+
+    save(tmp_path, 1, size=2_000_000)
+    path = checkpoint_path(tmp_path, 1)
+    assert bytes_read_by(read_header) < 0.02 * path.stat().st_size
+    assert bytes_read_by(read_checkpoint) < 1.02 * path.stat().st_size
+
+
 def test_tensors_are_those_of_the_file_that_was_opened_whatever_becomes_of_it(tmp_path: Path) -> None:
     save(tmp_path, 1, 2, size=100_000)
     path = checkpoint_path(tmp_path, 1)
@@ -330,7 +346,9 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     names = ("step_000000002.pt.0123456789abcdef.tmp", ".step_000000002.pt.123.tmp", ".best.pt.123.tmp")
     for name in (*names, "mine.tmp"):
         (tmp_path / "checkpoints" / name).write_bytes(b"half")
+    (tmp_path / "run.json.0123456789abcdef.tmp").write_bytes(b"half")
     remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
     found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert found == ["mine.tmp", "step_000000001.pt"]
     assert steps_of(tmp_path) == [1]

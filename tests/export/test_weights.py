@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,22 @@ def test_published_format_is_exported_and_read_back(trained: tuple[Recipe, Path]
     assert load_all_weights(recognizer, target, "imagenet", "kinetics400").is_complete
     wanted = read_checkpoint(path).state["model"]
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in recognizer.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_that_find_no_room_are_an_error_of_the_user_and_leave_nothing(
+    trained: tuple[Recipe, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    _, path = trained
+    target = tmp_path / f"weights{suffix}"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        assert main(["checkpoint", "export", str(path), str(target)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"{target}: cannot be written: File too large" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mistakes_are_named_and_nothing_is_overwritten(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -12,7 +13,7 @@ import pytest
 from omnisource.errors import UserError
 from omnisource.files import lock
 from omnisource.prepare.jobs import job_from_folder
-from omnisource.prepare.journal import Journal
+from omnisource.prepare.journal import Entry, Journal
 from tests.support.preparing import HEADER, entries, finished, prepared, tree
 
 
@@ -93,3 +94,18 @@ def test_two_processes_do_not_prepare_one_folder(
     refused = rf"another process is preparing it \(process {os.getpid()}\)"
     with Journal(tmp_path / "out", HEADER), pytest.raises(UserError, match=refused):
         prepared(job_from_folder(str(originals)), tmp_path / "out")
+
+
+def test_folder_of_an_earlier_omnisource_is_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    entry = Entry("first.mp4", 5, "ab", 3, 8, 8, "/data/first.avi", 7, 9)
+    first = json.dumps({"format": "omnisource prepared data", "version": 1, **dataclasses.asdict(HEADER)})
+    line = (
+        '{"output": "first.mp4", "size": 5, "sha256": "ab", "num_frames": 3, "width": 8, "height": 8, '
+        '"original": "/data/first.avi", "original_size": 7, "original_modified_ns": 9}'
+    )
+    (out / "prepared.jsonl").write_text(f'{first}\n{line}\n{{"output": "sec')
+    with Journal(out, HEADER) as journal:
+        assert journal.entries == {"first.mp4": entry}
+    assert (out / "prepared.jsonl").read_text() == f"{first}\n{line}\n"
