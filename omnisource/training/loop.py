@@ -12,7 +12,8 @@ from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.unreadable import LeftOut, UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed import processes
-from omnisource.evaluation.evaluate import evaluate
+from omnisource.evaluation.classifier import Scored
+from omnisource.evaluation.evaluate import EvaluationTask, evaluate
 from omnisource.evaluation.examples import Example, Examples, draw_examples
 from omnisource.models.recognizer import Recognizer
 from omnisource.recipe.recipe import Recipe
@@ -106,19 +107,17 @@ def validate(
     left_out: dict[str, Sequence[LeftOut]] = {}
     for name, items in validation_items.items():
         examples = Examples(len(items))
-        share = len(range(processes.rank(), len(items), processes.world_size()))
+        space = recipe.sources[name].label_space
+        task = EvaluationTask(recipe, name, "validation", items)
+        share = len(task.local_indices)
         advance = report.validating(name, share if state.ema is None else 2 * share)
         run = functools.partial(
             evaluate,
             recognizer,
-            recipe,
-            name,
-            "validation",
-            items,
+            task,
             workers,
             unreadable,
-            on_item=functools.partial(_after_item, stop, advance),
-            on_scores=examples.add,
+            on_item=functools.partial(_after_item, stop, advance, examples, space),
         )
         evaluation = run()
         found[name], left_out[name] = evaluation.metrics.as_dict(), evaluation.left_out
@@ -143,8 +142,12 @@ def validate(
     return is_best
 
 
-def _after_item(stop: Sequence[int], advance: Callable[[], None]) -> None:
+def _after_item(
+    stop: Sequence[int], advance: Callable[[], None], examples: Examples, head: str, index: int, scored: Scored | None
+) -> None:
     """Counts an item of a validation, and raises StopAsked if a signal has come and there is one process."""
     advance()
+    if scored is not None:
+        examples.add(index, scored.clip, scored.scores[head])
     if stop and processes.world_size() == 1:
         raise StopAsked

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from omnisource.data.transforms.mixing import mix_batches
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
-from omnisource.evaluation.evaluate import autocast
+from omnisource.evaluation.precision import autocast
 from omnisource.models.batch_norm import RunningStatistics
 from omnisource.randomness import seed_microbatch
 from omnisource.recipe.recipe import Recipe
