@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from omnisource.checkpoints.file import FORMAT, read_checkpoint
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Classifier
-from omnisource.evaluation.precision import Precision
+from omnisource.evaluation.precision import Precision, weight_type
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import from_published, sizes_of
@@ -130,7 +130,7 @@ def build_recognizer(
 ) -> Recognizer:
     """Returns a recognizer on the CPU whose weights, still to be loaded, have the type of a precision."""
     backbone: Any = None if build_backbone is None else build_backbone(model)
-    return Recognizer(model, label_spaces, backbone=backbone)
+    return Recognizer(model, label_spaces, backbone=backbone).to(weight_type(precision))
 
 
 def _content_of(path: Path, average: bool) -> _Content:

@@ -105,7 +105,7 @@ def test_published_checkpoint_is_tested_with_the_same_recipe(trained: Trained, t
     assert all(len(evaluation.scores) == 6 for evaluation in evaluations.values())
 
 
-@pytest.mark.parametrize("precision", ["float32"])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_validation_test_and_prediction_of_a_checkpoint_have_the_same_scores(
     trained: Trained, tmp_path: Path, precision: str
 ) -> None:

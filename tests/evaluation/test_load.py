@@ -15,6 +15,7 @@ from omnisource.recipe.config import to_plain
 from tests.support.tiny_checkpoints import (
     NAMES,
     save_both_formats,
+    save_untrained,
     untrained_recipe,
     untrained_recognizer,
 )
@@ -64,3 +65,18 @@ def test_checkpoint_whose_recipe_is_no_recipe_is_refused(tmp_path: Path) -> None
     save_checkpoint(Checkpoint(plain, NAMES, {}, state), tmp_path / "x.pt", keep_last=1)
     with pytest.raises(UserError, match=r"x\.pt: num_epochs=0: must be at least 1"):
         load(tmp_path / "x.pt")
+
+
+def test_weights_of_a_run_in_float64_are_not_rounded(tmp_path: Path) -> None:
+    recipe = untrained_recipe("precision=float64")
+    weights = untrained_recognizer(recipe).double()
+    with torch.no_grad():
+        for parameter in weights.parameters():
+            parameter.mul_(1 + 2**-40)  # which float32 cannot hold
+    path = save_untrained(recipe, weights, tmp_path / "double.pt")
+    loaded = load(path).classifier
+    assert loaded.precision == "float64"
+    for name, tensor in loaded.recognizer.state_dict().items():
+        assert torch.equal(tensor, weights.state_dict()[name])
+    asked = load(path, precision="float32").classifier
+    assert {parameter.dtype for parameter in asked.recognizer.parameters()} == {torch.float32}
