@@ -22,6 +22,7 @@ from omnisource.evaluation.classifier import Scored
 from omnisource.evaluation.evaluate import EvaluationTask, evaluate
 from omnisource.evaluation.load import load
 from omnisource.evaluation.report import ReportFiles
+from omnisource.models.backbones.slow_only import slow_only
 from omnisource.models.weights.formats import to_published
 from omnisource.training.train import train
 from tests.support.media import truncate
@@ -102,6 +103,23 @@ def test_published_checkpoint_is_tested_with_the_same_recipe(trained: Trained, t
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "published.pth")
     evaluations = test.test(trained.recipe, str(tmp_path / "published.pth"), ReportFiles(tmp_path / "report"))
     assert set(evaluations) == {"videos", "images"}
+    assert all(len(evaluation.scores) == 6 for evaluation in evaluations.values())
+
+
+def test_backbone_of_the_users_own_is_tested(trained: Trained, tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(trained.checkpoint)
+    resolved, _ = resolve_classes(trained.recipe)
+    other = Recognizer(resolved.model, resolved.label_spaces, backbone=slow_only(34, resolved.model.width))
+    path = tmp_path / "other.pt"
+    save_checkpoint(dataclasses.replace(checkpoint, state={"model": other.state_dict()}), path, keep_last=1)
+    with pytest.raises(UserError, match="does not fit the model"):
+        test.test(trained.recipe, str(path), ReportFiles(tmp_path / "report"))
+    evaluations = test.test(
+        trained.recipe,
+        str(path),
+        ReportFiles(tmp_path / "report"),
+        build_backbone=lambda model: slow_only(34, model.width),
+    )
     assert all(len(evaluation.scores) == 6 for evaluation in evaluations.values())
 
 

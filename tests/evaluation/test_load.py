@@ -8,10 +8,14 @@ import pytest
 import torch
 
 import omnisource
+from omnisource import Model, Recognizer
 from omnisource.checkpoints.file import Checkpoint, save_checkpoint
 from omnisource.errors import UserError
 from omnisource.evaluation.load import load
+from omnisource.evaluation.predict import media_files, predict
+from omnisource.models.backbones.slow_only import SlowOnly, slow_only
 from omnisource.recipe.config import to_plain
+from tests.support.miniature import write_images
 from tests.support.tiny_checkpoints import (
     NAMES,
     save_both_formats,
@@ -80,3 +84,24 @@ def test_weights_of_a_run_in_float64_are_not_rounded(tmp_path: Path) -> None:
         assert torch.equal(tensor, weights.state_dict()[name])
     asked = load(path, precision="float32").classifier
     assert {parameter.dtype for parameter in asked.recognizer.parameters()} == {torch.float32}
+
+
+def of_basic_blocks(model: Model) -> SlowOnly:
+    """Returns a backbone of another depth than the recipe says."""
+    return slow_only(34, model.width)
+
+
+def test_backbone_of_the_users_own_is_loaded_and_predicted_with(tmp_path: Path) -> None:
+    recipe = untrained_recipe()
+    original = Recognizer(recipe.model, recipe.label_spaces, backbone=of_basic_blocks(recipe.model)).eval()
+    path = save_untrained(recipe, original, tmp_path / "own.pt")
+    with pytest.raises(UserError, match="does not fit the model"):
+        omnisource.load_recognizer(path)
+    recognizer = omnisource.load_recognizer(path, build_backbone=of_basic_blocks)
+    clips = torch.randint(0, 256, (2, 3, 2, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(recognizer.video_logits(clips), original.video_logits(clips))
+    (image,) = write_images(tmp_path, "n01440764", 1)
+    loaded = load(path, build_backbone=of_basic_blocks)
+    (result,) = predict(loaded, media_files([str(image)]), top=3)
+    (prediction,) = result.predictions
+    assert sum(score for _, score in prediction.top) == pytest.approx(1)
