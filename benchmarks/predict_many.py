@@ -63,12 +63,12 @@ def make_media(folder: Path, counts: dict[str, int]) -> None:
     for media, count in counts.items():
         for split, in_split in (("train", len(CLASSES)), ("validation", count)):
             for number in range(in_split):
-                place = folder / media / split / CLASSES[number % len(CLASSES)]
-                place.mkdir(parents=True, exist_ok=True)
+                class_folder = folder / media / split / CLASSES[number % len(CLASSES)]
+                class_folder.mkdir(parents=True, exist_ok=True)
                 if media == "videos":
-                    os.link(video, place / f"{number:05d}.mp4")
+                    os.link(video, class_folder / f"{number:05d}.mp4")
                 else:
-                    write_image(place / f"{number:05d}.jpg", frames[number % len(frames)])
+                    write_image(class_folder / f"{number:05d}.jpg", frames[number % len(frames)])
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> None:

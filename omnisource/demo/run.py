@@ -102,7 +102,7 @@ def run_demo(folder: Path) -> int:
         assert items is not None
         interval = math.ceil(len(items) / CONTACT_SHEET_ITEMS)
         labels = names[source.label_space]
-        sheets[name] = draw_predictions(evaluations[name], recipe, items, labels, run / "predictions" / name, interval)
+        sheets[name] = draw_predictions(evaluations[name], recipe, items, run / "predictions" / name, interval)
         item = items[0]
         (result,) = predict(loaded, [MediaFile(item.path, source.media)], top=3)
         for prediction in result.predictions:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,10 +138,9 @@ def write_result(evaluation: Evaluation, path: Path) -> None:
         raise UserError(f"{path}: the scores cannot be written: {error.strerror or error}") from error
 
 
-def draw_predictions(
-    evaluation: Evaluation, recipe: Recipe, items: Items, class_names: Sequence[str], folder: Path, interval: int
-) -> list[Path]:
+def draw_predictions(evaluation: Evaluation, recipe: Recipe, items: Items, folder: Path, interval: int) -> list[Path]:
     """Draws every `interval`-th item with its label and what was predicted; returns the sheets, 24 items each."""
+    class_names = [result.name for result in evaluation.metrics.classes]
     source = recipe.sources[evaluation.source]
     pictures, captions, correct = [], [], []
     sheets: list[Path] = []

@@ -73,8 +73,7 @@ def test(
             write_report(evaluation, files.folder / name, checkpoint, is_average=average)
             print_evaluation(evaluation, files.folder / name)
             if files.show_dir is not None:
-                names = class_names[recipe.sources[name].label_space]
-                draw_predictions(evaluation, recipe, items[name], names, files.show_dir / name, files.show_interval)
+                draw_predictions(evaluation, recipe, items[name], files.show_dir / name, files.show_interval)
         if files.dump is not None:
             write_results(evaluations, recipe.main_source, files.dump)
         for path, reason in left_out.items():

@@ -26,14 +26,14 @@ VIEWS = 6
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a folder of videos 0 to 4, images 0 to 4, and `broken.mp4` and `broken.jpg`."""
+    """Returns a folder of videos 0 to 4, images 0 to 4, and `damaged.mp4` and `damaged.jpg`."""
     folder = tmp_path_factory.mktemp("classified")
     for number, path in enumerate(write_clips(folder, "moving left", 5)):
         path.rename(folder / f"{number}.mp4")
     for number, path in enumerate(write_images(folder, "n01440764", 5)):
         path.rename(folder / f"{number}.jpg")
-    (folder / "broken.mp4").write_text("no video")
-    (folder / "broken.jpg").write_text("no image")
+    (folder / "damaged.mp4").write_text("no video")
+    (folder / "damaged.jpg").write_text("no image")
     return folder
 
 
@@ -106,18 +106,18 @@ def test_as_many_items_of_one_media_as_have_views_at_a_time_are_one_forward(
 
 
 def test_unreadable_items_come_in_their_place_and_split_no_group(recognizer: Recognizer, media: Path) -> None:
-    names = ["broken.mp4", "0.mp4", "broken.jpg", "1.mp4", "2.mp4", "3.mp4"]
+    names = ["damaged.mp4", "0.mp4", "damaged.jpg", "1.mp4", "2.mp4", "3.mp4"]
     found = results(Classifier(recognizer, protocol(3 * VIEWS)), media, names)
     assert list(found) == names
-    assert all(isinstance(found[name], UnreadableMedia) for name in ("broken.mp4", "broken.jpg"))
+    assert all(isinstance(found[name], UnreadableMedia) for name in ("damaged.mp4", "damaged.jpg"))
     expected = scores_of_group(recognizer.eval(), media, ["0.mp4", "1.mp4", "2.mp4"])
     assert torch.equal(torch.stack([found[f"{number}.mp4"] for number in range(3)]), expected)  # type: ignore[arg-type]
-    assert list(results(Classifier(recognizer, protocol()), media, ["broken.mp4"])) == ["broken.mp4"]
+    assert list(results(Classifier(recognizer, protocol()), media, ["damaged.mp4"])) == ["damaged.mp4"]
     assert results(Classifier(recognizer, protocol()), media, []) == {}
 
 
 def test_items_that_are_not_grouped_have_the_scores_that_each_has_alone(recognizer: Recognizer, media: Path) -> None:
-    names = ["0.jpg", "1.jpg", "broken.jpg", "2.jpg", "0.mp4", "1.mp4"]
+    names = ["0.jpg", "1.jpg", "damaged.jpg", "2.jpg", "0.mp4", "1.mp4"]
     classifier = Classifier(recognizer, protocol())
     found = results(classifier, media, names, is_grouped=False)
     assert list(found) == names
@@ -146,13 +146,13 @@ def test_results_do_not_wait_for_requests_that_are_far_ahead(recognizer: Recogni
 
 
 def test_workers_change_no_score_and_load_ahead(recognizer: Recognizer, media: Path) -> None:
-    names = ["0.mp4", "1.mp4", "0.jpg", "broken.jpg", "1.jpg"]
+    names = ["0.mp4", "1.mp4", "0.jpg", "damaged.jpg", "1.jpg"]
     classifier = Classifier(recognizer, protocol())
     here = results(classifier, media, names)
     with WorkerPool(1, 60) as workers:
         found = [result for _, result in classifier.classify(requests(media, names), workers)]
     for name, result in zip(names, found, strict=True):
-        if name == "broken.jpg":
+        if name == "damaged.jpg":
             assert isinstance(result, UnreadableMedia) and str(result) == str(here[name])
         else:
             assert isinstance(result, Scored)
