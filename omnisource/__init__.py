@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omnisource.errors import UnreadableMedia, UserError
-    from omnisource.evaluation.predict import load_recognizer
+    from omnisource.evaluation.load import load_recognizer
     from omnisource.models.recognizer import Recognizer
     from omnisource.recipe.data import (
         ClipSampling,
@@ -84,7 +84,7 @@ _HOMES = {
     "UserError": "omnisource.errors",
     "Validation": "omnisource.recipe.recipe",
     "load_config": "omnisource.recipe.loading",
-    "load_recognizer": "omnisource.evaluation.predict",
+    "load_recognizer": "omnisource.evaluation.load",
 }
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
 
-from omnisource.cli.arguments import positive
+from omnisource.cli.arguments import non_negative, positive
 from omnisource.errors import UnreadableMedia, UserError
+
+if TYPE_CHECKING:
+    from omnisource.evaluation.predict import FileResult
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -19,55 +23,78 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("--top", type=positive, default=5, metavar="K", help="classes to name (%(default)s)")
     predict.add_argument("--json", action="store_true", help="print one JSON line a file")
     predict.add_argument("--ema", action="store_true", help="use the moving average of the weights")
+    predict.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda or cuda:N (%(default)s: the GPU where there is one)",
+    )
+    predict.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16", "float64"),
+        help="arithmetic of the forward pass; float16 on a GPU only (that of the weights: float32, or float64 after a "
+        "run in float64, so that scores depend on the checkpoint alone)",
+    )
+    predict.add_argument(
+        "--workers",
+        type=non_negative,
+        metavar="N",
+        help="processes that decode ahead; 0: none (0 for fewer than 8 files, otherwise one for each core, at most 8)",
+    )
     predict.set_defaults(command=_predict)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    return run_predict(arguments.checkpoint, arguments.files, arguments.top, arguments.json, average=arguments.ema)
+    """Prints the best classes of every file; returns 0, or 2 if some could not be classified."""
+    from omnisource.evaluation.device import device_named
+    from omnisource.evaluation.load import load
+    from omnisource.evaluation.predict import default_workers, is_few, media_files, predict
+    from omnisource.reporting.progress import progress_bar
 
-
-def run_predict(checkpoint: str, files: Sequence[str], top: int, as_json: bool, *, average: bool = False) -> int:
-    """Prints the best classes of every file; returns 0, or 2 if some could not be classified.
-
-    Args:
-        checkpoint: Our own or a published checkpoint.
-        files: Images, videos and folders of them.
-        top: Classes to name.
-        as_json: Whether to print a JSON line a file and head.
-        average: Whether to take the moving average of the weights in place of the weights.
-    """
-    from omnisource.distributed import processes
-    from omnisource.evaluation.predict import load, media_files, predict
-
-    loaded = load(checkpoint, average=average)
-    loaded.recognizer.to(processes.choose_device())
-    found = media_files(files)
+    device = device_named(arguments.device)
+    if arguments.precision == "float16" and device.type == "cpu":
+        raise UserError("--precision float16 needs a GPU: on a CPU take bfloat16 or float32")
+    loaded = load(arguments.checkpoint, average=arguments.ema, device=device, precision=arguments.precision)
+    files = media_files(arguments.files)
+    num_workers = default_workers(files) if arguments.workers is None else arguments.workers
+    show = _show_json if arguments.json else _show_text
     failed = 0
-    for path, media in found:
-        try:
-            predictions = list(predict(loaded, path, media, top))
-        except UserError as error:  # one file's fault, so the others are still wanted
-            failed += 1
-            print(f"error: {error}", file=sys.stderr)
-            if as_json:
-                reason = error.reason if isinstance(error, UnreadableMedia) else str(error)
-                print(json.dumps({"path": path, "error": reason}, ensure_ascii=False), flush=True)
-            continue
-        for prediction in predictions:
-            if as_json:
-                top_classes = [{"class": name, "score": round(score, 6)} for name, score in prediction.top]
-                line = {
-                    "path": path,
-                    "media": media,
-                    "label_space": prediction.head,
-                    "ema": average,
-                    "top": top_classes,
-                }
-                print(json.dumps(line, ensure_ascii=False), flush=True)
-            else:
-                print(f"{path} ({prediction.head}{', moving average of the weights' if average else ''})")
-                for name, score in prediction.top:
-                    print(f"  {score:7.2%}  {name}")
+    # A bar sends what is printed meanwhile to standard error, where it stands: right in a terminal, wrong in a pipe.
+    output = None if sys.stdout.isatty() else sys.stdout
+    results = predict(loaded, files, arguments.top, num_workers)
+    bar = contextlib.nullcontext(lambda: None) if is_few(files) else progress_bar("predicting", len(files))
+    with contextlib.closing(results), bar as advance:
+        for result in results:
+            if result.error is not None:  # one file's fault, so the others are still wanted
+                failed += 1
+                print(f"error: {result.error}", file=sys.stderr)
+            show(result, arguments.ema, output)
+            advance()
     if failed:
-        print(f"{failed} of {len(found)} files could not be classified", file=sys.stderr)
+        print(f"{failed} of {len(files)} files could not be classified", file=sys.stderr)
     return 2 if failed else 0
+
+
+def _show_json(result: FileResult, is_average: bool, output: TextIO | None) -> None:
+    """Prints a JSON line for each head, or one with the error."""
+    file, error = result.file, result.error
+    if error is not None:
+        reason = error.reason if isinstance(error, UnreadableMedia) else str(error)
+        print(json.dumps({"path": file.path, "error": reason}, ensure_ascii=False), file=output, flush=True)
+    for prediction in result.predictions:
+        line = {
+            "path": file.path,
+            "media": file.media,
+            "label_space": prediction.head,
+            "ema": is_average,
+            "top": [{"class": name, "score": round(score, 6)} for name, score in prediction.top],
+        }
+        print(json.dumps(line, ensure_ascii=False), file=output, flush=True)
+
+
+def _show_text(result: FileResult, is_average: bool, output: TextIO | None) -> None:
+    """Prints the file and, below it, the best classes of each head; nothing where there are none."""
+    for prediction in result.predictions:
+        average = ", moving average of the weights" if is_average else ""
+        print(f"{result.file.path} ({prediction.head}{average})", file=output)
+        for name, score in prediction.top:
+            print(f"  {score:7.2%}  {name}", file=output)

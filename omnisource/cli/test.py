@@ -46,14 +46,15 @@ def run_test(
 ) -> int:
     """Tests a checkpoint, or the moving average in it, on every source that has test items; returns 0."""
     from omnisource.distributed import processes
+    from omnisource.evaluation.report import ReportFiles
     from omnisource.evaluation.test import test
 
     if dump is not None and dump.suffix not in (".pkl", ".pickle"):
         raise UserError(f"--dump {dump}: the file must end in .pkl or .pickle")
     recipe = load_recipe(config_path, overrides)
-    folder = work_dir or Path(checkpoint).parent / "test"
+    files = ReportFiles(work_dir or Path(checkpoint).parent / "test", dump, show_dir, show_interval)
     try:
-        test(recipe, checkpoint, folder, dump, config_path, show_dir, show_interval, average=average)
+        test(recipe, checkpoint, files, config_name=config_path, average=average)
     except (Exception, KeyboardInterrupt) as error:
         if processes.is_own_failure(error):  # as in `run_training`
             raise

@@ -12,8 +12,10 @@ from omnisource.checkpoints.file import checkpoint_path
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_split
 from omnisource.demo.media import CLIP_CLASSES, make_demo_media
-from omnisource.evaluation.predict import load, predict
-from omnisource.evaluation.test import draw_predictions, test
+from omnisource.evaluation.load import load
+from omnisource.evaluation.predict import MediaFile, predict
+from omnisource.evaluation.report import ReportFiles, draw_predictions
+from omnisource.evaluation.test import test
 from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, TrainingView
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.optimization import Optimizer, Schedule
@@ -91,7 +93,7 @@ def run_demo(folder: Path) -> int:
     state = train(recipe, run)
     # The last, not the best: the best is chosen on the clips that are tested here.
     checkpoint = checkpoint_path(run, state.step)
-    evaluations = test(recipe, str(checkpoint), run / "test")
+    evaluations = test(recipe, str(checkpoint), ReportFiles(run / "test"))
 
     loaded = load(checkpoint)
     resolved, names = resolve_classes(recipe)
@@ -101,9 +103,10 @@ def run_demo(folder: Path) -> int:
         assert items is not None
         interval = math.ceil(len(items) / CONTACT_SHEET_ITEMS)
         labels = names[source.label_space]
-        sheets[name] = draw_predictions(evaluations[name], recipe, items, labels, run / "predictions" / name, interval)
+        sheets[name] = draw_predictions(evaluations[name], recipe, items, run / "predictions" / name, interval)
         item = items[0]
-        for prediction in predict(loaded, item.path, source.media, top=3):
+        (result,) = predict(loaded, [MediaFile(item.path, source.media)], top=3)
+        for prediction in result.predictions:
             said = ", ".join(f"{label} {score:.0%}" for label, score in prediction.top)
             print(f"{item.path} ({labels[item.label]}): {said}")
 

@@ -48,20 +48,20 @@ class Examples:
 
     def __init__(self, num_items: int) -> None:
         count = min(NUM_EXAMPLES, num_items)
-        self._wanted = {place * num_items // count for place in range(count)}
+        self._wanted = {position * num_items // count for position in range(count)}
         self._found: dict[int, Example] = {}
 
-    def add(self, group: Sequence[tuple[int, Clip]], scores: Tensor) -> None:
-        """Looks for examples among clips, given with their indices; of an item seen twice the last scores count.
+    def add(self, index: int, clip: Clip, scores: Tensor) -> None:
+        """Looks whether an item is an example; of an item seen twice the last scores count.
 
         Args:
-            group: (index in the split, clip) of N items.
-            scores: [N, classes] float32.
+            index: Its index in the split.
+            clip: Its views.
+            scores: [classes] float32.
         """
-        for (index, clip), of_clip in zip(group, scores, strict=True):
-            if index in self._wanted:
-                best = int(of_clip.argmax())
-                self._found[index] = Example(_small_picture(clip), clip.label, best, float(of_clip[best]))
+        if index in self._wanted:
+            best = int(scores.argmax())
+            self._found[index] = Example(_small_picture(clip), clip.label, best, float(scores[best]))
 
     def gather(self) -> list[Example]:
         """Returns the examples that all processes have found, in the order of the split; all must call it."""

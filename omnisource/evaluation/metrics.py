@@ -121,39 +121,6 @@ def top_k_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     return (not_below <= k).double().mean().item()
 
 
-def mean_class_accuracy(scores: Tensor, labels: Tensor) -> float:
-    """Returns the mean of the classes' accuracies, 0 to 1, over the classes that occur among labels or predictions.
-
-    A class that was predicted but is no sample's label counts with accuracy 0.
-
-    Args:
-        scores: [N, K] floating point.
-        labels: [N] int64, 0 to K - 1.
-
-    Raises:
-        UserError: Scores that are not finite.
-        ValueError: Shapes that do not belong together, labels outside the classes, or no sample at all.
-
-    Source: open-mmlab/mmaction2 4d6c9347 `mmaction/evaluation/functional/accuracy.py`.
-    """
-    return _mean_class_accuracy(confusion_matrix(scores, labels))
-
-
-def per_class_accuracy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Returns the share of each class's samples that was recognized: [K] float64, 0 to 1, NaN for classes without any.
-
-    Args:
-        scores: [N, K] floating point.
-        labels: [N] int64, 0 to K - 1.
-
-    Raises:
-        UserError: Scores that are not finite.
-        ValueError: Shapes that do not belong together, labels outside the classes, or no sample at all.
-    """
-    matrix = confusion_matrix(scores, labels).double()
-    return matrix.diagonal() / matrix.sum(dim=1)
-
-
 def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
     """Returns how many samples of each class (row) were taken for each class (column): [K, K] int64 on the CPU.
 
@@ -178,6 +145,10 @@ def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _mean_class_accuracy(matrix: Tensor) -> float:
+    """Returns the mean of the classes' accuracies over the classes that occur; one that is only predicted counts as 0.
+
+    Source: open-mmlab/mmaction2 4d6c9347 `mmaction/evaluation/functional/accuracy.py`.
+    """
     counts = matrix.sum(dim=1)
     occurs = (counts + matrix.sum(dim=0)) > 0
     accuracies = matrix.diagonal().double() / counts.clamp(min=1)
@@ -208,10 +179,10 @@ def _check(scores: Tensor, labels: Tensor) -> None:
         raise ValueError("metrics need at least one sample")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise ValueError(f"labels must be 0 to {scores.shape[1] - 1}, got {int(labels.min())} to {int(labels.max())}")
-    broken = ~scores.isfinite().all(dim=1)
-    if broken.any():
+    nonfinite = ~scores.isfinite().all(dim=1)
+    if nonfinite.any():
         raise UserError(
-            f"the scores of {int(broken.sum())} of {len(scores)} samples are not finite, "
-            f"the first of them number {int(broken.nonzero()[0])}: the training that made these weights diverged, "
+            f"the scores of {int(nonfinite.sum())} of {len(scores)} samples are not finite, "
+            f"the first of them number {int(nonfinite.nonzero()[0])}: the training that made these weights diverged, "
             "or the checkpoint is damaged"
         )

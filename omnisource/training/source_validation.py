@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omnisource.data.loading.unreadable import LeftOut
 from omnisource.distributed import processes
-from omnisource.evaluation.evaluate import evaluate
+from omnisource.evaluation.classifier import Scored
+from omnisource.evaluation.evaluate import EvaluationTask, evaluate
 from omnisource.evaluation.examples import Example, Examples
 from omnisource.signals import Interrupted
 from omnisource.training.run_context import RunContext
@@ -38,21 +39,19 @@ def validate_source(run: RunContext, state: TrainState, name: str) -> SourceVali
         UserError: If more files are unreadable than the recipe permits.
     """
     items, ema = run.validation_items[name], state.ema
-    examples = Examples(len(items))
-    share = len(range(processes.rank(), len(items), processes.world_size()))
+    examples, head = Examples(len(items)), run.recipe.sources[name].label_space
+    task = EvaluationTask(run.recipe, name, "validation", items)
+    share = len(task.local_indices)
     advance = run.report.validating(name, share if ema is None else 2 * share)
-    evaluated = functools.partial(
-        evaluate,
-        state.model,
-        run.recipe,
-        name,
-        "validation",
-        items,
-        run.workers,
-        run.unreadable,
-        on_item=functools.partial(_after_item, run, advance),
-        on_scores=examples.add,
-    )
+
+    def after_item(index: int, scored: Scored | None) -> None:
+        advance()
+        if scored is not None:
+            examples.add(index, scored.clip, scored.scores[head])
+        if run.stop and processes.world_size() == 1:
+            raise Interrupted(run.stop[0])
+
+    evaluated = functools.partial(evaluate, state.model, task, run.workers, run.unreadable, on_item=after_item)
     evaluation = evaluated()
     metrics = evaluation.metrics.as_dict()
     if ema is not None:
@@ -60,10 +59,3 @@ def validate_source(run: RunContext, state: TrainState, name: str) -> SourceVali
             averaged = evaluated().metrics.as_dict()
         metrics |= {f"ema_{figure}": value for figure, value in averaged.items() if figure != "count"}
     return SourceValidation(metrics, evaluation.left_out, examples.gather())
-
-
-def _after_item(run: RunContext, advance: Callable[[], None]) -> None:
-    """Counts an item, and raises Interrupted if a signal has come and there is one process."""
-    advance()
-    if run.stop and processes.world_size() == 1:
-        raise Interrupted(run.stop[0])

@@ -19,8 +19,8 @@ from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.transforms.mixing import mix_batches
 from omnisource.distributed import processes
-from omnisource.evaluation.evaluate import autocast
 from omnisource.evaluation.examples import draw_examples
+from omnisource.evaluation.precision import autocast
 from omnisource.models.batch_norm import RunningStatistics
 from omnisource.randomness import seed_microbatch
 from omnisource.reporting.records import StepRecord

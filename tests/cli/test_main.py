@@ -30,7 +30,7 @@ def python(arguments: Sequence[str], **environment: str) -> subprocess.Completed
         (["omnisource"], ["train", "test", "predict", "show", "check", "lists", "runs", "watch", "demo", "--version"]),
         (["omnisource", "train"], ["CONFIG", "key=value", "--seed", "--deterministic", "--work-dir", "--resume"]),
         (["omnisource", "test"], ["CONFIG", "CHECKPOINT", "--dump", "--work-dir", "key=value"]),
-        (["omnisource", "predict"], ["CHECKPOINT", "FILE", "--top", "--json"]),
+        (["omnisource", "predict"], ["CHECKPOINT", "FILE", "--top", "--json", "--device", "--precision", "--workers"]),
         (["omnisource", "show"], ["CONFIG", "--keys"]),
         (["omnisource", "check"], ["CONFIG", "key=value"]),
         (["omnisource", "prepare"], ["SOURCE", "OUT", "--short-side", "--keyframe-interval", "--shard-size"]),

@@ -14,8 +14,16 @@ from omnisource.cli.arguments import load_recipe
 from omnisource.cli.main import main
 from omnisource.cli.mmaction2 import test_main as run_test_command
 from omnisource.data.classes import resolve_classes
+from omnisource.data.datasets import read_split
+from omnisource.data.loading.unreadable import UnreadableLog
+from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UserError
 from omnisource.evaluation import test
+from omnisource.evaluation.classifier import Scored
+from omnisource.evaluation.evaluate import EvaluationTask, evaluate
+from omnisource.evaluation.load import load
+from omnisource.evaluation.report import ReportFiles
+from omnisource.models.backbones.slow_only import slow_only
 from omnisource.models.weights.published import to_published
 from omnisource.training.train import train
 from tests.support.media import truncate
@@ -94,15 +102,57 @@ def test_published_checkpoint_is_tested_with_the_same_recipe(trained: Trained, t
     model = Recognizer(trained.recipe.model, resolve_classes(trained.recipe)[0].label_spaces)
     state = to_published(model.state_dict(), "image_classes", "video_classes")
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "published.pth")
-    evaluations = test.test(trained.recipe, str(tmp_path / "published.pth"), tmp_path / "report")
+    evaluations = test.test(trained.recipe, str(tmp_path / "published.pth"), ReportFiles(tmp_path / "report"))
     assert set(evaluations) == {"videos", "images"}
     assert all(len(evaluation.scores) == 6 for evaluation in evaluations.values())
+
+
+def test_backbone_of_the_users_own_is_tested(trained: Trained, tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(trained.checkpoint)
+    resolved, _ = resolve_classes(trained.recipe)
+    other = Recognizer(resolved.model, resolved.label_spaces, backbone=slow_only(34, resolved.model.width))
+    path = tmp_path / "other.pt"
+    save_checkpoint(dataclasses.replace(checkpoint, state={"model": other.state_dict()}), path, keep_last=1)
+    with pytest.raises(UserError, match="does not fit the model"):
+        test.test(trained.recipe, str(path), ReportFiles(tmp_path / "report"))
+    evaluations = test.test(
+        trained.recipe,
+        str(path),
+        ReportFiles(tmp_path / "report"),
+        build_backbone=lambda model: slow_only(34, model.width),
+    )
+    assert all(len(evaluation.scores) == 6 for evaluation in evaluations.values())
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_validation_test_and_prediction_of_a_checkpoint_have_the_same_scores(
+    trained: Trained, tmp_path: Path, precision: str
+) -> None:
+    same_views = ("sources.videos.test_views.num_clips=1", "sources.videos.test_views.num_crops=1")
+    recipe = load_recipe(str(OWN_DATA_CONFIG), [*trained.overrides, *same_views, f"precision={precision}"])
+    state = train(recipe, tmp_path / "run")
+    path = checkpoint_path(tmp_path / "run", state.step)
+    tested = test.test(recipe, str(path), ReportFiles(tmp_path / "report"))
+    classifier = load(path).classifier
+    recipe, names = resolve_classes(recipe)
+    for name, source in recipe.sources.items():
+        items = read_split(recipe, names, name, "validation")
+        assert items is not None
+        requests = (classifier.protocol.request(items[index].path, source.media) for index in range(len(items)))
+        with WorkerPool(0, 60) as workers:
+            validated = evaluate(
+                state.model, EvaluationTask(recipe, name, "validation", items), workers, UnreadableLog(0)
+            )
+            results = [result for _, result in classifier.classify(requests, workers)]
+        assert torch.equal(tested[name].scores, validated.scores)
+        predicted = [result.scores[source.label_space] for result in results if isinstance(result, Scored)]
+        assert torch.equal(torch.stack(predicted), validated.scores)
 
 
 def test_checkpoint_of_other_sizes_is_refused_before_any_file_is_read(trained: Trained, tmp_path: Path) -> None:
     other = load_recipe(str(OWN_DATA_CONFIG), [*trained.overrides, "model.width=0.125"])
     with pytest.raises(UserError) as refused:
-        test.test(other, str(trained.checkpoint), tmp_path)
+        test.test(other, str(trained.checkpoint), ReportFiles(tmp_path))
     assert "does not fit the model, so nothing was loaded" in str(refused.value)
     assert "backbone.conv1.weight: [4, 3, 1, 7, 7] in the file, [8, 3, 1, 7, 7] in the model" in str(refused.value)
 
@@ -114,7 +164,9 @@ def test_other_classes_than_those_of_the_training_are_refused(trained: Trained, 
         (folder / "moving right").rename(folder / "moving away")
     overrides = [*trained.overrides, f"sources.videos.root={tmp_path / 'my_data/videos'}"]
     with pytest.raises(UserError) as refused:
-        test.test(load_recipe(str(OWN_DATA_CONFIG), overrides), str(trained.checkpoint), tmp_path / "report")
+        test.test(
+            load_recipe(str(OWN_DATA_CONFIG), overrides), str(trained.checkpoint), ReportFiles(tmp_path / "report")
+        )
     assert "was trained on other classes of video_classes" in str(refused.value)
     assert "class 0 is 'moving down' in the checkpoint, 'moving away' here" in str(refused.value)
 
@@ -122,16 +174,16 @@ def test_other_classes_than_those_of_the_training_are_refused(trained: Trained, 
 def test_files_that_are_no_checkpoint_are_refused(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "cut.pt").write_bytes(trained.checkpoint.read_bytes()[:50_000])
     with pytest.raises(UserError, match=r"cut\.pt: truncated"):
-        test.test(trained.recipe, str(tmp_path / "cut.pt"), tmp_path / "report")
+        test.test(trained.recipe, str(tmp_path / "cut.pt"), ReportFiles(tmp_path / "report"))
     with pytest.raises(UserError, match=r"none\.pt: there is no such file"):
-        test.test(trained.recipe, str(tmp_path / "none.pt"), tmp_path / "report")
+        test.test(trained.recipe, str(tmp_path / "none.pt"), ReportFiles(tmp_path / "report"))
 
 
 def test_place_that_cannot_be_written_to_is_refused_before_the_test(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for dump, show_dir in ((tmp_path / "file/result.pkl", None), (None, tmp_path / "file/pictures")):
         with pytest.raises(UserError, match=r"file.*: the folder cannot be made"):
-            test.test(trained.recipe, str(trained.checkpoint), tmp_path / "report", dump, show_dir=show_dir)
+            test.test(trained.recipe, str(trained.checkpoint), ReportFiles(tmp_path / "report", dump, show_dir))
     assert not list((tmp_path / "report").iterdir())
 
 
@@ -225,7 +277,7 @@ def test_damaged_checkpoint_is_not_tested(trained: Trained, tmp_path: Path) -> N
     content[len(content) // 2] ^= 1  # in the middle of a tensor: nothing but the digest tells
     (tmp_path / "damaged.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"damaged\.pt: damaged: its content is not what was written"):
-        test.test(trained.recipe, str(tmp_path / "damaged.pt"), tmp_path / "report")
+        test.test(trained.recipe, str(tmp_path / "damaged.pt"), ReportFiles(tmp_path / "report"))
     begun = load_recipe(str(OWN_DATA_CONFIG), [*trained.overrides, f"model.weights={tmp_path / 'damaged.pt'}"])
     with pytest.raises(UserError, match=r"damaged\.pt: damaged: its content is not what was written"):
         train(begun, tmp_path / "run")

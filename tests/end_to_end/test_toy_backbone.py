@@ -15,8 +15,9 @@ from torch import Tensor, nn
 import omnisource
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint
 from omnisource.errors import UserError
+from omnisource.evaluation import load
 from omnisource.evaluation import test as testing
-from omnisource.evaluation.predict import load, predict
+from omnisource.evaluation.predict import predict
 from omnisource.export.weights import export_checkpoint
 from omnisource.models.backbones.backbone import ParameterGroup, SizeDifferences, group_parameters
 from omnisource.models.cost import count_multiply_adds, count_parameters

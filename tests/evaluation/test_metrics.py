@@ -13,8 +13,6 @@ from omnisource.evaluation.metrics import (
     ClassificationMetrics,
     classification_metrics,
     confusion_matrix,
-    mean_class_accuracy,
-    per_class_accuracy,
     top_k_accuracy,
 )
 
@@ -42,18 +40,17 @@ def test_confusion_matrix_has_labels_as_rows_and_predictions_as_columns() -> Non
     assert confusion_matrix(SCORES, LABELS).tolist() == expected
 
 
-def test_per_class_accuracy_is_not_a_number_for_classes_without_samples() -> None:
+def test_class_accuracy_is_none_for_classes_without_samples() -> None:
     kept = LABELS != 2
-    accuracies = per_class_accuracy(SCORES[kept], LABELS[kept])
-    assert accuracies[[0, 1, 3]].tolist() == pytest.approx([1, 1 / 3, 0])
-    assert accuracies[2].isnan()
+    accuracies = [one.accuracy for one in classification_metrics(SCORES[kept], LABELS[kept]).classes]
+    assert accuracies == [1, pytest.approx(1 / 3), None, 0]
 
 
 def test_mean_class_accuracy_is_over_classes_among_labels_or_predictions() -> None:
-    assert mean_class_accuracy(SCORES, LABELS) == pytest.approx((1 + 1 / 3 + 1 + 0) / 4)
+    assert classification_metrics(SCORES, LABELS).mean_class_accuracy == pytest.approx((1 + 1 / 3 + 1 + 0) / 4)
     # Labels 0 and 1, predictions 0, 0 and 3: class 2 does not occur, class 3 is predicted only and counts with 0.
     few = torch.tensor([0, 1, 4])
-    assert mean_class_accuracy(SCORES[few], LABELS[few]) == pytest.approx((1 + 0 + 0) / 3)
+    assert classification_metrics(SCORES[few], LABELS[few]).mean_class_accuracy == pytest.approx((1 + 0 + 0) / 3)
 
 
 @pytest.mark.parametrize("label", [0, 1, 2, 3])
@@ -61,7 +58,7 @@ def test_constant_scores_are_wrong_whatever_the_label(label: int) -> None:
     scores, labels = torch.full((1, 4), 0.25), torch.tensor([label])
     assert [top_k_accuracy(scores, labels, k) for k in (1, 2, 3, 4)] == [0, 0, 0, 1]
     assert confusion_matrix(scores, labels).diagonal().sum() == 0
-    assert mean_class_accuracy(scores, labels) == 0
+    assert classification_metrics(scores, labels).mean_class_accuracy == 0
 
 
 def test_label_that_ties_with_the_highest_of_five_is_second() -> None:
@@ -120,7 +117,7 @@ def test_scores_without_ties_count_as_the_published_sorting_counts_them(classes:
 def test_scores_that_are_not_finite_are_refused_with_their_number(value: float) -> None:
     scores = SCORES.clone()
     scores[4, 2] = value
-    for figure in (classification_metrics, confusion_matrix, mean_class_accuracy, per_class_accuracy):
+    for figure in (classification_metrics, confusion_matrix):
         with pytest.raises(UserError, match=r"scores of 1 of 6 samples are not finite.*number 4"):
             figure(scores, LABELS)
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,43 +14,22 @@ from typing import Any
 import pytest
 import torch
 
-import omnisource
-from omnisource.checkpoints.file import Checkpoint, save_checkpoint
 from omnisource.cli.main import main
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import load_clip
-from omnisource.errors import UserError
-from omnisource.evaluation.predict import averaged_scores, load, media_files
-from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.published import to_published
-from omnisource.recipe.loading import load_config
+from omnisource.evaluation.load import load
+from omnisource.evaluation.predict import default_workers, media_files, predict
 from omnisource.recipe.model import LabelSpace
-from omnisource.recipe.overrides import apply_overrides
-from omnisource.recipe.plain import to_plain
-from omnisource.recipe.recipe import Recipe
 from tests.support.media import truncate
-from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides, write_clips, write_images
-
-NAMES = {"kinetics400": ["down", "left", "right"], "imagenet": ["red", "grün", "blue"]}
-
-
-def tiny_recipe() -> Recipe:
-    return apply_overrides(load_config(str(PUBLISHED_CONFIG), Recipe), tiny_overrides())
-
-
-def tiny_recognizer(recipe: Recipe) -> Recognizer:
-    torch.manual_seed(3)
-    recognizer = Recognizer(recipe.model, recipe.label_spaces)
-    for module in recognizer.modules():  # running statistics that are not those of a fresh model
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-            module.running_mean.normal_(0, 0.1)
-    return recognizer
-
-
-def save(recipe: Recipe, recognizer: Recognizer, path: Path, names: Mapping[str, list[str]]) -> Path:
-    content = Checkpoint(to_plain(recipe), dict(names), {}, {"model": recognizer.state_dict(), "step": 1})
-    save_checkpoint(content, path, keep_last=1)
-    return path
+from tests.support.miniature import write_clips, write_images
+from tests.support.terminal import Terminal
+from tests.support.tiny_checkpoints import (
+    NAMES,
+    save_both_formats,
+    save_untrained,
+    untrained_recipe,
+    untrained_recognizer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     write_clips(folder / "media/videos", "moving left", 2)
     write_images(folder / "media", "n01440764", 2)
-    recipe = tiny_recipe()
-    recognizer = tiny_recognizer(recipe)
-    save(recipe, recognizer, folder / "own.pt", NAMES)
-    published = to_published(recognizer.state_dict(), "imagenet", "kinetics400")
-    torch.save({"state_dict": published, "meta": {"epoch": 3}, "message_hub": {}}, folder / "published.pth")
+    write_images(folder / "many", "n01443537", 11)
+    for clip in write_clips(folder / "clips", "moving right", 2):
+        clip.rename(folder / "many" / f"n01443537_3_{clip.name}")  # between two images
+    save_both_formats(folder)
     return folder
 
 
@@ -100,41 +77,20 @@ def test_checkpoint_of_a_run_keeps_its_class_names(capsys: pytest.CaptureFixture
 
 def test_scores_are_those_of_the_views_that_testing_averages(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = json_lines(capsys, "own.pt", video())
-    recipe = tiny_recipe()
+    recipe = untrained_recipe()
     source = recipe.sources["kinetics400"]
     request = SampleRequest("x", "video", video(), "x", 0, None, "", source.sampling, source.test_views)
     views = load_clip(request).frames
     assert views.shape == (6, 3, 2, 32, 32)  # 2 clips x 3 crops
-    logits = tiny_recognizer(recipe).eval().video_logits(views)
+    logits = untrained_recognizer(recipe).eval().video_logits(views)
     expected = dict(zip(NAMES["kinetics400"], logits.softmax(dim=1).mean(dim=0).tolist(), strict=True))
     assert {entry["class"]: entry["score"] for entry in line["top"]} == pytest.approx(expected, abs=1e-5)
 
 
-def test_scores_do_not_depend_on_how_many_views_go_at_a_time() -> None:
-    recognizer = tiny_recognizer(tiny_recipe()).eval()
-    views = torch.randint(0, 256, (5, 3, 2, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    one, two, all_at_once = (averaged_scores(recognizer, views, "video", "kinetics400", size) for size in (1, 2, 32))
-    torch.testing.assert_close(one, all_at_once)
-    torch.testing.assert_close(two, all_at_once)
-
-
-def test_published_checkpoint_names_classes_by_index_and_reads_its_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_checkpoint_names_classes_by_index(capsys: pytest.CaptureFixture[str]) -> None:
     of_video, of_image = json_lines(capsys, "published.pth", video(), image())
     assert (of_video["label_space"], of_image["label_space"]) == ("video", "image")
     assert {entry["class"] for entry in of_video["top"] + of_image["top"]} == {"0", "1", "2"}
-    loaded = load("published.pth")
-    assert loaded.views["video"].views.num_clips * loaded.views["video"].views.num_crops == 30
-    assert loaded.views["image"].views.crop_size == 224
-
-
-def test_both_checkpoints_give_the_same_recognizer_ready_for_evaluation() -> None:
-    clips = torch.randint(0, 256, (2, 3, 2, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    ours, published = omnisource.load_recognizer("own.pt"), omnisource.load_recognizer("published.pth")
-    assert not ours.training and not published.training
-    expected = tiny_recognizer(tiny_recipe()).eval()
-    for recognizer in (ours, published):
-        torch.testing.assert_close(recognizer.video_logits(clips), expected.video_logits(clips))
-        torch.testing.assert_close(recognizer.image_logits(clips[:, :, 0]), expected.image_logits(clips[:, :, 0]))
 
 
 @pytest.mark.parametrize(("top", "count"), [("1", 1), ("2", 2), ("3", 3), ("99", 3)])
@@ -185,13 +141,14 @@ def test_unreadable_files_are_named_and_the_others_predicted(
 def test_media_that_was_not_trained_on_is_named_and_the_others_predicted(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    recipe = tiny_recipe()
+    recipe = untrained_recipe()
     only_videos = replace(
         recipe,
         label_spaces={"kinetics400": recipe.label_spaces["kinetics400"]},
         sources={"kinetics400": recipe.sources["kinetics400"]},
     )
-    path = save(only_videos, tiny_recognizer(only_videos), tmp_path / "v.pt", {"kinetics400": NAMES["kinetics400"]})
+    names = {"kinetics400": NAMES["kinetics400"]}
+    path = save_untrained(only_videos, untrained_recognizer(only_videos), tmp_path / "v.pt", names)
     assert main(["predict", str(path), image(), video()]) == 2
     output = capsys.readouterr()
     assert f"error: {image()}: the recognizer was not trained on images, but on videos" in output.err
@@ -199,14 +156,15 @@ def test_media_that_was_not_trained_on_is_named_and_the_others_predicted(
 
 
 def test_every_head_of_a_media_speaks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    recipe = tiny_recipe()
+    recipe = untrained_recipe()
     more = replace(recipe.sources["imagenet"], label_space="colors")
     recipe = replace(
         recipe,
         label_spaces={**recipe.label_spaces, "colors": LabelSpace("image", 2)},
         sources={**recipe.sources, "colors": more},
     )
-    path = save(recipe, tiny_recognizer(recipe), tmp_path / "c.pt", {**NAMES, "colors": ["warm", "cold"]})
+    names = {**NAMES, "colors": ["warm", "cold"]}
+    path = save_untrained(recipe, untrained_recognizer(recipe), tmp_path / "c.pt", names)
     lines = json_lines(capsys, str(path), image())
     assert [line["label_space"] for line in lines] == ["imagenet", "colors"]
     assert {entry["class"] for entry in lines[1]["top"]} == {"warm", "cold"}
@@ -241,18 +199,8 @@ def test_mistake_is_a_message(
     torch.save({"state_dict": {k: v for k, v in published.items() if k.startswith("backbone.")}}, "backbone.pth")
     assert main(["predict", *arguments]) == 2
     output = capsys.readouterr()
-    assert output.out == ""
+    assert output.out == "" and "Traceback" not in output.err
     assert output.err.startswith("error: ") and message in output.err
-    assert "Traceback" not in output.err
-
-
-def test_checkpoint_whose_recipe_is_no_recipe_is_refused(tmp_path: Path) -> None:
-    recipe = tiny_recipe()
-    plain = {**to_plain(recipe), "num_epochs": 0}
-    state = {"model": tiny_recognizer(recipe).state_dict()}
-    save_checkpoint(Checkpoint(plain, NAMES, {}, state), tmp_path / "x.pt", keep_last=1)
-    with pytest.raises(UserError, match=r"x\.pt: num_epochs=0: must be at least 1"):
-        load(tmp_path / "x.pt")
 
 
 def test_file_whose_name_is_no_text_is_predicted_and_shown_escaped(tmp_path: Path) -> None:
@@ -274,9 +222,79 @@ def test_file_whose_name_is_no_text_is_predicted_and_shown_escaped(tmp_path: Pat
 def test_files_are_told_apart_by_their_suffix_in_any_case(tmp_path: Path) -> None:
     for name in ("a.JPG", "b.Mp4", "c.txt", "d.webp"):
         (tmp_path / name).touch()
-    found = [(Path(path).name, media) for path, media in media_files([str(tmp_path)])]
+    found = [(Path(file.path).name, file.media) for file in media_files([str(tmp_path)])]
     assert found == [("a.JPG", "image"), ("b.Mp4", "video"), ("d.webp", "image")]
 
 
-def test_class_names_are_kept_in_their_order() -> None:
-    assert load("own.pt").class_names["imagenet"] == ("red", "grün", "blue")
+def test_many_files_are_decoded_in_workers_and_come_in_their_order(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copytree("many", tmp_path / "many")
+    (tmp_path / "many/n01443537_10.jpg").write_text("not an image")
+    found = {}
+    for workers in ([], ["--workers", "0"]):
+        assert main(["predict", "own.pt", str(tmp_path / "many"), "--json", *workers]) == 2
+        output = capsys.readouterr()
+        assert "predicting" in output.err and "13/13" in output.err
+        assert "1 of 13 files could not be classified" in output.err
+        found[len(workers)] = [json.loads(line) for line in output.out.splitlines()]
+    in_workers, here = found.values()
+    assert in_workers == here
+    names = [Path(line["path"]).name for line in here]
+    assert names == sorted(path.name for path in Path("many").iterdir())
+    assert [name for name, line in zip(names, here, strict=True) if "error" in line] == ["n01443537_10.jpg"]
+    assert [line["media"] for line in here if "media" in line] == ["image"] * 4 + ["video"] * 2 + ["image"] * 6
+
+
+def test_few_files_have_the_scores_that_each_has_alone_and_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    paths = sorted(str(path) for path in Path("many").iterdir())[1:6]
+    together = json_lines(capsys, "own.pt", *paths)
+    assert [line for path in paths for line in json_lines(capsys, "own.pt", path)] == together
+    assert main(["predict", "own.pt", *paths]) == 0
+    assert capsys.readouterr().err == ""
+    loaded, files = load("own.pt"), media_files(paths)
+    exact = [file.predictions for one in files for file in predict(loaded, [one], top=3)]
+    assert [file.predictions for file in predict(loaded, files, top=3)] == exact
+
+
+def test_workers_are_started_for_many_files_only() -> None:
+    files = media_files(["many"])
+    assert [default_workers(files[:count]) for count in (1, 2, 7)] == [0, 0, 0]
+    assert all(1 <= default_workers(files * repeats) <= 8 for repeats in (1, 1000))
+
+
+def test_bar_of_many_files_leaves_a_pipe_to_the_predictions() -> None:
+    command = f"{sys.executable} -m omnisource predict own.pt many --json --workers 0 > piped.jsonl"
+    with Terminal(["sh", "-c", command]) as terminal:
+        assert terminal.end() == 0, terminal.text
+    lines = Path("piped.jsonl").read_text().splitlines()
+    assert len(lines) == 13 and all("top" in json.loads(line) for line in lines)
+    assert "predicting" in terminal.text and "label_space" not in terminal.text
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_precision_is_that_of_the_forward_pass(capsys: pytest.CaptureFixture[str], precision: str) -> None:
+    (exact,) = json_lines(capsys, "own.pt", video(), "--device", "cpu")
+    (other,) = json_lines(capsys, "own.pt", video(), "--device", "cpu", "--precision", precision)
+    before, after = ({entry["class"]: entry["score"] for entry in line["top"]} for line in (exact, other))
+    assert after == pytest.approx(before, abs=2e-2)
+    loaded = load("own.pt", precision=precision)  # type: ignore[arg-type]
+    assert loaded.classifier.precision == precision
+    weight = next(loaded.classifier.recognizer.parameters())
+    assert weight.dtype == (torch.float64 if precision == "float64" else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--device", "gpu"], "device gpu: allowed are auto, cpu, cuda and cuda:N"),
+        (["--device", "cuda:99"], "device cuda:99: "),
+        (["--device", "cpu", "--precision", "float16"], "--precision float16 needs a GPU"),
+    ],
+)
+def test_device_or_precision_that_is_not_there_is_refused(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "own.pt", image(), *flags]) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and message in output.err

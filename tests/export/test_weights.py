@@ -10,7 +10,7 @@ import torch
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
 from omnisource.cli.main import main
-from omnisource.evaluation.predict import load
+from omnisource.evaluation.load import load
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.load import load_all_weights, load_initial_weights
 from omnisource.recipe.recipe import Recipe
@@ -57,13 +57,16 @@ def test_exported_weights_are_those_of_the_checkpoint_and_are_used_like_it(
     assert written.keys() == wanted.keys()
     assert all(torch.equal(written[name], wanted[name]) for name in wanted)
     loaded, original = load(target), load(path)
-    assert loaded.class_names == original.class_names and loaded.views == original.views
+    assert loaded.class_names == original.class_names
+    assert loaded.classifier.protocol == original.classifier.protocol
     for read in (load_initial_weights, load_all_weights):
         recognizer = Recognizer(recipe.model, recipe.label_spaces)
         assert read(recognizer, target).is_complete
         assert all(torch.equal(tensor, wanted[name]) for name, tensor in recognizer.state_dict().items())
     other = read_checkpoint(path).state["model" if average else "ema"]
-    assert any(not torch.equal(tensor, other[name]) for name, tensor in loaded.recognizer.state_dict().items())
+    assert any(
+        not torch.equal(tensor, other[name]) for name, tensor in loaded.classifier.recognizer.state_dict().items()
+    )
 
 
 def test_published_format_is_exported_and_read_back(trained: tuple[Recipe, Path], tmp_path: Path) -> None:

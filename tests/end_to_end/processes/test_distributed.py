@@ -16,8 +16,9 @@ from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.evaluation import test
-from omnisource.evaluation.evaluate import evaluate
-from omnisource.evaluation.predict import load_recognizer
+from omnisource.evaluation.evaluate import EvaluationTask, evaluate
+from omnisource.evaluation.load import load_recognizer
+from omnisource.evaluation.report import ReportFiles
 from omnisource.training.train import train
 from tests.support.media import truncate
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides
@@ -99,7 +100,8 @@ def test_all_processes_validate_the_weights_that_are_saved(trained: Path, uneven
     assert line["metrics"]["count"] == len(items) == 5
     recognizer = load_recognizer(checkpoint_path(trained, 3))
     with WorkerPool(0, 60) as workers:
-        alone = evaluate(recognizer, recipe, "kinetics400", "validation", items, workers, UnreadableLog(0))
+        task = EvaluationTask(recipe, "kinetics400", "validation", items)
+        alone = evaluate(recognizer, task, workers, UnreadableLog(0))
     assert line["metrics"] == pytest.approx(alone.metrics.as_dict())
 
 
@@ -111,7 +113,7 @@ def test_uneven_split_is_tested_once_each_and_dumped_in_list_order(trained: Path
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("all classes:") == 1
-    test.test(tiny_recipe(uneven), checkpoint, tmp_path / "one", tmp_path / "one.pkl")
+    test.test(tiny_recipe(uneven), checkpoint, ReportFiles(tmp_path / "one", tmp_path / "one.pkl"))
     two, one = (pickle.loads((tmp_path / name).read_bytes()) for name in ("two.pkl", "one.pkl"))
     listed = (uneven / "kinetics400/kinetics400_val_list_videos.txt").read_text().splitlines()
     assert [entry["key"] for entry in two] == [line.rsplit(" ", 1)[0] for line in listed]

@@ -1,0 +1,186 @@
+"""A trained recognizer back from its file, with what the file says about its use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+from omnisource.checkpoints.file import FORMAT, as_checkpoint
+from omnisource.errors import UserError
+from omnisource.evaluation.classifier import Classifier
+from omnisource.evaluation.precision import Precision, weight_type
+from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
+from omnisource.models.backbones.backbone import Backbone
+from omnisource.models.backbones.build import build_backbone
+from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.load import load_into, state_dict_in
+from omnisource.models.weights.own import OWN, required_average
+from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
+from omnisource.models.weights.read import read_weights_file
+from omnisource.recipe.model import LabelSpace, Model
+from omnisource.recipe.plain import from_plain
+from omnisource.recipe.recipe import Recipe
+from omnisource.types import Media
+
+PUBLISHED_HEADS: Mapping[Media, str] = {"image": "image", "video": "video"}
+"""Names that the heads of a published checkpoint get, by their media."""
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class ItemLimits:
+    """What loading one file may take; the defaults are those of a recipe.
+
+    Attributes:
+        timeout_seconds: Wall time.
+        processor_seconds: Processor time.
+    """
+
+    timeout_seconds: float = 600.0
+    processor_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier and what its checkpoint says about its use.
+
+    Attributes:
+        classifier: Ready to classify files of the media that the recognizer was trained on.
+        class_names: Class names by label space; the indices where the checkpoint has no names.
+        limits: What loading a file may take.
+    """
+
+    classifier: Classifier
+    class_names: Mapping[str, tuple[str, ...]]
+    limits: ItemLimits
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file says: all that is needed to build the recognizer and to use it."""
+
+    model: Model
+    label_spaces: Mapping[str, LabelSpace]
+    weights: Mapping[str, Tensor]
+    weights_precision: Precision
+    protocol: Protocol
+    class_names: Mapping[str, tuple[str, ...]]
+    limits: ItemLimits
+
+
+def load_recognizer(
+    path: str | Path, *, average: bool = False, build_backbone: Callable[[Model], Backbone] = build_backbone
+) -> Recognizer:
+    """Returns the recognizer of a checkpoint, ready for evaluation, on the CPU.
+
+    Args:
+        path: One of our own checkpoints, or a published .pth; the sizes are read from the weights. A published one
+            has the label spaces "image" and "video".
+        average: Whether to take the moving average of the weights in place of the weights.
+        build_backbone: Builds the backbone that the recipe of one of our own checkpoints describes.
+
+    Raises:
+        UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
+            has no average; if the backbone is not the one of the weights.
+    """
+    return load(path, average=average, build_backbone=build_backbone).classifier.recognizer
+
+
+def load(
+    path: str | Path,
+    *,
+    average: bool = False,
+    device: torch.device = CPU,
+    precision: Precision | None = None,
+    build_backbone: Callable[[Model], Backbone] = build_backbone,
+) -> Loaded:
+    """Returns the classifier of a checkpoint, with the views that it is tested with, and its class names.
+
+    Args:
+        path: As for `load_recognizer`.
+        average: As for `load_recognizer`.
+        device: Where it classifies.
+        precision: Of the forward pass. None: that of the weights in the file, float32 or float64.
+        build_backbone: As for `load_recognizer`.
+
+    Raises:
+        UserError: As for `load_recognizer`.
+    """
+    content = _content_of(Path(path), average)
+    recognizer = build_recognizer(content.model, content.label_spaces, content.weights_precision, build_backbone)
+    load_into(recognizer, content.weights, origin=str(path), strict=True)
+    precision = precision or content.weights_precision
+    classifier = Classifier(recognizer.eval(), content.protocol, device=device, precision=precision)
+    return Loaded(classifier, content.class_names, content.limits)
+
+
+def build_recognizer(
+    model: Model,
+    label_spaces: Mapping[str, LabelSpace],
+    precision: Precision,
+    build_backbone: Callable[[Model], Backbone] = build_backbone,
+) -> Recognizer:
+    """Returns a recognizer on the CPU whose weights, still to be loaded, have the type of a precision."""
+    return Recognizer(model, label_spaces, backbone=build_backbone(model)).to(weight_type(precision))
+
+
+def _content_of(path: Path, average: bool) -> _Content:
+    content = read_weights_file(path)
+    if content.get("format") == FORMAT:
+        checkpoint = as_checkpoint(content)
+        weights = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
+        return _own_content(path, checkpoint.recipe, checkpoint.class_names, weights)
+    if average:
+        required_average(None, str(path))
+    if path.suffix == ".safetensors" and "recipe" in (metadata := _metadata(path)):
+        return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
+    return _published_content(path, content)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def _own_content(
+    path: Path, plain_recipe: Mapping[str, Any], class_names: Mapping[str, Sequence[str]], weights: Mapping[str, Tensor]
+) -> _Content:
+    recipe = from_plain(Recipe, plain_recipe, str(path))
+    return _Content(
+        model=recipe.model,
+        label_spaces=recipe.label_spaces,
+        weights=weights,
+        weights_precision="float64" if recipe.precision == "float64" else "float32",
+        protocol=protocol_of_recipe(recipe),
+        class_names={space: tuple(names) for space, names in class_names.items()},
+        limits=ItemLimits(recipe.item_timeout_seconds, recipe.item_processor_seconds),
+    )
+
+
+def _published_content(path: Path, content: Mapping[str, Any]) -> _Content:
+    weights = state_dict_in(content, str(path), (PUBLISHED, OWN))
+    weights = from_published(weights, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
+    try:
+        sizes = sizes_of(weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if not sizes.heads:
+        raise UserError(f"{path}: a backbone without heads classifies nothing; train from it with model.weights={path}")
+    heads = sizes.heads.items()
+    return _Content(
+        model=Model(depth=sizes.depth, width=sizes.width),
+        label_spaces={name: LabelSpace(head=size.kind, num_classes=size.num_classes) for name, size in heads},
+        weights=weights,
+        weights_precision="float32",
+        protocol=published_protocol({name: size.kind for name, size in heads}),
+        class_names={name: tuple(str(index) for index in range(size.num_classes)) for name, size in heads},
+        limits=ItemLimits(),
+    )
