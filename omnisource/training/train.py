@@ -27,17 +27,17 @@ from omnisource.reporting.curves import draw_curves
 from omnisource.reporting.progress import counted_progress
 from omnisource.reporting.report import Report, ReportSettings, open_report
 from omnisource.signals import noted_signals
-from omnisource.training.ending import describe_ending, make_up_ending
 from omnisource.training.plan import Plan, describe_plan, make_plan, with_scaled_learning_rate
-from omnisource.training.resume import (
+from omnisource.training.resuming.ending import describe_ending, make_up_ending
+from omnisource.training.resuming.resume import (
     discard_later_checkpoints,
     explain_disk_errors,
     prepare_work_dir,
     read_resumed,
 )
+from omnisource.training.resuming.run_lock import RunLock
+from omnisource.training.resuming.same_run import check_same_run, resume_notes, run_facts, with_same_microbatches
 from omnisource.training.run_context import RunContext
-from omnisource.training.run_lock import RunLock
-from omnisource.training.same_run import check_same_run, resume_notes, run_facts, with_same_microbatches
 from omnisource.training.state import TrainState, new_state
 from omnisource.training.trainer import Trainer
 

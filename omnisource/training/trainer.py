@@ -25,16 +25,16 @@ from omnisource.models.batch_norm import RunningStatistics
 from omnisource.randomness import seed_microbatch
 from omnisource.reporting.records import StepRecord
 from omnisource.signals import Interrupted
-from omnisource.training.loss_scaling import back_off, can_back_off, end_unchanged_step
-from omnisource.training.nonfinite_batches import skip_nonfinite_step
 from omnisource.training.optimizer import learning_rate
 from omnisource.training.run_context import RunContext
-from omnisource.training.sample_digest import digest_parts
 from omnisource.training.saver import Saver
 from omnisource.training.source_validation import validate_source
 from omnisource.training.state import TrainState
-from omnisource.training.step_exchange import LocalStep, reduce_step
-from omnisource.training.unreadable_agreement import agree_on_unreadable
+from omnisource.training.stepping.exchange import LocalStep, reduce_step
+from omnisource.training.stepping.loss_scaling import back_off, can_back_off, end_unchanged_step
+from omnisource.training.stepping.nonfinite_batches import skip_nonfinite_step
+from omnisource.training.stepping.sample_digest import digest_parts
+from omnisource.training.stepping.unreadable_agreement import agree_on_unreadable
 from omnisource.types import Batch
 
 

@@ -21,7 +21,7 @@ from omnisource.errors import UserError
 from omnisource.models.recognizer import Recognizer
 from omnisource.randomness import seed_initialization
 from omnisource.recipe.recipe import Recipe
-from omnisource.reporting.report import open_report
+from omnisource.reporting.report import Report
 from omnisource.training.plan import make_plan
 from omnisource.training.run_context import RunContext
 from omnisource.training.state import TrainState, new_state
@@ -61,7 +61,7 @@ def training(data: Path, work_dir: Path, *overrides: str, scaler: GradScaler | N
         validation_items={},
         device=CPU,
         work_dir=work_dir,
-        report=open_report(work_dir, 1),
+        report=Report(),
         workers=WorkerPool(0, 60),
         unreadable=UnreadableLog(0),
         stop=[],

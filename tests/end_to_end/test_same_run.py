@@ -13,7 +13,7 @@ from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
 from omnisource.data.classes import resolve_classes
 from omnisource.errors import UserError
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.same_run import check_same_run, resume_notes, with_same_microbatches
+from omnisource.training.resuming.same_run import check_same_run, resume_notes, with_same_microbatches
 from omnisource.training.train import train
 from tests.support.tiny_runs import SAVE_EVERY_STEP, STEPS, difference, mixed_recipe, step_lines, tiny_recipe
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 import omnisource
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint
 from omnisource.errors import UserError
-from omnisource.evaluation import load
 from omnisource.evaluation import test as testing
-from omnisource.evaluation.predict import predict
+from omnisource.evaluation.load import load
+from omnisource.evaluation.predict import media_files, predict
+from omnisource.evaluation.report import ReportFiles
 from omnisource.export.weights import export_checkpoint
 from omnisource.models.backbones.backbone import ParameterGroup, SizeDifferences, group_parameters
 from omnisource.models.cost import count_multiply_adds, count_parameters
@@ -142,11 +143,13 @@ def test_stopped_and_resumed_run_of_another_backbone_equals_the_uninterrupted_on
 def test_checkpoint_of_another_backbone_is_tested(whole: Path, exported: Path, data: Path, tmp_path: Path) -> None:
     recipe = toy_recipe(data)
     checkpoint = checkpoint_path(whole, STEPS)
-    of_run = testing.test(recipe, str(checkpoint), tmp_path / "run", build_backbone=PatchTransformer)
+    of_run = testing.test(recipe, str(checkpoint), ReportFiles(tmp_path / "run"), build_backbone=PatchTransformer)
     assert set(of_run) == {"kinetics400"} and len(of_run["kinetics400"].keys) == 6
-    of_weights = testing.test(recipe, str(exported), tmp_path / "weights", build_backbone=PatchTransformer)
+    of_weights = testing.test(recipe, str(exported), ReportFiles(tmp_path / "weights"), build_backbone=PatchTransformer)
     assert torch.equal(of_run["kinetics400"].scores, of_weights["kinetics400"].scores)
-    average = testing.test(recipe, str(checkpoint), tmp_path / "ema", average=True, build_backbone=PatchTransformer)
+    average = testing.test(
+        recipe, str(checkpoint), ReportFiles(tmp_path / "ema"), average=True, build_backbone=PatchTransformer
+    )
     assert not torch.equal(of_run["kinetics400"].scores, average["kinetics400"].scores)
     assert (tmp_path / "run/kinetics400/metrics.json").exists()
 
@@ -158,10 +161,12 @@ def test_another_backbone_is_exported_and_predicted_with(whole: Path, exported: 
     video = str(sorted((data / "kinetics400/videos_val").rglob("*.mp4"))[0])
     image = str(sorted((data / "imagenet").rglob("*.JPEG"))[0])
     of_run, of_weights = (load(path, build_backbone=PatchTransformer) for path in (checkpoint, exported))
-    for path, media in ((video, "video"), (image, "image")):
-        [ours] = predict(of_run, path, media, top=3)
-        [theirs] = predict(of_weights, path, media, top=3)
-        assert ours == theirs and sum(score for _, score in ours.top) == pytest.approx(1, abs=1e-5)
+    files = media_files([video, image])
+    of_files = [list(predict(loaded, files, top=3)) for loaded in (of_run, of_weights)]
+    for ours, theirs in zip(*of_files, strict=True):
+        assert ours == theirs and len(ours.predictions) > 0
+        for prediction in ours.predictions:
+            assert sum(score for _, score in prediction.top) == pytest.approx(1, abs=1e-5)
 
     recognizer = omnisource.load_recognizer(exported, build_backbone=PatchTransformer)
     pixels = torch.randint(0, 256, (2, 3, 2, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

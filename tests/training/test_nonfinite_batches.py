@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from omnisource.training.nonfinite_batches import keep_batches
+from omnisource.training.stepping.nonfinite_batches import keep_batches
 from omnisource.types import Batch
 from tests.support.tiny_runs import run_python
 
@@ -15,7 +15,7 @@ import resource
 import sys
 from pathlib import Path
 import torch
-from omnisource.training.nonfinite_batches import keep_batches
+from omnisource.training.stepping.nonfinite_batches import keep_batches
 from omnisource.types import Batch
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # as a disk that is full after so many bytes

@@ -8,8 +8,8 @@ import os
 import threading
 from pathlib import Path
 
-from omnisource.training.resume import prepare_work_dir
-from omnisource.training.run_lock import RunLock
+from omnisource.training.resuming.resume import prepare_work_dir
+from omnisource.training.resuming.run_lock import RunLock
 from tests.support.tiny_runs import run_python, tiny_recipe
 
 LIMITED = """
@@ -17,8 +17,8 @@ import resource
 import sys
 from pathlib import Path
 from omnisource.errors import UserError
-from omnisource.training.resume import prepare_work_dir
-from omnisource.training.run_lock import RunLock
+from omnisource.training.resuming.resume import prepare_work_dir
+from omnisource.training.resuming.run_lock import RunLock
 from tests.support.tiny_runs import tiny_recipe
 
 folder = Path(sys.argv[1])

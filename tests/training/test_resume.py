@@ -10,7 +10,7 @@ import torch
 
 from omnisource.checkpoints.file import Checkpoint, checkpoint_path, save_checkpoint
 from omnisource.errors import UserError
-from omnisource.training.resume import read_resumed
+from omnisource.training.resuming.resume import read_resumed
 from tests.support.tiny_runs import torchrun
 
 
@@ -48,7 +48,7 @@ from pathlib import Path
 import torch
 from omnisource.distributed import processes
 from omnisource.errors import UserError
-from omnisource.training.resume import read_resumed
+from omnisource.training.resuming.resume import read_resumed
 
 processes.start(torch.device("cpu"))
 os.chdir(sys.argv[1 + processes.rank()])

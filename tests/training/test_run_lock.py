@@ -18,7 +18,7 @@ from omnisource.files.lock import DYING_SECONDS
 from omnisource.reporting.events import RunEnded
 from omnisource.reporting.sinks.status_file import StatusFileSink
 from omnisource.reporting.status_file import starting_status
-from omnisource.training.run_lock import LOCK, RunLock
+from omnisource.training.resuming.run_lock import LOCK, RunLock
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_file_system_without_locks_refuses_nobody(tmp_path: Path, monkeypatch: p
 HOLDING = """
 import subprocess, sys
 from pathlib import Path
-from omnisource.training.run_lock import RunLock
+from omnisource.training.resuming.run_lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 lock.take()
 child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=0, close_fds=False)

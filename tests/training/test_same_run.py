@@ -16,7 +16,7 @@ from omnisource.recipe.keys import marked_keys
 from omnisource.recipe.marks import MAY_DIFFER
 from omnisource.recipe.overrides import apply_overrides
 from omnisource.recipe.plain import to_plain
-from omnisource.training.same_run import check_same_run
+from omnisource.training.resuming.same_run import check_same_run
 from tests.support.miniature import OWN_DATA_CONFIG
 
 PATH = Path("step_000000002.pt")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from omnisource.training.sample_digest import digest_parts, digest_text
+from omnisource.training.stepping.sample_digest import digest_parts, digest_text
 from omnisource.types import Batch
 
 

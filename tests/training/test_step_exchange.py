@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from omnisource.training.sample_digest import digest_text
-from omnisource.training.step_exchange import LocalStep, ReducedStep, reduce_step
+from omnisource.training.stepping.exchange import LocalStep, ReducedStep, reduce_step
+from omnisource.training.stepping.sample_digest import digest_text
 
 
 def reduced(signals: Sequence[int] = (), *, asks_saving: bool = False) -> ReducedStep:

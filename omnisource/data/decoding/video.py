@@ -28,15 +28,12 @@ from omnisource.data.decoding.checksum import RunningChecksum, claimed_checksum,
 from omnisource.data.decoding.container import open_video, reason_of
 from omnisource.data.decoding.continued import last_verified_keyframe, read_on_from
 from omnisource.data.decoding.heartbeat import FRAMES_A_BEAT
-from omnisource.data.decoding.images import decode_frame_folder, decode_image
 from omnisource.data.decoding.packet_index import read_index
 from omnisource.data.decoding.rgb import RgbCollector
 from omnisource.data.decoding.selective import Refusal, read_what_is_needed
 from omnisource.data.decoding.sequential import DecodedFrames, decode_file_in_order, decode_held
 from omnisource.data.decoding.verified_files import VerifiedFiles, fingerprint, verified_files
 from omnisource.errors import UnreadableMedia
-
-__all__ = ["FewerFrames", "VideoFile", "decode_frame_folder", "decode_image"]
 
 # What is wrong with a video that has packets and gives no frame.
 NO_FRAMES = "none of its frames can be decoded"

@@ -227,7 +227,7 @@ import torch
 from omnisource.distributed import processes
 from omnisource.data.loading.unreadable import Replacement, UnreadableLog
 from omnisource.errors import UserError
-from omnisource.training.unreadable_agreement import agree_on_unreadable
+from omnisource.training.stepping.unreadable_agreement import agree_on_unreadable
 
 processes.start(torch.device("cpu"))
 me = processes.rank()

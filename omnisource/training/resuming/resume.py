@@ -23,7 +23,7 @@ from omnisource.files.atomic import atomic_write
 from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.metrics_file import METRICS
-from omnisource.training.run_lock import RunLock
+from omnisource.training.resuming.run_lock import RunLock
 from omnisource.training.state import TrainState
 
 

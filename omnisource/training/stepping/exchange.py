@@ -13,7 +13,7 @@ from torch import Tensor
 
 from omnisource.distributed import processes
 from omnisource.signals import STOP_SIGNALS
-from omnisource.training.sample_digest import DIGEST_PARTS, digest_text
+from omnisource.training.stepping.sample_digest import DIGEST_PARTS, digest_text
 
 
 @dataclass(frozen=True)
