@@ -20,7 +20,7 @@ import torch
 from omnisource.data.decoding.heartbeat import FRAMES_A_BEAT, beat, heard_by
 from omnisource.data.decoding.verified_files import VerifiedFiles
 from omnisource.data.decoding.video import VideoFile
-from omnisource.data.loading.pool.worker_process import IGNORED_SIGNALS, StartMethod, _signals_withheld
+from omnisource.data.loading.pool.worker_process import IGNORED_SIGNALS, StartMethod, WorkerProcess, _signals_withheld
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
@@ -34,6 +34,11 @@ PATIENCE_SECONDS = 600.0
 
 HANG_SECONDS = 2.0
 """A time limit that is reached on purpose."""
+
+
+def processes_of(workers: WorkerPool) -> list[WorkerProcess]:
+    assert workers._feeder is not None
+    return workers._feeder.workers
 
 
 def obey(request: SampleRequest) -> Any:
@@ -143,7 +148,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def wait_until_ready(workers: WorkerPool) -> list[int]:
     """Waits until all workers have started, and returns their process ids."""
-    wait_until(lambda: all(worker.is_ready for worker in workers._feeder.workers))
+    wait_until(lambda: all(worker.is_ready for worker in processes_of(workers)))
     return workers.process_ids
 
 
@@ -196,7 +201,7 @@ def test_workers_and_what_forks_them_survive_the_signals_that_stop_a_run(start_m
     assert set(IGNORED_SIGNALS) == set(STOP_SIGNALS)
     said: list[str] = []
     with pool(2, notify=said.append, start_method=start_method) as workers:
-        early = [worker.process_id for worker in workers._feeder.workers]  # most likely importing still
+        early = [worker.process_id for worker in processes_of(workers)]  # most likely importing still
         for number in STOP_SIGNALS:
             for process_id in early:
                 os.kill(process_id, number)
@@ -296,7 +301,7 @@ def test_a_killed_worker_is_named_and_replaced_and_no_sample_is_lost_or_repeated
         tickets = [workers.submit(order(key, index, tmp_path / "sign")) for index, key in enumerate(keys)]
         clips = [workers.result(ticket) for ticket in tickets[:10]]
         wait_until(
-            lambda: all(len(worker.held) == 2 for worker in workers._feeder.workers)
+            lambda: all(len(worker.held) == 2 for worker in processes_of(workers))
         )  # nothing that it could finish
         os.kill(before[1], signal.SIGKILL)
         wait_until(lambda: workers.process_ids[1] != before[1])
