@@ -52,7 +52,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 
 
 def test_there_is_a_checkpoint_of_every_form() -> None:
-    assert [path.stem for path in FORMS] == ["format_1", "format_2"]
+    assert [path.stem for path in FORMS] == ["format_1", "format_2", "format_3"]
 
 
 @pytest.mark.parametrize("checkpoint", FORMS, ids=lambda path: path.stem, indirect=True)
