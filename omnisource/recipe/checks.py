@@ -4,42 +4,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from omnisource.recipe.data import SHARD_RANGE, Mixing, RandomErasing, Source, Split, TarShards, TrainingView
-from omnisource.recipe.model import label_space_name_fault
+from omnisource.recipe.model import LabelSpace, label_space_name_fault
 from omnisource.types import Media
 
-if TYPE_CHECKING:
-    from omnisource.recipe.recipe import Recipe
 
-
-def recipe_faults(recipe: Recipe) -> list[str]:
+def cross_field_faults(
+    label_spaces: Mapping[str, LabelSpace], sources: Mapping[str, Source], main_source: str
+) -> list[str]:
     """Returns what does not fit together in a recipe whose values have the right types, a line each."""
-    faults = _name_faults(recipe)
-    for name, source in recipe.sources.items():
-        faults += [*_source_faults(recipe, name, source), *_view_faults(name, source)]
-        faults += _mixing_faults(name, recipe.sources)
+    faults = _name_faults(label_spaces, sources, main_source)
+    for name, source in sources.items():
+        if source.label_space not in label_spaces:
+            allowed = ", ".join(label_spaces) or "none (none set)"
+            faults.append(f"sources.{name}.label_space={source.label_space}: allowed are {allowed}")
+        faults += [*_source_faults(name, sources), *_view_faults(name, source), *_mixing_faults(name, sources)]
     return faults
 
 
-def _name_faults(recipe: Recipe) -> list[str]:
+def _name_faults(label_spaces: Mapping[str, LabelSpace], sources: Mapping[str, Source], main_source: str) -> list[str]:
     faults = []
-    if not recipe.sources:
+    if not sources:
         faults.append("a recipe needs at least one source")
-    elif recipe.main_source not in recipe.sources:
-        faults.append(f"main_source={recipe.main_source}: allowed are {', '.join(recipe.sources)}")
+    elif main_source not in sources:
+        faults.append(f"main_source={main_source}: allowed are {', '.join(sources)}")
     else:
-        main = recipe.sources[recipe.main_source]
+        main = sources[main_source]
         if main.ends_with or main.ratio_to:
             key = "ends_with" if main.ends_with else "ratio_to"
-            faults.append(f"sources.{recipe.main_source}.{key}: the main source sets the pace and follows none")
-    for name in recipe.sources:
+            faults.append(f"sources.{main_source}.{key}: the main source sets the pace and follows none")
+    for name in sources:
         # The name is a part of keys and of paths in the work dir.
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
             faults.append(f"source {name!r}: the name may have letters, digits, _ and - only")
-    used = {source.label_space for source in recipe.sources.values()}
-    for name in recipe.label_spaces:
+    used = {source.label_space for source in sources.values()}
+    for name in label_spaces:
         if fault := label_space_name_fault(name):
             faults.append(fault)
         if name not in used:
@@ -47,14 +47,9 @@ def _name_faults(recipe: Recipe) -> list[str]:
     return faults
 
 
-def _source_faults(recipe: Recipe, name: str, source: Source) -> list[str]:
-    key = f"sources.{name}"
-    faults = []
-    if source.label_space not in recipe.label_spaces:
-        faults.append(
-            f"{key}.label_space={source.label_space}: allowed are {', '.join(recipe.label_spaces) or 'none (none set)'}"
-        )
-    faults += _pace_faults(recipe, key, source)
+def _source_faults(name: str, sources: Mapping[str, Source]) -> list[str]:
+    key, source = f"sources.{name}", sources[name]
+    faults = _pace_faults(key, source, sources)
     if source.class_power == 1 and source.epoch_items is not None:
         faults.append(f"{key}.epoch_items={source.epoch_items}: with class_power=1 an epoch is every item once")
     for split_name in ("train", "validation", "test"):
@@ -64,12 +59,12 @@ def _source_faults(recipe: Recipe, name: str, source: Source) -> list[str]:
     return faults
 
 
-def _pace_faults(recipe: Recipe, key: str, source: Source) -> list[str]:
+def _pace_faults(key: str, source: Source, sources: Mapping[str, Source]) -> list[str]:
     """Returns what is wrong with how the batch size of a source is set."""
     faults = []
     if [source.batch_size is not None, bool(source.ends_with), bool(source.ratio_to)].count(True) != 1:
         faults.append(f"{key}: set exactly one of batch_size, ends_with and ratio_to")
-    sized = {name: other.batch_size for name, other in recipe.sources.items() if other.batch_size is not None}
+    sized = {name: other.batch_size for name, other in sources.items() if other.batch_size is not None}
     for field_name, pace in (("ends_with", source.ends_with), ("ratio_to", source.ratio_to)):
         if pace and pace not in sized:
             allowed = ", ".join(sized) or "there is none"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from omnisource.recipe.checks import recipe_faults
+from omnisource.recipe.checks import cross_field_faults
 from omnisource.recipe.data import Mixing, Source
 from omnisource.recipe.marks import (
     MAY_DIFFER,
@@ -144,6 +144,8 @@ class Recipe:
         return max(self.max_unreadable, int(self.max_unreadable_share * num_items))
 
     def __post_init__(self) -> None:
-        # Only values of the right types can be compared.
-        if faults := type_faults(self) or [*bound_faults(self), *recipe_faults(self)]:
+        faults = type_faults(self)
+        if not faults:  # only values of the right types can be compared
+            faults = [*bound_faults(self), *cross_field_faults(self.label_spaces, self.sources, self.main_source)]
+        if faults:
             raise ValueError("; ".join(faults))

@@ -170,10 +170,8 @@ from omnisource.distributed import processes
 
 processes.start(torch.device("cpu"))
 print("started", flush=True)
-while not Path(sys.argv[1]).exists():
-    processes.average(torch.zeros(1))
+while not processes.average(torch.tensor([float(Path(sys.argv[1]).exists())])).item():  # both leave at one average
     time.sleep(0.05)
-processes.average(torch.zeros(1))
 print("done", flush=True)
 processes.stop()
 """
