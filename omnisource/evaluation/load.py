@@ -19,8 +19,8 @@ from omnisource.evaluation.precision import Precision, weight_type
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
+from omnisource.models.load_weights import load_into, state_dict_in
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.load import load_into, state_dict_in
 from omnisource.models.weights.own import OWN, required_average
 from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
 from omnisource.models.weights.read import read_weights_file

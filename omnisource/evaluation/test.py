@@ -21,8 +21,8 @@ from omnisource.evaluation.report import (
 )
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
+from omnisource.models.load_weights import load_all_weights
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.load import load_all_weights
 from omnisource.models.weights.own import OWN_FORMAT
 from omnisource.models.weights.read import read_weights_file
 from omnisource.recipe.model import Model

@@ -16,8 +16,8 @@ from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
+from omnisource.models.load_weights import save_published
 from omnisource.models.weights.formats import HeadNames
-from omnisource.models.weights.load import save_published
 from omnisource.models.weights.own import required_average
 from omnisource.recipe.model import Model
 from omnisource.recipe.plain import from_plain

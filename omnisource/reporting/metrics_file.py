@@ -8,8 +8,8 @@ from pathlib import Path
 
 from omnisource.errors import UserError
 from omnisource.files.jsonl import move_lines
+from omnisource.reporting.line_file import cannot_write
 from omnisource.reporting.records import StepRecord, ValidationRecord, read_line
-from omnisource.reporting.sinks.line_file import cannot_write
 
 METRICS = "metrics.jsonl"
 UNREADABLE = "unreadable.jsonl"

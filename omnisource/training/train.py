@@ -17,8 +17,8 @@ from omnisource.errors import UserError
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.batch_norm import synchronize_batch_norm
+from omnisource.models.load_weights import load_initial_weights
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.load import load_initial_weights
 from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe.data import SplitName
 from omnisource.recipe.model import Model

@@ -20,10 +20,11 @@ from omnisource.evaluation.load import load
 from omnisource.evaluation.predict import media_files, predict
 from omnisource.evaluation.report import ReportFiles
 from omnisource.export.weights import export_checkpoint
-from omnisource.models.backbones.backbone import ParameterGroup, SizeDifferences, group_parameters
+from omnisource.models.backbones.backbone import ParameterGroup, group_parameters
 from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.normalize import Normalization
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.formats import SizeDifferences
 from omnisource.models.weights.own import OWN
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe

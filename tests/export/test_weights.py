@@ -11,8 +11,8 @@ import torch
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
 from omnisource.cli.main import main
 from omnisource.evaluation.load import load
+from omnisource.models.load_weights import load_all_weights, load_initial_weights
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.load import load_all_weights, load_initial_weights
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.train import train
 from tests.support.tiny_runs import make_data, tiny_recipe

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from omnisource.models.backbones.slow_only import Bottleneck, SlowOnly
+from omnisource.models.load_weights import load_into
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.load import load_into
 from omnisource.models.weights.published import from_published, to_published
 from omnisource.recipe.model import LabelSpace, Model
 

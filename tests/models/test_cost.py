@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from omnisource.models.backbones.backbone import ParameterGroup, SizeDifferences, group_parameters
+from omnisource.models.backbones.backbone import ParameterGroup, group_parameters
 from omnisource.models.backbones.slow_only import IMAGENET
 from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.formats import SizeDifferences
 from omnisource.models.weights.own import OWN
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.types import Media

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from omnisource.models.normalize import Normalization
-from omnisource.models.weights.formats import WeightFormat
+from omnisource.models.weights.formats import SizeDifferences, WeightFormat
 from omnisource.types import Media
 
 
@@ -29,19 +29,6 @@ class ParameterGroup:
     names: tuple[str, ...]
     decays: bool
     depth: int
-
-
-@dataclass(frozen=True)
-class SizeDifferences:
-    """What tells, besides the shapes of tensors, that weights are those of a backbone of other sizes.
-
-    Attributes:
-        lines: A line for each thing that differs; none where nothing does.
-        advice: Goes on after "the backbone in the file is not of the model's sizes": which sizes, and what to change.
-    """
-
-    lines: tuple[str, ...] = ()
-    advice: str = "; take other weights"
 
 
 class Backbone(Protocol):

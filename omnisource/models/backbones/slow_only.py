@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnisource.errors import UserError
-from omnisource.models.backbones.backbone import ParameterGroup, SizeDifferences, group_parameters
-from omnisource.models.backbones.slow_only_sizes import BLOCKS, STAGE_PLANES, STEM_CHANNELS, size_differences
+from omnisource.models.backbones.backbone import ParameterGroup, group_parameters
 from omnisource.models.batch_norm import BatchNorm
 from omnisource.models.normalize import Normalization
+from omnisource.models.weights.formats import SizeDifferences
 from omnisource.models.weights.image_resnet import IMAGE_RESNET
 from omnisource.models.weights.own import OWN
 from omnisource.models.weights.published import PUBLISHED
+from omnisource.models.weights.slow_only_sizes import BLOCKS, STAGE_PLANES, STEM_CHANNELS, size_differences
 from omnisource.types import Media
 
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))

@@ -48,6 +48,19 @@ class WeightFormat:
     write: Callable[[Mapping[str, Tensor], HeadNames], dict[str, Any]] | None = None
 
 
+@dataclass(frozen=True)
+class SizeDifferences:
+    """What tells, besides the shapes of tensors, that weights are those of a backbone of other sizes.
+
+    Attributes:
+        lines: A line for each thing that differs; none where nothing does.
+        advice: Goes on after "the backbone in the file is not of the model's sizes": which sizes, and what to change.
+    """
+
+    lines: tuple[str, ...] = ()
+    advice: str = "; take other weights"
+
+
 def computable(tensor: Tensor) -> Tensor:
     """Returns a tensor in float32, or in its own type where that is finer: half precision is for keeping weights.
 

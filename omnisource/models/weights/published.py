@@ -10,8 +10,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from omnisource.errors import UserError
-from omnisource.models.backbones.slow_only_sizes import Depth, depth_of, width_of
 from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat
+from omnisource.models.weights.slow_only_sizes import Depth, depth_of, width_of
 
 _IMAGE_HEAD = {"cls_head.fc2d.2.": "bn.", "cls_head.fc2d.4.": "fc."}
 _VIDEO_HEAD = {"cls_head.fc3d.2.": "fc1.", "cls_head.fc3d.3.": "bn.", "cls_head.fc3d.6.": "fc2."}

@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from omnisource.models.load_weights import load_initial_weights
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.image_resnet import inflate
-from omnisource.models.weights.load import load_initial_weights
 from tests.support.weights import image_resnet, perturbed, snapshot
 
 MakeRecognizer = Callable[..., Recognizer]

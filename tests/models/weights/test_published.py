@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from omnisource.errors import UserError
+from omnisource.models.load_weights import load_all_weights, load_initial_weights
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.load import load_all_weights, load_initial_weights
 from omnisource.models.weights.published import HeadSize, Sizes, from_published, sizes_of, to_published
 from omnisource.recipe.model import LabelSpace, Model
 from tests.support.weights import perturbed

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from omnisource.models.backbones.backbone import SizeDifferences
+from omnisource.models.weights.formats import SizeDifferences
 
 Depth = Literal[18, 34, 50, 101, 152]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from omnisource.errors import UserError
+from omnisource.models.load_weights import load_all_weights, load_initial_weights, load_into
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.load import load_all_weights, load_initial_weights, load_into
 from omnisource.models.weights.published import to_published
 from omnisource.models.weights.report import Mismatch
 from tests.support.weights import image_resnet, perturbed, snapshot
