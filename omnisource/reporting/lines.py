@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from omnisource.errors import UserError
 from omnisource.reporting.records import Pace, StepRecord, ValidationRecord
 
 LOG = "train.log"
@@ -103,3 +105,10 @@ def _share(record: StepRecord) -> float:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """Returns the error of a run whose file cannot be written, with what to do."""
+    return UserError(
+        f"{path}: cannot be written ({error.strerror}); free or allow the place, then continue with --resume auto"
+    )

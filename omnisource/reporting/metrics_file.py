@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omnisource.errors import UserError
 from omnisource.files.jsonl import move_lines
-from omnisource.reporting.line_file import cannot_write
+from omnisource.reporting.lines import cannot_write
 from omnisource.reporting.records import StepRecord, ValidationRecord, read_line
 
 METRICS = "metrics.jsonl"

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from omnisource.reporting.events import Event, IntervalDone, ItemValidated, Message, RunEnded, ValidationDone
-from omnisource.reporting.line_file import LineFile
 from omnisource.reporting.lines import LOG, plain_line, validation_line
+from omnisource.reporting.sinks.line_file import LineFile
 
 
 class LogFileSink:

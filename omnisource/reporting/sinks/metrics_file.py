@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from omnisource.reporting.events import Event, RunEnded, StepDone, ValidationDone
-from omnisource.reporting.line_file import LineFile
 from omnisource.reporting.metrics_file import METRICS
 from omnisource.reporting.records import metrics_line
+from omnisource.reporting.sinks.line_file import LineFile
 
 
 class MetricsFileSink:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from omnisource.reporting.events import Event, ItemsLeftOut, RunEnded, SamplesReplaced
-from omnisource.reporting.line_file import LineFile
 from omnisource.reporting.metrics_file import UNREADABLE
+from omnisource.reporting.sinks.line_file import LineFile
 
 
 class UnreadableFileSink:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omnisource.errors import UserError
 from omnisource.files.jsonl import AppendFile
+from omnisource.reporting.lines import cannot_write
 
 
 class LineFile:
@@ -33,10 +33,3 @@ class LineFile:
     def close(self) -> None:
         """Closes the file; closing twice does nothing more."""
         self._file.close()
-
-
-def cannot_write(path: Path, error: OSError) -> UserError:
-    """Returns the error of a run whose file cannot be written, with what to do."""
-    return UserError(
-        f"{path}: cannot be written ({error.strerror}); free or allow the place, then continue with --resume auto"
-    )
