@@ -102,7 +102,7 @@ class Counter:
             unit=self._unit,
             failed=self._failed,
             share=amount / whole if whole else 1.0,
-            rate=f"{short(per_second / 1e6)} MB/s" if self._num_bytes else f"{short(per_second)} {self._unit}/s",
+            rate=_rate(per_second / 1e6, "MB") if self._num_bytes else _rate(per_second, self._unit),
             seconds_left=(whole - amount) / per_second if per_second else None,
         )
 
@@ -171,3 +171,8 @@ def counted_progress(description: str, unit: str = "items") -> Iterator[Callable
             shown = max(shown, done)
 
         yield update
+
+
+def _rate(per_second: float, unit: str) -> str:
+    # Lists are looked through at tens of thousands of lines a second, which `short` would write as 3.341e+04.
+    return f"{short(per_second) if per_second < 10_000 else format(per_second, '.0f')} {unit}/s"

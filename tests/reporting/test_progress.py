@@ -70,6 +70,16 @@ def test_rate_is_that_of_the_last_five_minutes(monkeypatch: pytest.MonkeyPatch) 
     assert str(counter.progress()) == "testing clips  6000/10000 items  10 items/s  0:06:40 left"
 
 
+def test_rate_of_quick_work_is_written_without_an_exponent(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    counter = Counter("looking at files", 133_624)
+    for _ in range(33_406):
+        counter.advance()
+    now += 1
+    assert str(counter.progress()) == "looking at files  33406/133624 items  33406 items/s  0:00:03 left"
+
+
 CODE = """
 import sys
 from omnisource.reporting.progress import progress_bar
