@@ -21,9 +21,9 @@ from omnisource.errors import UserError
 from omnisource.recipe.recipe import Recipe
 from omnisource.runs.read import read_run
 from omnisource.training.train import train
-from tests.data.loading.test_workers import process_state, wait_until
 from tests.support.holding import held_config, let_go, wait_until_held
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides
+from tests.support.obedient_workers import process_state, wait_until
 from tests.support.tiny_runs import environment, roots, run_python, step_lines, tiny_recipe
 
 STEPS = 12
