@@ -10,7 +10,7 @@ import torch
 
 NEEDED_CHECKPOINTS = 3
 """Checkpoints for which there must be space: the one that is about to be written, before the oldest goes; a best one of
-its own; one to spare."""
+its own; one more."""
 
 NEEDED_BESIDES_BYTES = 256 * 2**20
 """Space for metrics, log and curves."""

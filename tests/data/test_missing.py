@@ -42,7 +42,7 @@ def test_data_that_is_there_is_accepted(in_miniatures: Path) -> None:
     require_data(own_data_recipe(), ("train", "validation", "test"))
 
 
-def test_only_what_is_missing_is_named(in_miniatures: Path) -> None:
+def test_only_what_is_missing_is_reported(in_miniatures: Path) -> None:
     recipe = apply_overrides(PUBLISHED, ["sources.kinetics400.train.list=none.txt", "sources.imagenet.classes=map.txt"])
     with pytest.raises(UserError) as caught:
         require_data(recipe, ("train", "validation"))

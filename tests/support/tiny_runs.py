@@ -1,4 +1,4 @@
-"""Runs that are small enough for a test: recipes on the miniatures, and what to look at afterwards."""
+"""Runs that are small enough for a test: recipes on the miniatures, and what to look at afterward."""
 
 from __future__ import annotations
 

@@ -345,7 +345,7 @@ class TestDecompressionBombs:
             assert {read.refusal for read in reading.reads} == {str(clip)} and clip.path == str(path)
         return [clip.reason for clip in clips]
 
-    def test_are_refused_in_every_format_and_the_limit_is_named(self, tmp_path: Path) -> None:
+    def test_are_refused_in_every_format_and_the_limit_is_reported(self, tmp_path: Path) -> None:
         paths = []
         for name, declare in BOMBS.items():
             data = bytearray(write_image(tmp_path / name, numbered_frame(7, 48, 64)).read_bytes())

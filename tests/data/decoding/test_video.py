@@ -422,7 +422,7 @@ class TestUnreadableFiles:
     def test_stream_that_shows_up_late_is_no_trouble(self, tmp_path: Path):
         path = write_video(tmp_path / "late.ts", numbered_frames(60), options={"bf": "0", "g": "1"})
         data = bytearray(path.read_bytes())
-        starts = [place for place in range(0, len(data), 188) if data[place + 1 : place + 3] == b"\x41\x00"]
+        starts = [offset for offset in range(0, len(data), 188) if data[offset + 1 : offset + 3] == b"\x41\x00"]
         data[starts[-1] + 1 : starts[-1] + 3] = b"\x4c\x00"  # the last picture becomes one of a stream of its own
         path.write_bytes(data)
         # PyAV 18.1 raises IndexError where it is asked for more than the last packet of such a file.

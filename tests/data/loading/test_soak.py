@@ -81,7 +81,7 @@ for _ in range(5):
     rounds.append((bytes_in_use() - before) / 60)
 print(min(rounds))
 """
-"""Prints how many bytes more are in use after each reading of a video, in the least of five rounds."""
+"""Prints how many bytes more are in use after each reading of a video, in the smallest of five rounds."""
 
 
 class TestMemory:

@@ -46,7 +46,7 @@ def test_clips_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     for num_workers in (0, 1, 3):
         with WorkerPool(num_workers, PATIENCE_SECONDS) as workers:
             tickets = [workers.submit(request) for request in requests]
-            # Fetched backwards: the order in which results are wanted is not that in which they are made.
+            # Fetched backward: the order in which results are wanted is not that in which they are made.
             results.append([workers.result(ticket) for ticket in reversed(tickets)])
     alone, *others = results
     for other in others:
@@ -107,7 +107,7 @@ def test_closed_workers_say_so(num_workers: int) -> None:
         workers.submit(order("is fine"))
 
 
-def test_whoever_waits_while_the_workers_are_closed_is_told() -> None:
+def test_whoever_waits_while_the_workers_are_closed_is_reported() -> None:
     workers = pool(1)
     ticket = workers.submit(order("hangs"))
     raised = []

@@ -267,7 +267,7 @@ class TestAugment:
         (RandomErasing(min_aspect=4), "random_erasing: needs 0 < min_aspect <= max_aspect, has 4 and 3.33333"),
     ],
 )
-def test_impossible_numbers_are_named(settings: RandAugment | ColorJitter | RandomErasing, fault: str) -> None:
+def test_impossible_numbers_are_reported(settings: RandAugment | ColorJitter | RandomErasing, fault: str) -> None:
     view = TrainingView(**{fault.partition(".")[0].partition(":")[0]: settings})  # type: ignore[arg-type]
     assert [*bound_faults(view, "view."), *training_view_faults("view", view)] == [f"view.{fault}"]
 

@@ -295,5 +295,5 @@ def test_smoothing_of_mixed_labels_is_that_of_timm() -> None:
         (BOTH, []),
     ],
 )
-def test_impossible_numbers_are_named(mixing: Mixing, faults: list[str]) -> None:
+def test_impossible_numbers_are_reported(mixing: Mixing, faults: list[str]) -> None:
     assert [*bound_faults(mixing, "m."), *nothing_mixed_faults("m", mixing)] == faults
