@@ -33,7 +33,7 @@ def warn_if_disk_is_nearly_full(work_dir: Path, checkpoint_bytes: int) -> str | 
     return (
         f"warning: {work_dir}: the disk is nearly full: {free / 2**30:.1f} GiB are free, and the next checkpoints need "
         f"{needed / 2**30:.1f} GiB. Make space, or lower checkpoints.keep_last and resume: a checkpoint that finds no "
-        "place ends the run"
+        "space ends the run"
     )
 
 

@@ -426,10 +426,10 @@ def test_last_line_end_is_no_empty_line_but_a_second_one_is(tmp_path):
         ("3", NAMES, None, "label 3 is outside the classes (allowed: 0 to 2 or the name of a class)"),
         ("hugs", NAMES, 3, "label 'hugs' is not the name of a class (allowed: 0 to 2 or the name of a class)"),
         ("x", ("0", "1"), 2, "label 'x' is not the name of a class (allowed: 0 to 1)"),
-        ("x", None, None, "label 'x' is not a number (allowed: 0 upwards)"),
+        ("x", None, None, "label 'x' is not a number (allowed: 0 or more)"),
         ("1.0", None, 3, "label '1.0' is not a number (allowed: 0 to 2)"),
-        ("1_0", None, None, "label '1_0' is not a number (allowed: 0 upwards)"),
-        ("99999999999999", None, None, "label 99999999999999 is outside the classes (allowed: 0 upwards)"),
+        ("1_0", None, None, "label '1_0' is not a number (allowed: 0 or more)"),
+        ("99999999999999", None, None, "label 99999999999999 is outside the classes (allowed: 0 or more)"),
         ("shake hands", NAMES, 2, "label shake hands is outside the classes (allowed: 0 to 1 or the name of a class)"),
     ],
 )

@@ -188,7 +188,7 @@ def read_index(
 ) -> VideoIndex:
     """Reads all packets of `stream`, without decoding them, and returns its index.
 
-    Afterwards the container stands at its end.
+    Afterward the container stands at its end.
 
     Args:
         container: The file, at its start.
