@@ -123,7 +123,7 @@ def print_row(name: str, ours: Callable[[], object] | None, pillow: Callable[[],
     if ours is None:
         print(f"| {name} | - | {their_time:.2f} | - |")
     else:
-        ratio = statistics.median(theirs / mine for mine, theirs in pairs)
+        ratio = statistics.median(theirs / ours for ours, theirs in pairs)
         print(f"| {name} | {our_time:.2f} | {their_time:.2f} | {ratio:.1f} |", flush=True)
 
 

@@ -113,7 +113,7 @@ def measure(
         with nothing_known():
             times.first.append(timed(lambda index=index: our_clip(path, view, index)))
         with VideoFile(path) as video:
-            video.frames([video.num_frames - 1])  # from here on the file is known to be whole
+            video.frames([video.num_frames - 1])  # from here on the file is verified
         times.theirs.append(timed(lambda index=index: theirs(path, generator(index))))
         times.later.append(timed(lambda index=index: our_clip(path, view, index)))
     return times

@@ -62,7 +62,7 @@ def image_copies(paths: list[Path]) -> None:
         "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     }
     chosen = np.random.default_rng(0).choice(len(paths), IMAGES, replace=False)
-    originals = [Image.fromarray(decode_image(paths[place])) for place in chosen]
+    originals = [Image.fromarray(decode_image(paths[index])) for index in chosen]
     hashes = [image_hash(np.array(image)) for image in originals]
     plain = sum(one.is_plain for one in hashes)
     print(
@@ -89,8 +89,8 @@ def image_pairs(paths: list[Path]) -> None:
     bits = apart[first, second]
     print(f"\nall {len(bits)} pairs of {len(known)} images of sports22: pairs with at most so many differing bits")
     print(", ".join(f"{limit}: {(bits <= limit).sum()}" for limit in range(8, 81, 8)))
-    for place in np.argsort(bits, kind="stable")[:12]:
-        print(f"  {bits[place]:3d} {known[first[place]][0]} {known[second[place]][0]}")
+    for pair in np.argsort(bits, kind="stable")[:12]:
+        print(f"  {bits[pair]:3d} {known[first[pair]][0]} {known[second[pair]][0]}")
 
 
 def video_copies(paths: list[Path]) -> None:
@@ -123,16 +123,16 @@ def video_copies(paths: list[Path]) -> None:
 
 
 def video_pairs(name: str, hashes: Sequence[Sequence[PictureHash]], names: Sequence[str]) -> None:
-    apart = np.stack([distances([of_video[place] for of_video in hashes]) for place in range(len(hashes[0]))])
+    apart = np.stack([distances([of_video[index] for of_video in hashes]) for index in range(len(hashes[0]))])
     first, second = np.triu_indices(len(hashes), 1)
     frames, changes = (part.max(axis=0)[first, second] for part in (apart[:VIDEO_FRAMES], apart[VIDEO_FRAMES:]))
     print(f"\nall {len(frames)} pairs of {len(hashes)} {name}: pairs with at most so many differing bits of each frame")
     print(", ".join(f"{limit}: {(frames <= limit).sum()}" for limit in range(20, 101, 10)))
     alike = frames <= SAME_FRAME_BITS
-    least = changes[alike].min() if alike.any() else "-"
-    print(f"among the {alike.sum()} pairs with at most {SAME_FRAME_BITS}: at least {least} of a change")
-    for place in np.argsort(frames, kind="stable")[:5]:
-        print(f"  frames {frames[place]}, changes {changes[place]}: {names[first[place]]} {names[second[place]]}")
+    smallest = changes[alike].min() if alike.any() else "-"
+    print(f"among the {alike.sum()} pairs with at most {SAME_FRAME_BITS}: at least {smallest} of a change")
+    for pair in np.argsort(frames, kind="stable")[:5]:
+        print(f"  frames {frames[pair]}, changes {changes[pair]}: {names[first[pair]]} {names[second[pair]]}")
 
 
 def fir_actions(folder: Path) -> tuple[list[tuple[PictureHash, ...]], list[str]]:

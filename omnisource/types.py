@@ -1,4 +1,4 @@
-"""The two values that travel through the house: a decoded `Clip` and a collated `Batch`.
+"""The two values that travel through the house, a decoded `Clip` and a collated `Batch`, and the types of small ones.
 
 The recipe stands on this module, so it imports torch for type checkers only.
 """
@@ -6,6 +6,7 @@ The recipe stands on this module, so it imports torch for type checkers only.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Media = Literal["image", "video"]
+
+Progress = Callable[[int, int], None]
+"""Called as long work goes on, with how many of its parts are done and how many there are."""
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ def test_neighboring_parts_do_not_run_into_each_other() -> None:
 
 
 def test_samples_have_their_own_generators() -> None:
-    places = itertools.product((0, 1), ("a", "b"), (0, 1), (0, 1))
-    draws = {tuple(sample_generator(*place).integers(0, 2**60, 2).tolist()) for place in places}
+    positions = itertools.product((0, 1), ("a", "b"), (0, 1), (0, 1))
+    draws = {tuple(sample_generator(*position).integers(0, 2**60, 2).tolist()) for position in positions}
     assert len(draws) == 16
 
 
@@ -56,7 +56,7 @@ def test_dropout_is_a_function_of_seed_step_and_microbatch() -> None:
         return torch.rand(4).tolist()
 
     assert drawn(0, 1, 2) == drawn(0, 1, 2)
-    assert len({tuple(drawn(*place)) for place in itertools.product((0, 1), (0, 1), (0, 1))}) == 8
+    assert len({tuple(drawn(*position)) for position in itertools.product((0, 1), (0, 1), (0, 1))}) == 8
 
 
 def test_initial_weights_are_a_function_of_the_seed() -> None:

@@ -31,7 +31,7 @@ def test_second_signal_that_is_ctrl_c_ends_the_block() -> None:
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_signal_ends_a_block_at_once_and_is_known_afterwards(number: int) -> None:
+def test_signal_ends_a_block_at_once_and_is_known_afterward(number: int) -> None:
     before = handlers()
     with pytest.raises(Interrupted) as raised, stopped_by_signals():
         signal.raise_signal(number)

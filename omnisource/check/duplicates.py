@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from omnisource.check.examine import VIDEO_FRAMES
 from omnisource.check.files import FileTable
 from omnisource.data.hashing.picture_hash import HASH_BITS
+from omnisource.types import Progress
 
 SAME_PICTURE_BITS = 40
 """Most bits in which the hashes of the same image differ, and of the frames of videos in which nothing moves."""
@@ -25,9 +26,6 @@ MAX_COMPARED_PAIRS = 30_000_000_000
 compared with one another by bytes only. That is at 245,000 files. They are always compared with what is held out."""
 
 _ROWS, _COLUMNS = 512, 4096  # of one matrix product: what it takes stays small even if all are similar
-
-Progress = Callable[[int, int], None]
-"""Is called with the number of matrix products done and their total number."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def find_leaks(
         files: What is known of the files.
         is_trained: [F] bool, whether some item names the file to be trained on.
         is_held_out: [F] bool, whether some item names it for validation or testing.
-        progress: See `Progress`.
+        progress: Called with the numbers of matrix products done and of all.
     """
     trained = np.flatnonzero(is_trained & files.is_readable())
     trained = trained[np.argsort(files.first_items[trained])]  # of several the first in the lists is reported
@@ -85,7 +83,7 @@ def find_groups(files: FileTable, is_trained: np.ndarray, progress: Progress) ->
     Args:
         files: What is known of the files.
         is_trained: [F] bool, whether some item names the file to be trained on.
-        progress: See `Progress`.
+        progress: Called with the numbers of matrix products done and of all.
     """
     trained = np.flatnonzero(is_trained & files.is_readable())
     _, firsts, positions = np.unique(files.digests[trained], return_index=True, return_inverse=True)

@@ -81,7 +81,7 @@ class Journal:
                 yield entry
 
     def append(self, state: FileState, found: FileReport) -> None:
-        """Adds what was found in a file; it is kept whatever ends the process afterwards.
+        """Adds what was found in a file; it is kept whatever ends the process afterward.
 
         Raises:
             UserError: If it cannot be written: a full disk, most likely.

@@ -10,7 +10,7 @@ import torch
 
 NEEDED_CHECKPOINTS = 3
 """Checkpoints for which there must be space: the one that is about to be written, before the oldest goes; a best one of
-its own; one to spare."""
+its own; one more."""
 
 NEEDED_BESIDES_BYTES = 256 * 2**20
 """Space for metrics, log and curves."""
@@ -33,7 +33,7 @@ def warn_if_disk_is_nearly_full(work_dir: Path, checkpoint_bytes: int) -> str | 
     return (
         f"warning: {work_dir}: the disk is nearly full: {free / 2**30:.1f} GiB are free, and the next checkpoints need "
         f"{needed / 2**30:.1f} GiB. Make space, or lower checkpoints.keep_last and resume: a checkpoint that finds no "
-        "place ends the run"
+        "space ends the run"
     )
 
 

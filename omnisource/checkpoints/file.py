@@ -22,9 +22,9 @@ import torch
 from omnisource.errors import UserError
 from omnisource.files import atomic
 from omnisource.files.atomic import UNFINISHED, atomic_path, atomic_write
+from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.files.zip_checksums import DamagedArchive, add_checksum, verify_archive
 
-FORMAT = "omnisource-checkpoint"
 FORMAT_VERSION = 3  # 2 had a digest of the whole file at its end, and 1 nothing but the checksums of its records
 FOLDER = "checkpoints"
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
@@ -39,7 +39,7 @@ class Header:
         step: Steps done.
         best_score: Highest validation top-1 of the main source so far, in [0, 1]; None before the first validation.
         best_step: Steps done when it was reached.
-        recipe: The whole recipe as plain data (`config.to_plain`).
+        recipe: The whole recipe as plain data (`to_plain`).
         class_names: Class names by label space.
         facts: What the run was made with.
     """
@@ -57,7 +57,7 @@ class Checkpoint:
     """The content of a checkpoint file.
 
     Attributes:
-        recipe: The whole recipe as plain data (`config.to_plain`).
+        recipe: The whole recipe as plain data (`to_plain`).
         class_names: Class names by label space.
         facts: What the run was made with: versions, decoder, resampling, microbatches a step, digests of the lists.
         state: `TrainState.state_dict()`. Tensors that were read are mapped; copy what outlives the file.
@@ -96,7 +96,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, keep_last: int) -> None:
         UserError: If it cannot be written (no space, no permission); earlier checkpoints are untouched.
     """
     content = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "format_version": FORMAT_VERSION,
         "recipe": checkpoint.recipe,
         "class_names": checkpoint.class_names,
@@ -213,7 +213,7 @@ def _mapped(path: Path, file: BinaryIO) -> dict[str, Any]:
     content = torch.load(
         this_one if os.path.exists(this_one) else path, map_location="cpu", weights_only=True, mmap=True
     )
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise UserError(
             f"{path}: not a checkpoint of a run of omnisource. Start a new run from its weights: model.weights={path}"
         )

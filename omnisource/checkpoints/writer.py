@@ -77,7 +77,7 @@ class CheckpointWriter:
                 save_checkpoint(checkpoint, path, keep_last)
                 if is_best:
                     copy_checkpoint(path, best_path(path.parent.parent))
-        except BaseException as error:  # raised again where somebody waits
+        except BaseException as error:  # re-raised where somebody waits
             self._error = error
 
 

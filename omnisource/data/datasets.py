@@ -14,7 +14,7 @@ import numpy as np
 
 from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import LabelReader
-from omnisource.data.lists.media_files import Progress, class_names_of_folders, count_files, files_of_class, suffixes_of
+from omnisource.data.lists.media_files import class_names_of_folders, count_files, files_of_class, suffixes_of
 from omnisource.data.lists.rows import read_list
 from omnisource.data.lists.text import Problem, in_order, some
 from omnisource.data.shards.read import read_shards
@@ -22,6 +22,7 @@ from omnisource.errors import UserError, shortened
 from omnisource.files.mapped_table import TableWriter
 from omnisource.recipe.data import Split, SplitName, TarShards, split_of
 from omnisource.recipe.recipe import Recipe
+from omnisource.types import Progress
 
 if TYPE_CHECKING:
     from omnisource.types import Media

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_split
 from omnisource.data.lists.items import Items
-from omnisource.data.lists.media_files import Progress
 from omnisource.data.missing import require_data
 from omnisource.data.sharing import read_by_first_process
 from omnisource.recipe.data import SplitName
 from omnisource.recipe.recipe import Recipe
+from omnisource.types import Progress
 
 ProgressBar = Callable[[str], AbstractContextManager[Progress]]
 """Makes a bar, given what it says, that appears with the first progress."""

@@ -1,4 +1,4 @@
-"""Whether a process is still there: of this machine by its number and its start, since numbers are used again."""
+"""Whether a process is still there: of this machine by its number and its start, since numbers are reused."""
 
 from __future__ import annotations
 

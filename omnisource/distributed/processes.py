@@ -223,7 +223,7 @@ def run_on_rank0(function: Callable[[], T]) -> T:
     if rank() == 0:
         try:
             value = function()
-        except Exception as raised:  # raised again below, once the others know
+        except Exception as raised:  # re-raised below, once the others know
             error = raised
     raise_on_all_ranks(error)
     return broadcast(value)

@@ -96,7 +96,7 @@ class Classifier:
 
         Args:
             clips: N clips of one media and one shape [V, 3, T, H, W]. More than `views_at_a_time` views go through the
-                model in parts. The recognizer may be in training mode, and is again afterwards.
+                model in parts. The recognizer may be in training mode, and is again afterward.
         """
         media = clips[0].media
         heads = self.protocol.by_media[media].heads

@@ -12,11 +12,12 @@ import safetensors
 import torch
 from torch import Tensor
 
-from omnisource.checkpoints.file import FORMAT, as_checkpoint
+from omnisource.checkpoints.file import as_checkpoint
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Classifier
 from omnisource.evaluation.precision import Precision, weight_type
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
+from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import load_into, state_dict_in
@@ -134,7 +135,7 @@ def build_recognizer(
 
 def _content_of(path: Path, average: bool) -> _Content:
     content = read_weights_file(path)
-    if content.get("format") == FORMAT:
+    if content.get("format") == CHECKPOINT_FORMAT:
         checkpoint = as_checkpoint(content)
         weights = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
         return _own_content(path, checkpoint.recipe, checkpoint.class_names, weights)

@@ -19,11 +19,11 @@ from omnisource.evaluation.report import (
     write_report,
     write_results,
 )
+from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import load_all_weights
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.own import OWN_FORMAT
 from omnisource.models.weights.read import read_weights_file
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
@@ -111,7 +111,7 @@ def _evaluate_all(
 def _check_classes(path: str, class_names: Mapping[str, Sequence[str]]) -> None:
     """Checks that the classes have the names and the order that one of our checkpoints was trained with."""
     content = read_weights_file(path)
-    if content.get("format") != OWN_FORMAT:
+    if content.get("format") != CHECKPOINT_FORMAT:
         return
     for space, names in class_names.items():
         trained = content["class_names"].get(space, [])

@@ -68,7 +68,7 @@ def print_checkpoint(path: Path) -> None:
         ["file", f"{path}, {found['bytes'] / 2**20:.1f} MiB, verified"],
         ["step", f"{found['step']}, seed {recipe['seed']}, {facts['microbatches']} microbatches a step"],
         ["best validation top-1", best],
-        ["model", f"ResNet-{recipe['model']['depth']}, width {recipe['model']['width']:g}, {found['tensors']} tensors"],
+        ["model", f"{from_plain(Model, recipe['model'], str(path)).describe()}, {found['tensors']} tensors"],
         ["numbers in them", f"{found['parameters'] / 1e6:.2f} M" + (", and their average" if found["has_ema"] else "")],
         *(["classes of " + space, str(count)] for space, count in found["label_spaces"].items()),
         *(["samples seen of " + name, f"{count:,}"] for name, count in found["samples_seen"].items()),

@@ -16,7 +16,7 @@ T = TypeVar("T")
 OPEN_FILES = 32
 """Files that a process keeps open between two reads; their number must not grow with that of the shards."""
 
-KNOWN_FILES = 65536
+REMEMBERED_FILES = 65536
 """Files behind URLs of which a process remembers that their version was the expected one."""
 
 RETRY_SECONDS = (0.2, 1.0, 3.0)
@@ -182,7 +182,7 @@ def _answer_check(expected: FileVersion) -> Callable[[Any], Coroutine[Any, Any, 
     return check
 
 
-@functools.lru_cache(maxsize=KNOWN_FILES)
+@functools.lru_cache(maxsize=REMEMBERED_FILES)
 def _require_same(url: str, expected: FileVersion) -> None:
     """Asks for the version of a remote file, once as long as it is the expected one.
 

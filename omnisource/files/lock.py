@@ -98,9 +98,9 @@ def _owner(descriptor: int) -> str:
     Source: proc(5), /proc/locks: number, kind, mode, access, process, device and inode, first and last byte.
     """
     state = os.fstat(descriptor)
-    place = f"{os.major(state.st_dev):02x}:{os.minor(state.st_dev):02x}:{state.st_ino}"
+    identity = f"{os.major(state.st_dev):02x}:{os.minor(state.st_dev):02x}:{state.st_ino}"
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/locks", encoding="utf-8") as file:
         for fields in map(str.split, file):
-            if fields[1] == "FLOCK" and fields[5] == place and int(fields[4]) > 0:
+            if fields[1] == "FLOCK" and fields[5] == identity and int(fields[4]) > 0:
                 return f"process {fields[4]}"
     return "a process of another machine or container"

@@ -34,7 +34,7 @@ class LineFollower:
     def __init__(self, path: Path, num_bytes: int) -> None:
         self._path = path
         self._begun = b""  # a line whose end is not written yet
-        self._place: tuple[int, int] | None = None  # (inode, bytes read)
+        self._position: tuple[int, int] | None = None  # (inode, bytes read)
         self._num_bytes = num_bytes
 
     def new_lines(self) -> list[bytes]:
@@ -49,16 +49,16 @@ class LineFollower:
             return []
         with file:
             now = os.fstat(file.fileno())
-            if self._place is None:
+            if self._position is None:
                 # From one byte before, which is a newline where the first line is whole.
-                self._place = (now.st_ino, max(0, now.st_size - self._num_bytes - 1))
-                is_cut = self._place[1] > 0
+                self._position = (now.st_ino, max(0, now.st_size - self._num_bytes - 1))
+                is_cut = self._position[1] > 0
             else:
                 is_cut = False
-                if self._place[0] != now.st_ino or self._place[1] > now.st_size:
-                    self._place, self._begun = (now.st_ino, now.st_size), b""
-            file.seek(self._place[1])
+                if self._position[0] != now.st_ino or self._position[1] > now.st_size:
+                    self._position, self._begun = (now.st_ino, now.st_size), b""
+            file.seek(self._position[1])
             data = file.read()
-        self._place = (self._place[0], self._place[1] + len(data))
+        self._position = (self._position[0], self._position[1] + len(data))
         *lines, self._begun = (self._begun + data).split(b"\n")
         return lines[1:] if is_cut else lines

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from omnisource.data.lists.media_files import read_class_folders
 from omnisource.data.lists.text import format_class_names, format_rows, some
 from omnisource.errors import UserError, shortened
-from omnisource.make_lists.writing import ListReport, Progress, check_outputs, class_names, write_all
+from omnisource.make_lists.writing import ListReport, check_outputs, class_names, write_all
 from omnisource.randomness import derived_seed
-from omnisource.types import Media
+from omnisource.types import Media, Progress
 
 
 def make_folder_lists(
@@ -42,7 +42,7 @@ def make_folder_lists(
         group_pattern: Regular expression that is searched in the paths; items with the same match (of its first
             group, if it has one) stay in the same list. For example `seq\d+` keeps each sequence together.
         overwrite: Whether existing lists are replaced. An existing class map never is.
-        progress: See `Progress`.
+        progress: Called with the numbers of folders listed and of all.
 
     Raises:
         UserError: If a file exists already, a class folder is empty or not in the class map, a name cannot be written

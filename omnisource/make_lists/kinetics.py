@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from omnisource.data.lists.media_files import list_folder, videos_by_stem
 from omnisource.data.lists.text import Problem, csv_rows, format_class_names, format_rows, in_order, some
 from omnisource.errors import UserError, shortened
-from omnisource.make_lists.writing import ListReport, Progress, check_outputs, class_names, write_all
+from omnisource.make_lists.writing import ListReport, check_outputs, class_names, write_all
+from omnisource.types import Progress
 
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
@@ -36,7 +37,7 @@ def make_kinetics_list(
         classes_path: Class map. If it is there, the labels are numbered by it, so that training, validation and test
             lists agree; otherwise it is written. None: the classes of the CSV file in alphabetical order.
         overwrite: Whether an existing list is replaced. An existing class map never is.
-        progress: See `Progress`.
+        progress: Called with the numbers of folders listed and of all.
 
     Raises:
         UserError: If a file exists already, the CSV file is wrong, it has classes that the map lacks, a clip is there

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omnisource.data.lists.text import read_class_names, some
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
-
-Progress = Callable[[int, int], None]
-"""Is called with the number of folders listed and their total number."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
+from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import HeadNames, StateDict, WeightFormat
-from omnisource.models.weights.own import OWN_FORMAT, required_average
+from omnisource.models.weights.own import required_average
 from omnisource.models.weights.read import read_weights_file
 from omnisource.models.weights.report import LoadReport, indented, mismatches
 
@@ -141,7 +142,7 @@ def state_dict_in(content: Mapping[str, Any], origin: str, formats: Sequence[Wei
         UserError: There is none of these formats, or it holds something else than tensors.
     """
     state: Any = content
-    for key in ("model",) if content.get("format") == OWN_FORMAT else ("state_dict", "model"):
+    for key in ("model",) if content.get("format") == CHECKPOINT_FORMAT else ("state_dict", "model"):
         if isinstance(content.get(key), Mapping):
             state = content[key]
             break

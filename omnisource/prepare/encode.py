@@ -151,23 +151,23 @@ def _add_checksum(unchecked: Path, target: Path) -> None:
     """Copies the packets of a video into a file that carries their checksum, with the index (moov) before them."""
     with av.open(f"file:{unchecked}") as container:
         stream = container.streams.video[0]
-        seal = checksum_of(stream, _packets(container))
+        checksum = checksum_of(stream, _packets(container))
     with (
         av.open(f"file:{unchecked}") as container,
-        av.open(f"file:{target}", "w", format="mp4", options={"movflags": "faststart"}) as sealed,
+        av.open(f"file:{target}", "w", format="mp4", options={"movflags": "faststart"}) as checked,
     ):
-        sealed.metadata[CHECKSUM_KEY] = seal
-        stream = sealed.add_stream_from_template(container.streams.video[0])
+        checked.metadata[CHECKSUM_KEY] = checksum
+        stream = checked.add_stream_from_template(container.streams.video[0])
         for packet in _packets(container):
             packet.stream = stream
-            sealed.mux(packet)
+            checked.mux(packet)
 
 
 def _check(target: Path, num_frames: int) -> None:
     """Checks what was written, by reading it."""
     with av.open(f"file:{target}") as container:
-        seal = checksum_of(container.streams.video[0], _packets(container))
-        if seal != claimed_checksum(container) or not seal.endswith(f" of {num_frames} packets"):
+        checksum = checksum_of(container.streams.video[0], _packets(container))
+        if checksum != claimed_checksum(container) or not checksum.endswith(f" of {num_frames} packets"):
             raise OSError(
                 errno.EIO, f"what was written is not what was to be written, {num_frames} frames", str(target)
             )

@@ -243,7 +243,7 @@ class Source:
     """Name of the source that this one keeps a ratio to; its batch size then is `ratio` times the other's."""
 
     ratio: float = 1.0
-    """Samples for each sample of `ratio_to`. Where that makes a fractional number of a microbatch, it gets one more or
+    """Samples for each sample of `ratio_to`. Where a microbatch would get a fractional number, it gets one more or
     less."""
 
     class_power: float = 1.0

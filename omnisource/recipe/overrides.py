@@ -97,7 +97,7 @@ def _replaced(node: Any, path: list[str], text: str, key: str) -> Any:
 
 
 def _checked(node: Any) -> Any:
-    """Returns a config built again from its values, so that its own checks run."""
+    """Returns a config rebuilt from its values, so that its own checks run."""
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         values = {field.name: _checked(getattr(node, field.name)) for field in dataclasses.fields(node)}
         return dataclasses.replace(node, **values)

@@ -106,10 +106,10 @@ class Recipe:
     """Share of the moving average of the weights that a step keeps; it is evaluated beside them. None: no average."""
 
     max_skipped_steps: Annotated[NonNegativeInt, MAY_DIFFER] = 0
-    """Steps whose loss or gradient is not finite that may be left out; each is named and its batch kept."""
+    """Steps whose loss or gradient is not finite that may be left out; each is reported and its batch kept."""
 
     max_unreadable: Annotated[NonNegativeInt, MAY_DIFFER] = 0
-    """Files that may be unreadable; each is named, and in training replaced by the next item of its list."""
+    """Files that may be unreadable; each is reported, and in training replaced by the next item of its list."""
 
     max_unreadable_share: Annotated[Share, MAY_DIFFER] = 0.0
     """The same as a share of all items that the run reads; the larger of the two limits holds."""

@@ -103,10 +103,10 @@ def _bound_faults_of(key: str, value: Any, hint: Any) -> list[str]:
     """Returns how a value that is no group is beyond its bounds."""
     if isinstance(value, tuple | list):
         parts = zip(value, tuple_kinds(hint, len(value)) or [], strict=True)
-        broken = [limits for part, kind in parts for limits in _broken_limits(part, kind)]
-        return [f"{key}={value}: both must be {_allowed(broken[0])}"] if broken else []
+        violated = [limits for part, kind in parts for limits in _violated_limits(part, kind)]
+        return [f"{key}={value}: both must be {_allowed(violated[0])}"] if violated else []
     faults = []
-    for limits in _broken_limits(value, hint):
+    for limits in _violated_limits(value, hint):
         short = f"{value:g}" if isinstance(value, float) else str(value)
         # 1.0 or 1.0000001 beyond a limit of 1 are shown in full: a mere 1 would read like the limit.
         shown = value if float(short) in limits.values() else short
@@ -114,7 +114,7 @@ def _bound_faults_of(key: str, value: Any, hint: Any) -> list[str]:
     return faults
 
 
-def _broken_limits(value: Any, hint: Any) -> Iterator[dict[str, float]]:
+def _violated_limits(value: Any, hint: Any) -> Iterator[dict[str, float]]:
     """Yields the limits beside a type that a value breaks, by the names of their comparisons."""
     for mark in marks(hint):
         limits = {name: limit for name in _WORDS if (limit := getattr(mark, name, None)) is not None}

@@ -110,5 +110,5 @@ def _mean(values: list[float]) -> float:
 def cannot_write(path: Path, error: OSError) -> UserError:
     """Returns the error of a run whose file cannot be written, with what to do."""
     return UserError(
-        f"{path}: cannot be written ({error.strerror}); free or allow the place, then continue with --resume auto"
+        f"{path}: cannot be written ({error.strerror}); make space or allow writing, then continue with --resume auto"
     )

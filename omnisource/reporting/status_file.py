@@ -44,7 +44,7 @@ class RunStatus:
         host: Name of the machine.
         machine: Tells machines apart, and containers on one; "" where the system does not say.
         process_id: Process that writes the file.
-        process_start: When that process started, as the system counts it: process ids are used again.
+        process_start: When that process started, as the system counts it: process ids are reused.
         started_unix_seconds: When it began with the run.
         updated_unix_seconds: The last heartbeat.
     """

@@ -17,7 +17,7 @@ REFRESH_SECONDS = 0.2
 
 
 class Foot:
-    """Lines at the foot of a terminal, which are drawn again in place; what is printed meanwhile passes above them.
+    """Lines at the foot of a terminal, which are redrawn in place; what is printed meanwhile passes above them.
 
     It starts no thread: whoever does the work draws, where `is_due`.
     """
@@ -37,7 +37,7 @@ class Foot:
         return time.monotonic() - self._drawn_at >= REFRESH_SECONDS
 
     def draw(self, *lines: RenderableType) -> None:
-        """Draws these lines in the place of the last ones."""
+        """Draws these lines instead of the last ones."""
         self._drawn_at = time.monotonic()
         with quiet_if_gone(self._console):
             if not self._live.is_started:

@@ -208,7 +208,7 @@ def _state(status: RunStatus | None) -> tuple[State, str]:
         return status.state, status.reason
     silence = clock(time.time() - status.updated_unix_seconds)
     return "killed", (
-        f"process {status.process_id} on {status.host} gave its last sign {silence} ago, and did not say how it "
+        f"process {status.process_id} on {status.host} gave its last heartbeat {silence} ago, and did not say how it "
         "ended; --resume auto continues it"
     )
 

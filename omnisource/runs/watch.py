@@ -113,5 +113,5 @@ def _state_line(run: Run) -> Text:
     line.append(run.state, STATE_STYLES[run.state])
     if run.activity not in ("", "training"):
         line.append(f", {run.activity}")
-    line.append(f"  last sign {age(run.age_seconds)} ago", "dim")
+    line.append(f"  last heartbeat {age(run.age_seconds)} ago", "dim")
     return line

@@ -74,7 +74,8 @@ def _print_cost(recipe: Recipe) -> None:
         size_text = _millions(parameters)
         if source.media == "image":
             summed = recognizer.backbone.count_image_parameters() + count_parameters(recognizer.heads[head])
-            size_text += f" ({_millions(summed)} with the kernels summed over time)"
+            if summed != parameters:  # a backbone may have no kernels over time
+                size_text += f" ({_millions(summed)} with the kernels summed over time)"
         frames = 1 if source.media == "image" else source.sampling.clip_length
         sizes = (source.training_view.crop_size, source.validation_views.crop_size, source.test_views.crop_size)
         for size in dict.fromkeys(sizes):

@@ -46,7 +46,7 @@ class Ema:
 
     @contextlib.contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Gives `model` the average for the time of the block, and its own state back afterwards."""
+        """Gives `model` the average for the time of the block, and its own state back afterward."""
         own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(self.tensors)
         try:

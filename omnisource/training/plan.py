@@ -1,4 +1,4 @@
-"""What follows from a recipe and its data: class names, lists, batch sizes, steps."""
+"""What follows from a recipe and the counts of its data: batch sizes, microbatches, steps."""
 
 from __future__ import annotations
 

@@ -141,15 +141,15 @@ def test_part_of_a_shard_is_examined_like_the_file_by_itself(tmp_path: Path) -> 
     shard = tmp_path / "shard.tar"
     shard.write_bytes(b"x" * 100 + video.read_bytes() + b"y" * 7 + image.read_bytes())
     sizes = video.stat().st_size, image.stat().st_size
-    stamp = local_version(shard.stat())
-    in_shard = ByteRange(str(shard), 100, sizes[0], stamp), ByteRange(str(shard), 107 + sizes[0], sizes[1], stamp)
+    version = local_version(shard.stat())
+    in_shard = ByteRange(str(shard), 100, sizes[0], version), ByteRange(str(shard), 107 + sizes[0], sizes[1], version)
     name = tmp_path / "shard.tar::clip.mp4"
     assert examine(request_for(name, part=in_shard[0])) == examine(request_for(video))
     assert examine(request_for(name, "image", part=in_shard[1])) == examine(request_for(image, "image"))
-    cut = ByteRange(str(shard), 100, sizes[0] - 500, stamp)
+    cut = ByteRange(str(shard), 100, sizes[0] - 500, version)
     assert examine(request_for(name, part=cut)).digest != examine(request_for(video)).digest
     with pytest.raises(UnreadableMedia, match="ends at byte"):
-        examine(request_for(name, part=ByteRange(str(shard), 100, 10**6, stamp)))
+        examine(request_for(name, part=ByteRange(str(shard), 100, 10**6, version)))
 
 
 def test_compared_frames_are_returned_made_small(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_sheets_of_others_are_never_replaced(data: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
-def test_file_in_the_place_of_the_folder_is_named(data: Path, tmp_path: Path, below: str) -> None:
+def test_file_in_the_place_of_the_folder_is_reported(data: Path, tmp_path: Path, below: str) -> None:
     (tmp_path / "mine").write_text("my own")
     folder = tmp_path / "mine" / below
     message = f"--pictures {folder}: {tmp_path / 'mine'} is no folder that can be written to; name another one"
@@ -193,7 +193,7 @@ def test_file_in_the_place_of_the_folder_is_named(data: Path, tmp_path: Path, be
         draw_batches(tiny_recipe(data), "config.py", folder)
 
 
-def test_missing_data_is_named(tmp_path: Path) -> None:
+def test_missing_data_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.py: the data is not here"):
         draw_batches(tiny_recipe(tmp_path / "nowhere"), "config.py", tmp_path / "pictures")
     assert not (tmp_path / "pictures").exists()

@@ -160,9 +160,9 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
     path = checkpoint_path(tmp_path, 1)
     data = path.read_bytes()
     rng = np.random.default_rng(0)
-    for place in [0, len(data) - 1, *rng.integers(0, len(data), 300).tolist()]:
+    for offset in [0, len(data) - 1, *rng.integers(0, len(data), 300).tolist()]:
         damaged = bytearray(data)
-        damaged[place] ^= 1 << int(rng.integers(8))
+        damaged[offset] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"step_000000001\.pt: (damaged|not a whole checkpoint)"):
             read_checkpoint(path)
@@ -191,9 +191,9 @@ def test_checkpoint_of_an_earlier_format_is_read_and_its_content_is_verified(tmp
     assert (header.step, header.best_score, header.best_step, header.recipe) == (7, 0.25, 4, {"seed": 0})
     data, state = old.read_bytes(), read.state
     path, rng = tmp_path / "old.pt", np.random.default_rng(version)
-    for place in rng.integers(0, len(data), 300).tolist():
+    for offset in rng.integers(0, len(data), 300).tolist():
         damaged = bytearray(data)
-        damaged[place] ^= 1 << int(rng.integers(8))
+        damaged[offset] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         try:
             read = read_checkpoint(path)

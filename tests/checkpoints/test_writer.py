@@ -94,8 +94,8 @@ def test_caller_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.M
     assert read_checkpoint(path).state["step"] == 1
 
 
-@pytest.mark.parametrize("told_by", ["write", "wait", "raise_failure"])
-def test_checkpoint_that_could_not_be_written_is_told_once(tmp_path: Path, told_by: str) -> None:
+@pytest.mark.parametrize("reported_by", ["write", "wait", "raise_failure"])
+def test_checkpoint_that_could_not_be_written_is_reported_once(tmp_path: Path, reported_by: str) -> None:
     writer = CheckpointWriter()
     writer.write(content(1), checkpoint_path(tmp_path, 1), keep_last=9)
     writer.wait()
@@ -108,10 +108,10 @@ def test_checkpoint_that_could_not_be_written_is_told_once(tmp_path: Path, told_
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with pytest.raises(UserError, match=r"step_000000002\.pt: the checkpoint cannot be written"):
-        if told_by == "write":
+        if reported_by == "write":
             writer.write(content(3), checkpoint_path(tmp_path, 3), keep_last=9)
         else:
-            getattr(writer, told_by)()
+            getattr(writer, reported_by)()
     writer.wait()
     writer.raise_failure()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000000001.pt"]

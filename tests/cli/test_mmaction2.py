@@ -130,7 +130,7 @@ def test_test_refuses_with_the_reason(arguments: list[str], message: str, refusa
     assert message in refusal(test_main, CONFIG, "checkpoint.pth", *arguments)
 
 
-def test_missing_arguments_are_named(refusal: Callable[..., str]) -> None:
+def test_missing_arguments_are_reported(refusal: Callable[..., str]) -> None:
     assert "the following arguments are required: config" in refusal(train_main)
     assert "the following arguments are required: checkpoint" in refusal(test_main, CONFIG)
 
@@ -167,7 +167,7 @@ def test_hints_name_keys_that_are_there() -> None:
             assert ours.split()[0] in keys | groups, f"{old} -> {ours}"
 
 
-def test_all_old_keys_are_told_at_once(refusal: Callable[..., str]) -> None:
+def test_all_old_keys_are_reported_at_once(refusal: Callable[..., str]) -> None:
     options = ["train_dataloader.batch_size=3", "optim_wrapper.optimizer.lr=1", "train_cfg.max_epochs=3", "x"]
     message = refusal(train_main, CONFIG, "--cfg-options", *options)
     for part in ("sources.NAME.batch_size", "optimizer.learning_rate", "num_epochs", "'x': an override"):

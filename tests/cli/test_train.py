@@ -24,7 +24,7 @@ def test_seed_flag_goes_before_a_seed_in_the_overrides(in_data: Path, capsys: py
 
 
 @pytest.mark.parametrize("command", [["train"], ["check"], ["test"]], ids=" ".join)
-def test_missing_data_is_told_on_one_screen(
+def test_missing_data_is_reported_on_one_screen(
     command: list[str], failing: Callable[..., str], in_empty_folder: Path
 ) -> None:
     Path("checkpoint.pt").touch()
@@ -37,7 +37,7 @@ def test_missing_data_is_told_on_one_screen(
     assert not Path("work_dirs").exists()
 
 
-def test_missing_root_is_named(failing: Callable[..., str], in_data: Path) -> None:
+def test_missing_root_is_reported(failing: Callable[..., str], in_data: Path) -> None:
     message = failing("train", CONFIG, *tiny_overrides(), "sources.imagenet.root=elsewhere/imagenet")
     assert "elsewhere/imagenet " in message and "sources.imagenet.root=" in message
     assert "kinetics400_train" not in message
@@ -49,7 +49,7 @@ def test_empty_source_is_refused(failing: Callable[..., str], in_data: Path) -> 
     assert "data/imagenet/meta/train.txt: the list is empty: source imagenet has no items" in message
 
 
-def test_everything_wrong_with_a_list_is_told_at_once(failing: Callable[..., str], in_data: Path) -> None:
+def test_everything_wrong_with_a_list_is_reported_at_once(failing: Callable[..., str], in_data: Path) -> None:
     lines = Path(TRAIN_LIST).read_text().splitlines()
     damaged = [lines[0], "", lines[1].rsplit(" ", 1)[0] + " 9", "none.mp4 0", "word", lines[0], *lines[6:]]
     Path(TRAIN_LIST).write_text("\n".join(damaged) + "\n")
@@ -64,7 +64,7 @@ def test_everything_wrong_with_a_list_is_told_at_once(failing: Callable[..., str
         assert any(f"{TRAIN_LIST}:{number}: " in line and what in line for line in message.splitlines()), number
 
 
-def test_unreadable_video_stops_the_training_and_is_named(failing: Callable[..., str], in_data: Path) -> None:
+def test_unreadable_video_stops_the_training_and_is_reported(failing: Callable[..., str], in_data: Path) -> None:
     video = next(Path("data/kinetics400/videos_train").rglob("*.mp4"))
     truncate(video, 0.3)
     message = failing("train", CONFIG, *tiny_overrides(), "--work-dir", "run")

@@ -299,7 +299,9 @@ def test_large_list_is_the_same_when_it_is_read_mapped_or_kept(forms: Path, form
         assert items.digest() == expected.digest()
         assert items.num_ignored == expected.num_ignored
         assert items.class_counts(4).tolist() == expected.class_counts(4).tolist()
-        assert as_tuples(items.without({1})) == [row for place, row in enumerate(as_tuples(expected)) if place != 1]
+        assert as_tuples(items.without({1})) == [
+            row for position, row in enumerate(as_tuples(expected)) if position != 1
+        ]
         assert items.labels.dtype == np.int32 and not items.labels.flags.writeable
 
 
@@ -331,7 +333,7 @@ def test_large_list_is_parsed_once(forms: Path, monkeypatch) -> None:
         ),
     ],
 )
-def test_large_list_is_parsed_anew_for_other_options(forms: Path, text, options, labels, monkeypatch) -> None:
+def test_large_list_is_parsed_again_for_other_options(forms: Path, text, options, labels, monkeypatch) -> None:
     monkeypatch.setattr(mapped_table, "MEMORY_BYTES", 0)
     for chosen, expected in zip(options, labels, strict=True):
         if expected is None:
@@ -424,10 +426,10 @@ def test_last_line_end_is_no_empty_line_but_a_second_one_is(tmp_path):
         ("3", NAMES, None, "label 3 is outside the classes (allowed: 0 to 2 or the name of a class)"),
         ("hugs", NAMES, 3, "label 'hugs' is not the name of a class (allowed: 0 to 2 or the name of a class)"),
         ("x", ("0", "1"), 2, "label 'x' is not the name of a class (allowed: 0 to 1)"),
-        ("x", None, None, "label 'x' is not a number (allowed: 0 upwards)"),
+        ("x", None, None, "label 'x' is not a number (allowed: 0 or more)"),
         ("1.0", None, 3, "label '1.0' is not a number (allowed: 0 to 2)"),
-        ("1_0", None, None, "label '1_0' is not a number (allowed: 0 upwards)"),
-        ("99999999999999", None, None, "label 99999999999999 is outside the classes (allowed: 0 upwards)"),
+        ("1_0", None, None, "label '1_0' is not a number (allowed: 0 or more)"),
+        ("99999999999999", None, None, "label 99999999999999 is outside the classes (allowed: 0 or more)"),
         ("shake hands", NAMES, 2, "label shake hands is outside the classes (allowed: 0 to 1 or the name of a class)"),
     ],
 )
@@ -436,7 +438,7 @@ def test_wrong_label_names_what_is_allowed(tmp_path, label, names, num_classes, 
     assert problems_of(tmp_path, f"a.mp4,{label}\n", names=names, num_classes=num_classes) == [f"1: {what}"]
 
 
-def test_surplus_column_is_named(tmp_path):
+def test_surplus_column_is_reported(tmp_path):
     make_files(tmp_path, "a.mp4", "b 7.mp4")
     assert problems_of(tmp_path, "a.mp4 120 1\nb 7.mp4 1\n") == [
         "1: 3 columns instead of 2 (`path label`), or a missing file: a.mp4 120"
@@ -461,7 +463,7 @@ def test_one_item_in_two_spellings_of_an_id_is_a_duplicate(tmp_path):
     assert found == ["3: the same item as in line 1: a.mp4", "4: the same item as in line 1: a.mp4"]
 
 
-def test_missing_and_ambiguous_ids_are_named(tmp_path):
+def test_missing_and_ambiguous_ids_are_reported(tmp_path):
     make_files(tmp_path, "videos/a.mp4", "videos/a.mkv", "videos/x/b.mp4", "videos/y/b.mp4")
     found = problems_of(tmp_path, "a 1 0\nb 1 0\nc 1 0\n", format="video_frames_label", folder="videos")
     assert found == [
@@ -471,7 +473,7 @@ def test_missing_and_ambiguous_ids_are_named(tmp_path):
     ]
 
 
-def test_wrong_folders_of_frames_are_named(tmp_path):
+def test_wrong_folders_of_frames_are_reported(tmp_path):
     make_files(tmp_path, "file", "a/img_00001.jpg", "b/img_00001.jpg")
     text = "file 3 0\na 0 0\nb many 0\ngone 2 0\ngone/deep 2 0\n"
     assert problems_of(tmp_path, text, format="frames_folder") == [
@@ -483,7 +485,7 @@ def test_wrong_folders_of_frames_are_named(tmp_path):
     ]
 
 
-def test_folder_in_a_list_of_files_is_named(tmp_path):
+def test_folder_in_a_list_of_files_is_reported(tmp_path):
     make_files(tmp_path, "a/img_00001.jpg")
     (found,) = problems_of(tmp_path, "a 0\n")
     assert found.startswith("1: is a folder, not a file: a (")
@@ -516,7 +518,7 @@ def test_mistakes_of_a_csv_list_are_reported_at_once(tmp_path):
     ]
 
 
-def test_missing_columns_of_a_csv_list_are_named(tmp_path):
+def test_missing_columns_of_a_csv_list_are_reported(tmp_path):
     (found,) = problems_of(tmp_path, "file,class\na.mp4,0\n", format="csv", label_column="class")
     assert found == "1: the header has no column 'path'; its columns are file, class"
 
@@ -539,12 +541,12 @@ def test_csv_with_a_header_only_has_no_items(tmp_path):
     assert "source tiny has no items" in found
 
 
-def test_utf16_is_named(tmp_path):
+def test_utf16_is_reported(tmp_path):
     (found,) = problems_of(tmp_path, "a.mp4 0\n".encode("utf-16"))
     assert found.endswith("is UTF-16 text; save it as UTF-8")
 
 
-def test_missing_root_list_and_folder_are_all_named_with_the_remedy(tmp_path):
+def test_missing_root_list_and_folder_are_all_reported_with_the_remedy(tmp_path):
     root = tmp_path / "kinetics400"
     with pytest.raises(UserError) as caught:
         read(root, Split("videos_train", "train.txt"))
@@ -607,7 +609,7 @@ def test_folder_without_class_folders_is_a_mistake(tmp_path):
         class_names_of_folders(str(tmp_path / "gone"))
 
 
-def test_folder_that_cannot_be_listed_is_named(tmp_path):
+def test_folder_that_cannot_be_listed_is_reported(tmp_path):
     found = problems_of(tmp_path, f"{'x' * 300}/1.mp4 0\n")
     assert found == [f"{'x' * 300}: cannot be listed: File name too long", f"1: missing file: {'x' * 300}/1.mp4"]
 

@@ -132,7 +132,7 @@ def test_complete_run_that_is_resumed_is_left_untouched(
     assert after == before
 
 
-def test_resume_auto_starts_anew_where_there_is_no_checkpoint(data: Path, tmp_path: Path) -> None:
+def test_resume_auto_starts_where_there_is_no_checkpoint(data: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n')  # of a run that ended before it saved
     train(tiny_recipe(data, "sources.kinetics400.batch_size=6"), tmp_path, resume="auto")
     assert [line["step"] for line in step_lines(tmp_path)] == [1, 2]
@@ -171,7 +171,7 @@ def test_resume_from_an_earlier_checkpoint_sets_later_files_aside(
     assert_equal_runs(work_dir, uninterrupted)
 
 
-def test_best_checkpoint_that_is_gone_is_named_and_chosen_anew(data: Path, tmp_path: Path) -> None:
+def test_best_checkpoint_that_is_gone_is_reported_and_chosen_again(data: Path, tmp_path: Path) -> None:
     # With this learning rate nothing is learned, so that no later validation is better than the first.
     settings = ("num_epochs=3", "optimizer.learning_rate=1e-12", "checkpoints.interval_epochs=1")
     recipe = mixed_recipe(data, *settings, "checkpoints.keep_last=9")
@@ -199,7 +199,7 @@ def test_best_checkpoint_that_is_gone_comes_back_from_the_checkpoint_of_its_step
     assert "best.pt of step" not in (work_dir / "train.log").read_text()
 
 
-def test_damaged_checkpoints_are_passed_over_and_named(uninterrupted: Path, data: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_passed_over_and_reported(uninterrupted: Path, data: Path, tmp_path: Path) -> None:
     work_dir = tmp_path / "run"
     shutil.copytree(uninterrupted, work_dir)
     last, before = (checkpoint_path(work_dir, step) for step in (STEPS, STEPS - 1))

@@ -102,7 +102,7 @@ def test_shards_take_the_place_of_a_list_by_an_override(data: Path, shards: Path
         load_recipe(str(PUBLISHED_CONFIG), tiny_overrides(more=[*more, "sources.kinetics400.train.list=list.txt"]))
 
 
-def test_missing_shards_are_named_before_a_run(data: Path, shards: Path) -> None:
+def test_missing_shards_are_reported_before_a_run(data: Path, shards: Path) -> None:
     recipe = on_shards(tiny_recipe(data), shards)
     require_data(recipe, ("train", "validation", "test"))
     source = dataclasses.replace(recipe.sources["imagenet"], train=TarShards(("gone-{0..1}.tar", "http://nobody/x")))

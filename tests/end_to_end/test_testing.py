@@ -187,7 +187,7 @@ def test_place_that_cannot_be_written_to_is_refused_before_the_test(trained: Tra
     assert not list((tmp_path / "report").iterdir())
 
 
-def test_permitted_unreadable_files_are_named_and_left_out(
+def test_permitted_unreadable_files_are_reported_and_left_out(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_class_folders(tmp_path)

@@ -21,9 +21,9 @@ from omnisource.errors import UserError
 from omnisource.recipe.recipe import Recipe
 from omnisource.runs.read import read_run
 from omnisource.training.train import train
-from tests.data.loading.test_workers import process_state, wait_until
 from tests.support.holding import held_config, let_go, wait_until_held
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides
+from tests.support.obedient_workers import process_state, wait_until
 from tests.support.tiny_runs import environment, roots, run_python, step_lines, tiny_recipe
 
 STEPS = 12
@@ -48,7 +48,7 @@ def arguments_of(data: Path, config: Path = PUBLISHED_CONFIG) -> list[str]:
 
 @contextmanager
 def started(data: Path, folder: Path, config: Path = PUBLISHED_CONFIG) -> Iterator[subprocess.Popen[str]]:
-    """Yields the process of such a run; it is killed afterwards, if it is still there."""
+    """Yields the process of such a run; it is killed afterward, if it is still there."""
     process = subprocess.Popen(
         [sys.executable, "-m", "omnisource", *arguments_of(data, config)],
         cwd=folder,
@@ -137,7 +137,7 @@ def test_run_that_was_killed_after_its_last_checkpoint_is_complete_once_it_is_re
     assert {path.name for path in after if after[path] != before.get(path)} == {"run.json", "curves.svg"}
 
 
-def test_damaged_or_missing_run_json_of_a_complete_run_is_written_anew(cut_short: tuple[Recipe, Path]) -> None:
+def test_damaged_or_missing_run_json_of_a_complete_run_is_written_again(cut_short: tuple[Recipe, Path]) -> None:
     recipe, run = cut_short
     (run / "run.json").write_text("{")
     train(recipe, run, resume="auto")

@@ -120,7 +120,7 @@ def test_files_may_stand_on_both_sides_of_a_flag(capsys: pytest.CaptureFixture[s
     assert paths == [image(), video()]
 
 
-def test_unreadable_files_are_named_and_the_others_predicted(
+def test_unreadable_files_are_reported_and_the_others_predicted(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     shutil.copytree("media", tmp_path / "m")
@@ -138,7 +138,7 @@ def test_unreadable_files_are_named_and_the_others_predicted(
     assert "Traceback" not in output.err
 
 
-def test_media_that_was_not_trained_on_is_named_and_the_others_predicted(
+def test_media_that_was_not_trained_on_is_reported_and_the_others_predicted(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     recipe = untrained_recipe()

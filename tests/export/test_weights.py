@@ -97,7 +97,7 @@ def test_weights_that_find_no_room_are_an_error_of_the_user_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mistakes_are_named_and_nothing_is_overwritten(
+def test_mistakes_are_reported_and_nothing_is_overwritten(
     trained: tuple[Recipe, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, path = trained

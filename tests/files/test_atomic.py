@@ -35,7 +35,7 @@ def test_writing_that_fails_changes_nothing(tmp_path: Path, error: type[BaseExce
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
-def test_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_full_disk_is_reported_with_the_name_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
     code = (

@@ -52,7 +52,7 @@ def test_part_that_goes_beyond_the_end_is_refused(tmp_path: Path) -> None:
         read_range(part_of(path, 10_200, 100))
 
 
-def test_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UnreadableMedia, match=r"gone\.tar: cannot be read: No such file"):
         read_range(ByteRange(str(tmp_path / "gone.tar"), 0, 1, FileVersion(1, "")))
 
@@ -190,14 +190,14 @@ def test_server_that_fails_for_a_moment_is_asked_again(tmp_path: Path) -> None:
         assert len(server.requests) == 3
 
 
-def test_missing_remote_file_is_named_at_once(tmp_path: Path) -> None:
+def test_missing_remote_file_is_reported_at_once(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with pytest.raises(UnreadableMedia, match=rf"{server.url}/gone\.tar: there is no such file"):
             read_range(ByteRange(f"{server.url}/gone.tar", 0, 10, FileVersion(10, "")))
         assert len(server.requests) == 1
 
 
-def test_server_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_server_that_is_gone_is_reported(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         url = f"{server.url}/shard.tar"
     with pytest.raises(UnreadableMedia, match=rf"{url}: cannot be read: "):
@@ -227,7 +227,7 @@ def test_file_behind_another_kind_of_url_is_compared_when_a_process_first_reads_
         ("nonsense://a.tar", "Protocol not known: nonsense"),
     ],
 )
-def test_package_that_is_not_installed_is_named_with_the_remedy(url: str, remedy: str) -> None:
+def test_package_that_is_not_installed_is_reported_with_the_remedy(url: str, remedy: str) -> None:
     code = (
         "import sys; sys.modules['aiohttp'] = sys.modules['s3fs'] = None\n"
         "from omnisource.files.byte_ranges import ByteRange, FileVersion, read_range\n"

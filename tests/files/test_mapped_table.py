@@ -93,7 +93,7 @@ def test_folder_that_cannot_be_written_to_is_done_without(tmp_path: Path, monkey
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
-def test_table_that_is_cut_is_not_used_and_written_anew(own_cache: Path, length: int) -> None:
+def test_table_that_is_cut_is_not_used_and_written_again(own_cache: Path, length: int) -> None:
     write(key="key")
     content = (own_cache / "key.columns").read_bytes()
     (own_cache / "key.columns").write_bytes(content[:length])
@@ -145,7 +145,7 @@ def test_cache_folder_is_the_users_unless_another_is_set(monkeypatch: pytest.Mon
     assert cache_folder() == Path("/home/somebody/.cache/omnisource")
 
 
-def test_full_disk_is_named_with_the_remedy(tmp_path: Path) -> None:
+def test_full_disk_is_reported_with_the_remedy(tmp_path: Path) -> None:
     code = (
         "import resource, numpy as np\n"
         "from omnisource.files.mapped_table import TableWriter\n"

@@ -93,7 +93,7 @@ def test_held_out_share_is_taken_of_each_class_and_depends_on_the_seed_only(tmp_
     assert held_out(tmp_path, seed=1) != (train, val)
 
 
-def test_class_of_one_file_stays_in_training_and_is_named(tmp_path):
+def test_class_of_one_file_stays_in_training_and_is_reported(tmp_path):
     make_files(tmp_path / "data", "a/1.mp4", "a/2.mp4", "lonely/1.mp4")
     report = make_folder_lists(
         *(str(tmp_path / "data"), str(tmp_path / "train.txt"), "video"),

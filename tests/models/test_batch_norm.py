@@ -29,8 +29,8 @@ def statistics_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def assert_same_statistics(ours: nn.Module, theirs: nn.Module) -> None:
-    for (name, mine), other in zip(statistics_of(ours).items(), statistics_of(theirs).values(), strict=True):
-        assert torch.equal(mine, other), name
+    for (name, one), other in zip(statistics_of(ours).items(), statistics_of(theirs).values(), strict=True):
+        assert torch.equal(one, other), name
 
 
 def batches_of_all_kinds() -> list[Batch]:
@@ -70,8 +70,8 @@ def test_many_batches_of_a_step_move_running_statistics_as_in_the_forward(make_r
                 sum(plain(batches_of_all_kinds()).values(), torch.zeros(())).backward()
         statistics.combine()
     moved = statistics_of(plain)
-    for name, mine in statistics_of(recorded).items():
-        torch.testing.assert_close(mine, moved[name], rtol=1e-13, atol=1e-15)
+    for name, one in statistics_of(recorded).items():
+        torch.testing.assert_close(one, moved[name], rtol=1e-13, atol=1e-15)
     assert moved["backbone.bn1.num_batches_tracked"] == moved["heads.actions.bn.num_batches_tracked"] == 12
     assert moved["heads.photos.bn.num_batches_tracked"] == 6  # the head sees images, which the backbone never counts
     for ours, theirs in zip(recorded.parameters(), plain.parameters(), strict=True):
@@ -93,8 +93,8 @@ def test_running_statistics_move_on_a_gpu_as_in_the_forward(channels: int) -> No
                 torch.testing.assert_close(recorded(x, "video"), plain(x, "video"))
         statistics.combine()
     moved = statistics_of(plain)
-    for name, mine in statistics_of(recorded).items():
-        torch.testing.assert_close(mine, moved[name], rtol=1e-6, atol=1e-6)
+    for name, one in statistics_of(recorded).items():
+        torch.testing.assert_close(one, moved[name], rtol=1e-6, atol=1e-6)
 
 
 def test_running_statistics_stay_still_until_they_are_combined() -> None:
@@ -194,10 +194,10 @@ for step in range(2):
     for process in range(3):
         forward(alone, process)
 assert ours[0].num_batches_tracked == 12 and ours[1].num_batches_tracked == 6
-for (name, mine), other in zip(ours.state_dict().items(), alone.state_dict().values(), strict=True):
-    torch.testing.assert_close(mine, other, rtol=1e-14, atol=1e-16, msg=name)
-    for part in processes.gather_tensors(mine):
-        assert torch.equal(part, mine), name  # bit for bit the same on all processes
+for (name, local), other in zip(ours.state_dict().items(), alone.state_dict().values(), strict=True):
+    torch.testing.assert_close(local, other, rtol=1e-14, atol=1e-16, msg=name)
+    for part in processes.gather_tensors(local):
+        assert torch.equal(part, local), name  # bit for bit the same on all processes
 print("combined")
 processes.stop()
 """

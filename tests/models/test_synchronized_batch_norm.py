@@ -44,18 +44,18 @@ def check(norm, x, media, tolerance, recorded):
     whole = x.clone().requires_grad_()
     expected = alone(whole, *media)
     (expected * factors).sum().backward()
-    mine = x[first:last].clone().requires_grad_()
+    local = x[first:last].clone().requires_grad_()
     if recorded:
         statistics = RunningStatistics(ours)
         with statistics.recording():
-            out = ours(mine, *media)
+            out = ours(local, *media)
         statistics.combine()
     else:
-        out = ours(mine, *media)
+        out = ours(local, *media)
     (out * factors[first:last]).sum().backward()
-    assert out.dtype == x.dtype and mine.grad.dtype == x.dtype
+    assert out.dtype == x.dtype and local.grad.dtype == x.dtype
     close(out, expected[first:last], tolerance)
-    close(mine.grad, whole.grad[first:last], tolerance)
+    close(local.grad, whole.grad[first:last], tolerance)
     for name in ("weight", "bias"):
         close(processes.add_up(getattr(ours, name).grad), getattr(alone, name).grad, tolerance)
     for (name, buffer), other in zip(ours.named_buffers(), alone.buffers(), strict=True):
@@ -64,7 +64,7 @@ def check(norm, x, media, tolerance, recorded):
     counted = 0 if media == ("image",) else 1
     assert ours.num_batches_tracked == counted
     ours.eval(), alone.eval()
-    close(ours(mine, *media), alone(mine, *media), tolerance)
+    close(ours(local, *media), alone(local, *media), tolerance)
 
 
 for recorded in (False, True):
@@ -91,10 +91,10 @@ for dtype in (torch.bfloat16, torch.float16):
     synchronize_batch_norm(ours)
     expected = in_full(x.float(), "video")
     with torch.autocast("cpu", dtype=dtype):
-        mine = x[first:last].clone().requires_grad_()
-        out = ours(mine, "video")
+        local = x[first:last].clone().requires_grad_()
+        out = ours(local, "video")
     out.float().square().sum().backward()
-    assert out.dtype == dtype and mine.grad.dtype == dtype and ours.weight.grad.dtype == torch.float32
+    assert out.dtype == dtype and local.grad.dtype == dtype and ours.weight.grad.dtype == torch.float32
     close(ours.running_mean, in_full.running_mean, 1e-7)
     close(ours.running_var, in_full.running_var, 1e-6)
     close(out.float(), expected[first:last], 1e-2)
@@ -112,21 +112,21 @@ ours = copy.deepcopy(alone)
 synchronize_batch_norm(ours)
 model, statistics = processes.in_parallel(ours), RunningStatistics(ours)
 with statistics.recording():
-    for place in range(2):
-        mine = [Batch(*names, clips[place, me], labels[place, me], ("", "")) for *names, clips, labels in sources]
-        sum(model(mine).values()).backward()
+    for index in range(2):
+        local = [Batch(*names, clips[index, me], labels[index, me], ("", "")) for *names, clips, labels in sources]
+        sum(model(local).values()).backward()
         whole = [
-            Batch(*names, clips[place].flatten(0, 1), labels[place].flatten(), ("",) * 6)
+            Batch(*names, clips[index].flatten(0, 1), labels[index].flatten(), ("",) * 6)
             for *names, clips, labels in sources
         ]
         sum(alone(whole).values()).backward()
 statistics.combine()
-for (name, mine), other in zip(ours.named_parameters(), alone.parameters(), strict=True):
+for (name, local), other in zip(ours.named_parameters(), alone.parameters(), strict=True):
     # The largest gradient of the tensor is the measure: those that cancel to nothing have no digits to compare.
-    difference = (mine.grad - other.grad).abs().max() / other.grad.abs().max().clamp(min=1e-3)
+    difference = (local.grad - other.grad).abs().max() / other.grad.abs().max().clamp(min=1e-3)
     assert difference < 1e-10, (name, difference)
-for mine, other in zip(ours.buffers(), alone.buffers(), strict=True):
-    close(mine, other, 1e-12 if mine.is_floating_point() else 0)
+for local, other in zip(ours.buffers(), alone.buffers(), strict=True):
+    close(local, other, 1e-12 if local.is_floating_point() else 0)
 print("synchronized")
 processes.stop()
 """

@@ -205,41 +205,41 @@ class TestUnreadableVideos:
             prepare_video(str(original), tmp_path / "nowhere/clip.mp4", 256, 4)
 
 
-class TestSeal:
+class TestChecksum:
     @pytest.fixture
-    def sealed(self, tmp_path: Path) -> Path:
+    def checked(self, tmp_path: Path) -> Path:
         return prepared(write_video(tmp_path / "clip.mp4", textured(40, 64, 80)))[1]
 
-    def test_frames_of_a_sealed_video_are_those_of_decoding_it_in_order(self, sealed: Path) -> None:
-        with av.open(str(sealed)) as container:
+    def test_frames_of_a_prepared_video_are_those_of_decoding_it_in_order(self, checked: Path) -> None:
+        with av.open(str(checked)) as container:
             wanted = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
         rng = np.random.default_rng(0)
         for _ in range(10):
             indices = rng.integers(0, 40, 5)
-            with VideoFile(sealed) as video:
+            with VideoFile(checked) as video:
                 assert np.array_equal(video.frames(indices), wanted[indices])
 
     @pytest.mark.parametrize("is_held", [True, False])
     def test_every_flipped_bit_of_the_frames_is_noticed(
-        self, is_held: bool, sealed: Path, monkeypatch: pytest.MonkeyPatch
+        self, is_held: bool, checked: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if not is_held:  # as packets of more than 64 MiB are not
             monkeypatch.setattr("omnisource.data.decoding.packet_index.MAX_HELD_BYTES", 0)
-        content = sealed.read_bytes()
-        with av.open(str(sealed)) as container:
+        content = checked.read_bytes()
+        with av.open(str(checked)) as container:
             packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
         rng = np.random.default_rng(0)
         for position, size in packets:
             changed = bytearray(content)
             changed[position + int(rng.integers(size))] ^= 1 << int(rng.integers(8))
             with pytest.raises(UnreadableMedia, match="changed since it was prepared"):
-                VideoFile(sealed, content=bytes(changed))
+                VideoFile(checked, content=bytes(changed))
 
-    def test_cut_off_video_is_refused(self, sealed: Path) -> None:
+    def test_cut_off_video_is_refused(self, checked: Path) -> None:
         with pytest.raises(UnreadableMedia):
-            VideoFile(truncate(sealed, 0.8))
+            VideoFile(truncate(checked, 0.8))
 
-    def test_video_that_was_not_prepared_has_no_seal_to_break(self, tmp_path: Path) -> None:
+    def test_video_that_was_not_prepared_has_no_checksum_to_violate(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "clip.mp4", textured(10, 64, 80))
         with VideoFile(path) as video:
             assert video.num_frames == 10

@@ -40,7 +40,7 @@ def prepare_with_room_for_small_files(list_path: Path, out: Path) -> None:
         os._exit(error.errno or 1)
 
 
-def test_bad_files_are_named_and_all_others_done(
+def test_bad_files_are_reported_and_all_others_done(
     originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truncate(originals / "first.mp4", 0.3)
@@ -59,7 +59,7 @@ def test_bad_files_are_named_and_all_others_done(
 
 
 @pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
-def test_video_of_one_frame_that_does_not_decode_is_named(
+def test_video_of_one_frame_that_does_not_decode_is_reported(
     originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], codec: str
 ) -> None:
     path = zero_end_of_last_packet(write_video(originals / "one.avi", moving_square(1, 48, 64), codec))
@@ -154,7 +154,7 @@ def test_full_disk_ends_everything_and_leaves_no_half_file(many: Path, tmp_path:
         (20, 8, r"prepared\.jsonl"),
     ],
 )
-def test_full_disk_is_told_with_the_file_that_cannot_be_written(
+def test_full_disk_is_reported_with_the_file_that_cannot_be_written(
     tmp_path: Path, num_images: int, side: int, reported: str
 ) -> None:
     (tmp_path / "in").mkdir()

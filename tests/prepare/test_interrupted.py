@@ -126,7 +126,7 @@ def test_prepared_file_of_an_original_that_was_damaged_since_goes(originals: Pat
     assert not (out / "first.mp4").exists() and "first.mp4" not in entries(out)
 
 
-def test_prepared_file_of_an_original_that_is_gone_is_named_and_stays(originals: Path, tmp_path: Path) -> None:
+def test_prepared_file_of_an_original_that_is_gone_is_reported_and_stays(originals: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepared(job_from_folder(str(originals)), out)
     (originals / "first.mp4").unlink()

@@ -63,7 +63,7 @@ def test_sha256sum_finds_every_file_that_is_not_what_was_written(originals: Path
     assert verified() == (1, "first.mp4: FAILED open or read\nlarge.JPG: FAILED\n")
 
 
-def test_what_lacks_the_greatest_share_is_named_first() -> None:
+def test_what_lacks_the_largest_share_comes_first() -> None:
     def entry(name: str, num_frames: int, declared_frames: int | None) -> Entry:
         return Entry(f"{name}.mp4", 1, "", num_frames, 2, 2, name, 1, 1, declared_frames)
 

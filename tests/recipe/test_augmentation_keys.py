@@ -86,8 +86,8 @@ def test_keys_are_shown_with_their_meaning(capsys: pytest.CaptureFixture[str]) -
     lines = capsys.readouterr().out.splitlines()
     assert f"{IMAGES}.training_view.rand_augment=None" in lines
     assert f"{VIDEOS}.mixing=None" in lines
-    place = lines.index(f"{VIDEOS}.training_view.rand_augment.magnitude=7.0")
-    assert lines[place + 1].startswith("    Strength of the operations, from 0 to 10")
+    index = lines.index(f"{VIDEOS}.training_view.rand_augment.magnitude=7.0")
+    assert lines[index + 1].startswith("    Strength of the operations, from 0 to 10")
 
 
 def test_unknown_key_of_an_unset_group_names_the_allowed_ones(own_data: Recipe) -> None:

@@ -85,15 +85,15 @@ def test_config_itself_is_left_as_it_was(published: Recipe) -> None:
     assert list(leaves(published)) == before
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-def test_keys_that_only_fit_together_can_be_changed_in_any_order(published: Recipe, backwards: bool) -> None:
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_keys_that_only_fit_together_can_be_changed_in_any_order(published: Recipe, is_reversed: bool) -> None:
     overrides = [
         "sources.imagenet.ends_with=",
         "sources.imagenet.batch_size=4",
         "sources.imagenet.test_views.crop_size=320",
         "sources.imagenet.test_views.short_side=340",
     ]
-    imagenet = apply_overrides(published, overrides[::-1] if backwards else overrides).sources["imagenet"]
+    imagenet = apply_overrides(published, overrides[::-1] if is_reversed else overrides).sources["imagenet"]
     assert (imagenet.ends_with, imagenet.batch_size) == ("", 4)
     assert (imagenet.test_views.crop_size, imagenet.test_views.short_side) == (320, 340)
 

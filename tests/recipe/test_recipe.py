@@ -201,7 +201,7 @@ def test_pace_must_be_set_by_a_source_with_a_batch_size(pace: str) -> None:
     assert f"sources.imagenet.ends_with={pace}: allowed are sources with a batch_size: kinetics400" in message
 
 
-def test_all_faults_are_named_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     message = refused(num_epochs=0, seed=-1, sources={"kinetics400": replace(VIDEOS, batch_size=-1)})
     assert len(message.split("; ")) == 4  # these three, and the label space that lost its source
     for fault in ("num_epochs=0", "seed=-1", "sources.kinetics400.batch_size=-1", "label_spaces.imagenet: no source"):

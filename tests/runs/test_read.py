@@ -138,7 +138,7 @@ def test_run_on_another_machine_is_killed_once_it_is_silent_for_minutes(tmp_path
         for seconds, state in ((5, "running"), (200, "running"), (400, "killed")):
             set_updated(tmp_path, seconds, machine="another", host="elsewhere", process_id=1)
             assert read_run(tmp_path).state == state
-        assert "process 1 on elsewhere gave its last sign 0:06:40 ago" in read_run(tmp_path).reason
+        assert "process 1 on elsewhere gave its last heartbeat 0:06:40 ago" in read_run(tmp_path).reason
 
 
 def test_reasons_stand_below_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +165,7 @@ def test_newest_signs_come_first(tmp_path: Path, capsys: pytest.CaptureFixture[s
 # Runs of older versions, long ones, damaged ones.
 
 
-def test_run_without_status_is_unknown_and_told_from_its_metrics(
+def test_run_without_status_is_unknown_and_judged_by_its_metrics(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     without_status(write_run(tmp_path / "old"))
@@ -201,7 +201,7 @@ def test_best_of_a_long_run_without_status_is_a_lower_bound(tmp_path: Path, caps
     assert row(listed(tmp_path, capsys), "long")[4] == "at least 40.00% at 40"
 
 
-def test_damaged_and_half_written_runs_are_named_and_do_not_break_the_table(
+def test_damaged_and_half_written_runs_are_reported_and_do_not_break_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("whole", "status", "line", "cut", "recipe", "types"):
@@ -243,7 +243,7 @@ def test_status_of_a_newer_version_is_read_as_far_as_it_is_known(tmp_path: Path)
     assert (read_run(tmp_path).state, read_run(tmp_path).faults) == ("complete", ())
 
 
-def test_link_that_leads_to_itself_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_link_that_leads_to_itself_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "run")
     (tmp_path / "around").symlink_to("around")
     text = listed(tmp_path, capsys)
@@ -251,7 +251,7 @@ def test_link_that_leads_to_itself_is_named(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
-def test_folder_that_may_not_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_that_may_not_be_read_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "run")
     (tmp_path / "closed").mkdir(mode=0)
     assert f"{tmp_path}/closed: cannot be looked into: Permission denied" in listed(tmp_path, capsys)

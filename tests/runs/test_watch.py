@@ -128,7 +128,7 @@ def test_elsewhere_lines_of_the_log_are_added_as_they_come(tmp_path: Path) -> No
         rest = watcher.stdout.read().splitlines()
         assert watcher.wait(timeout=100) == 0
     assert rest[0].endswith("the last word")
-    assert rest[1].startswith(f"{run}  complete  last sign ")
+    assert rest[1].startswith(f"{run}  complete  last heartbeat ")
     assert "\x1b" not in "".join(rest)
     assert "━" not in "".join(rest)
 
@@ -148,7 +148,7 @@ def test_exit_code_tells_how_a_run_ended(
         text = (tmp_path / STATUS).read_text().replace('"complete"', '"running"')
         (tmp_path / STATUS).write_text(re.sub(r'"process_start": "\d+"', '"process_start": "1"', text))
     assert main(["watch", str(tmp_path)]) == code
-    assert f"{tmp_path}  {name}  last sign " in capsys.readouterr().out
+    assert f"{tmp_path}  {name}  last heartbeat " in capsys.readouterr().out
 
 
 def test_once_shows_how_a_run_stands_and_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +160,7 @@ def test_once_shows_how_a_run_stands_and_leaves(tmp_path: Path, capsys: pytest.C
         capsys.readouterr()
         assert main(["watch", str(tmp_path), "--once"]) == 0
         first, *others = capsys.readouterr().out.splitlines()
-        assert re.fullmatch(rf"{re.escape(str(tmp_path))}  running  last sign \d+ s ago", first)
+        assert re.fullmatch(rf"{re.escape(str(tmp_path))}  running  last heartbeat \d+ s ago", first)
         assert others == [
             "epoch 1  step 3/40  8%  0:00:18 left",
             "loss  clips 1  images 1  lr 0.1  gradient 2.5  50 samples/s  waiting for data 10%",
@@ -180,7 +180,7 @@ def test_validation_under_way_is_shown(tmp_path: Path, capsys: pytest.CaptureFix
         while (status := read_status(tmp_path)) is None or "12" not in status.activity:
             time.sleep(0.01)
         assert watch(tmp_path, is_once=True) == 0
-        assert "running, validating clips, 12 of 30 items  last sign" in capsys.readouterr().out
+        assert "running, validating clips, 12 of 30 items  last heartbeat" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flags", [[], ["--once"]])

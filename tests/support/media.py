@@ -14,8 +14,8 @@ from PIL import Image
 
 # Numbers are written as 4 x 4 blocks of two colors, most significant bit first: large areas survive any codec.
 BLOCKS = 4
-ZERO_COLOUR = (24, 40, 96)
-ONE_COLOUR = (232, 200, 56)
+ZERO_COLOR = (24, 40, 96)
+ONE_COLOR = (232, 200, 56)
 
 PIXEL_FORMATS = {"gif": "rgb8", "mjpeg": "yuvj420p", "prores": "yuv422p10le", "ffv1": "yuv444p"}
 QUIET = {"libx265": {"x265-params": "log-level=none:pools=1:frame-threads=1"}}
@@ -29,7 +29,7 @@ def numbered_frames(count: int, height: int = 64, width: int = 64, first: int = 
 def numbered_frame(number: int, height: int = 64, width: int = 64) -> np.ndarray:
     """Returns one frame [height, width, 3] uint8 that shows `number` (see `read_number`)."""
     bits = np.array([number >> bit & 1 for bit in reversed(range(BLOCKS * BLOCKS))]).reshape(BLOCKS, BLOCKS)
-    blocks = np.where(bits[..., None] == 1, ONE_COLOUR, ZERO_COLOUR).astype(np.uint8)
+    blocks = np.where(bits[..., None] == 1, ONE_COLOR, ZERO_COLOR).astype(np.uint8)
     rows = np.arange(height) * BLOCKS // height
     columns = np.arange(width) * BLOCKS // width
     return blocks[rows][:, columns]

@@ -113,7 +113,7 @@ def decode_in_order(request: SampleRequest) -> SequentialDecode:
         tuple(plain.digests),
         first_notice=first_notice,
         notice=notice,
-        first_unstable=min((place for place in differences if place is not None), default=None),
+        first_unstable=min((position for position in differences if position is not None), default=None),
         from_keyframes=_decoded_from_keyframes(request.path, pictures),
         pixels=pictures.kept(),
     )
@@ -129,7 +129,9 @@ def first_difference(one: Sequence[str], two: Sequence[str]) -> int | None:
     """Returns the first place where two sequences are not the same; None where they are the same."""
     if one == two:
         return None
-    return next((place for place, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+    return next(
+        (position for position, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two))
+    )
 
 
 class _Pictures:

@@ -1,4 +1,4 @@
-"""Runs that are small enough for a test: recipes on the miniatures, and what to look at afterwards."""
+"""Runs that are small enough for a test: recipes on the miniatures, and what to look at afterward."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ import torch
 from omnisource import Recipe, Source, Split
 from omnisource.cli.arguments import load_recipe
 from tests.support.media import moving_square, truncate, write_frames
-from tests.support.miniature import PUBLISHED_CONFIG, VIDEO_CLASSES, make_published_layout, tiny_overrides
+from tests.support.miniature import (
+    OWN_DATA_CONFIG,
+    PUBLISHED_CONFIG,
+    VIDEO_CLASSES,
+    make_published_layout,
+    own_data_overrides,
+    tiny_overrides,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 TIMES = ("step_seconds", "data_seconds")
@@ -50,6 +57,11 @@ def roots(data: Path) -> list[str]:
 def tiny_recipe(data: Path, *more: str) -> Recipe:
     """Returns the published recipe on the miniature: 12 videos and 15 images, 2 videos a step, so 6 steps an epoch."""
     return load_recipe(str(PUBLISHED_CONFIG), tiny_overrides(more=[*roots(data), *more]))
+
+
+def own_data_recipe(*more: str) -> Recipe:
+    """Returns the recipe of configs/examples/own_data.py on the miniature of class folders in the current folder."""
+    return load_recipe(str(OWN_DATA_CONFIG), [*own_data_overrides(), *more])
 
 
 def mixed_recipe(data: Path, *more: str) -> Recipe:

@@ -84,7 +84,7 @@ def test_average_takes_one_call_for_all_tensors_of_a_type() -> None:
     assert (calls.get("aten::_foreach_lerp_"), calls.get("aten::_foreach_copy_")) == (2, 1)
 
 
-def test_model_has_the_average_within_and_its_own_state_afterwards() -> None:
+def test_model_has_the_average_within_and_its_own_state_afterward() -> None:
     ours = model()
     ema = Ema(0.5, ours)
     changed(ours, 1)

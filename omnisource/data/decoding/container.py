@@ -36,19 +36,19 @@ TELLING_ENDINGS = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")
 READ_BYTES = 2**18
 
 
-def open_video(path: str, content: bytes | None, is_known: bool = False) -> tuple[InputContainer, VideoStream]:
+def open_video(path: str, content: bytes | None, trusts_container: bool = False) -> tuple[InputContainer, VideoStream]:
     """Opens a file, or `content` in its place, and its first video stream, for decoding with one thread.
 
     Args:
         path: The file.
         content: Its bytes, where they do not lie at `path`, which then only names them.
-        is_known: Lets FFmpeg believe what the container says of the stream, rather than decode some frames first. What
-            the decoder gives must then be compared with what the file is known to hold.
+        trusts_container: Lets FFmpeg believe what the container says of the stream, rather than decode some frames
+            first. What the decoder gives must then be compared with what the file is known to hold.
 
     Raises:
         UnreadableMedia: The file is missing, no video, or damaged.
     """
-    believes = is_known and path.lower().endswith(TELLING_ENDINGS)
+    believes = trusts_container and path.lower().endswith(TELLING_ENDINGS)
     container = _open(path, content, {"codec_whitelist": "none"} if believes else {})
     if believes and container.format.name.split(",")[0] not in TELLING_CONTAINERS:
         container.close()

@@ -1,4 +1,4 @@
-"""Decoding on from the last keyframe that is known to be whole, of a video that is not known to its end."""
+"""Decoding on from the last verified keyframe of a video that is not verified to its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def last_verified_keyframe(index: VideoIndex, num_verified: int, last_position: 
 
     Args:
         index: Index of the video, with timestamps.
-        num_verified: Frames from the start on that are known to be whole.
+        num_verified: Frames from the start on that are verified.
         last_position: Of the last frame that is wanted.
     """
     # The frame of the keyframe must have come in its place, too: decoders can leave out just that one.
@@ -40,7 +40,7 @@ def read_on_from(
     collected: RgbCollector,
     note_verified: Callable[[int, bool], None],
 ) -> Refusal | None:
-    """Takes frames by decoding all that follow a keyframe; those before it, which are known to be whole, selectively.
+    """Takes frames by decoding all that follow a keyframe; those before it, which are verified, selectively.
 
     Args:
         keyframe: From `last_verified_keyframe`.

@@ -171,7 +171,7 @@ def read_packets_from(
     indexed = index.packets[keyframe.packet_number]
     wanted = (indexed.pts, indexed.size_bytes)
     # In mp4 with B-frames seeking leads one keyframe too far back: FFmpeg takes what it is asked for as a time of
-    # presentation, and subtracts the greatest distance between the two kinds of timestamps.
+    # presentation, and subtracts the largest distance between the two kinds of timestamps.
     packets = read_packets(container, stream)
     return dropwhile(lambda packet: packet.size and (packet.pts, packet.size) != wanted, packets)
 
@@ -188,7 +188,7 @@ def read_index(
 ) -> VideoIndex:
     """Reads all packets of `stream`, without decoding them, and returns its index.
 
-    Afterwards the container stands at its end.
+    Afterward the container stands at its end.
 
     Args:
         container: The file, at its start.

@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from omnisource.errors import UnreadableMedia
 
 # What `frame.side_data` returns. That would tie frame and side data to one another until garbage is collected, and with
-# them the frame's memory, which its decoder is to use again.
+# them the frame's memory, which its decoder is to reuse.
 SIDE_DATA = cast(Callable[[VideoFrame], Iterable[SideData]], SideDataContainer)
 
 

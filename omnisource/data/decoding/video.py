@@ -5,8 +5,8 @@ the i-th, in every container and codec, and its length is the number of frames t
 
 Three ways lead to frames, each of which returns them or says why it cannot; the first that returns some is it:
 
-1. selectively: only what is needed is decoded, of frames that are known to be whole (`selective.py`);
-2. on from a keyframe: all is decoded that follows the last one that is known to be whole (`continued.py`);
+1. selectively: only what is needed is decoded, of frames that are verified (`selective.py`);
+2. on from a keyframe: all is decoded that follows the last verified one (`continued.py`);
 3. in order: all is decoded from the start (`sequential.py`).
 
 FFmpeg does not survive a fork: a process that has decoded must start others by forkserver or spawn.
@@ -81,8 +81,10 @@ class VideoFile:
         self._content = content
         self._verified = verified_files() if verified is None else verified
         self._fingerprint = fingerprint(self.path, content)
-        is_known = self._verified.num_verified(self._fingerprint) > 0 or seems_to_carry_checksum(self.path, content)
-        self._container, self._stream = open_video(self.path, content, is_known)
+        trusts_container = self._verified.num_verified(self._fingerprint) > 0 or seems_to_carry_checksum(
+            self.path, content
+        )
+        self._container, self._stream = open_video(self.path, content, trusts_container)
         self.frames_per_second: Fraction | None = self._stream.average_rate
         declared_packets = self._stream.frames
         try:
@@ -93,7 +95,7 @@ class VideoFile:
             if self._timestamps is None:
                 self.close()  # counting frames opens the file again, which rewinds every container the same
             # The packets in memory, for as long as the decoder would decode them as a plain decode does.
-            self._undecoded = None if is_known else self._index.held_packets
+            self._undecoded = None if trusts_container else self._index.held_packets
             self.num_frames = self._index.num_frames
             num_hidden = len(self._index.packets) - self.num_frames  # by an edit list
             self.declared_frames = declared_packets - num_hidden if declared_packets else None
@@ -197,12 +199,12 @@ class VideoFile:
         return True
 
     def _read_selectively(self, collected: RgbCollector) -> Refusal | None:
-        """Takes frames that are known to be whole, decoding only what they need."""
+        """Takes frames that are verified, decoding only what they need."""
         if self._timestamps is None:
             return Refusal("its frames are found by counting")
         num_verified = self._num_verified()
         if num_verified <= collected.positions[-1]:
-            return Refusal(f"only {num_verified} of its frames are known to be whole")
+            return Refusal(f"only {num_verified} of its frames are verified")
         self._undecoded = None
         refusal = read_what_is_needed(self._container, self._stream, self._index, collected.positions, collected)
         if refusal is not None:
@@ -210,12 +212,12 @@ class VideoFile:
         return refusal
 
     def _read_on(self, collected: RgbCollector) -> Refusal | None:
-        """Takes frames by decoding all that follow the last keyframe that is known to be whole."""
+        """Takes frames by decoding all that follow the last verified keyframe."""
         if self._timestamps is None:
             return Refusal("its frames are found by counting")
         keyframe = last_verified_keyframe(self._index, self._num_verified(), collected.positions[-1])
         if keyframe is None:
-            return Refusal("no keyframe but the first is known to be whole")
+            return Refusal("no keyframe but the first is verified")
         self._undecoded = None
         return read_on_from(keyframe, self._container, self._stream, self._index, collected, self._note_verified)
 

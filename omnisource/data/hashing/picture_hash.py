@@ -71,7 +71,7 @@ def _hash(picture: np.ndarray) -> PictureHash:
 @functools.cache
 def _cosines() -> np.ndarray:
     """Returns the first rows of the orthonormal discrete cosine transform, [_WAVES, _SIDE] float64."""
-    wave, place = np.arange(_WAVES)[:, None], np.arange(_SIDE)[None]
-    cosines = np.cos(np.pi * (2 * place + 1) * wave / (2 * _SIDE)) * np.sqrt(2 / _SIDE)
+    wave, position = np.arange(_WAVES)[:, None], np.arange(_SIDE)[None]
+    cosines = np.cos(np.pi * (2 * position + 1) * wave / (2 * _SIDE)) * np.sqrt(2 / _SIDE)
     cosines[0] /= np.sqrt(2)
     return cosines

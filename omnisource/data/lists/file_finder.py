@@ -11,13 +11,13 @@ from omnisource.data.lists.items import PackedStrings
 from omnisource.data.lists.media_files import (
     VIDEO_SUFFIXES,
     Listing,
-    Progress,
     iterate_files_below,
     list_folder,
     videos_by_stem,
 )
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number
 from omnisource.files.mapped_table import TableWriter
+from omnisource.types import Progress
 
 
 class FileFinder:

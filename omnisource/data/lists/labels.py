@@ -22,7 +22,7 @@ class LabelReader:
         self._limit = num_classes if num_classes is not None else len(self._names) or MAX_INT32
         self._known: dict[str, int] = {}
         has_names = any(not is_number(name) for name in self._names)  # others are called by their indices
-        self._allowed = "0 upwards" if self._limit == MAX_INT32 else f"0 to {self._limit - 1}"
+        self._allowed = "0 or more" if self._limit == MAX_INT32 else f"0 to {self._limit - 1}"
         self._allowed += " or the name of a class" if has_names else ""
 
     def is_label(self, text: str) -> bool:

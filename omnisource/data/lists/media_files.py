@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,17 +11,13 @@ from omnisource.data.lists.text import Problem
 from omnisource.errors import UserError
 
 if TYPE_CHECKING:
-    from omnisource.types import Media
+    from omnisource.types import Media, Progress
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"),
     *(".ts", ".vob", ".webm", ".wmv"),
 )
-
-
-Progress = Callable[[int, int], None]
-"""Called as long work goes on, with the number of folders done and of all."""
 
 
 def suffixes_of(media: Media) -> tuple[str, ...]:

@@ -14,13 +14,14 @@ import numpy as np
 
 from omnisource.data.lists.items import ByteRanges, Items, PackedStrings, member_path
 from omnisource.data.lists.labels import LabelReader
-from omnisource.data.lists.media_files import Progress, suffixes_of
+from omnisource.data.lists.media_files import suffixes_of
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem
 from omnisource.data.shards.index import TEXT_BYTES, Member, ShardIndex, ShardSample
 from omnisource.data.shards.lookup import UnreadableShard, index_of, shard_version
 from omnisource.files.byte_ranges import FileVersion, is_url
 from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
 from omnisource.recipe.data import SHARD_RANGE, TarShards
+from omnisource.types import Progress
 
 if TYPE_CHECKING:
     from omnisource.types import Media

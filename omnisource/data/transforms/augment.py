@@ -18,7 +18,8 @@ from omnisource.data.transforms.pixel_operations import MEAN_COLOR
 from omnisource.recipe.data import HIGHEST_MAGNITUDE, ColorJitter, RandAugment, RandomErasing
 
 NOISE_STD = (58.395, 57.12, 57.375)
-"""Standard deviation of noise that normalizing maps to one, a channel."""
+"""Standard deviation of the colors of ImageNet, a channel; as `MEAN_COLOR`, it belongs to the augmentations. That the
+normalization of SlowOnly maps it to one is tested."""
 
 
 def augment(

@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 MEAN_COLOR = (124, 116, 104)
-"""Red, green and blue that normalizing maps to about zero: the mean color of ImageNet, as whole levels."""
+"""The mean color of ImageNet in red, green and blue, as whole levels.
+
+It belongs to the augmentations, as in timm, and not to a backbone, which may expect another normalization. That of
+SlowOnly maps it to about zero, which a test checks: data and models do not import each other."""
 
 _PIXELS_AT_A_TIME = 4096  # of an affine map: its temporary values then stay in the processor's cache
 

@@ -10,9 +10,6 @@ from torch import Tensor
 from omnisource.errors import UserError
 from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat
 
-OWN_FORMAT = "omnisource-checkpoint"
-"""What a checkpoint calls itself."""
-
 
 def required_average(state: object, origin: str) -> Mapping[str, Tensor]:
     """Returns the moving average of the weights in the state that one of our checkpoints holds.

@@ -65,13 +65,13 @@ def to_published(state_dict: Mapping[str, Tensor], image_head: str | None, video
     """
     published_of = _head_layers(image_head, video_head)
     order = ("backbone.", *published_of)
-    place = {name: next((i for i, p in enumerate(order) if name.startswith(p)), None) for name in state_dict}
-    homeless = sorted({".".join(name.split(".")[:2]) for name in state_dict if place[name] is None})
+    position = {name: next((i for i, p in enumerate(order) if name.startswith(p)), None) for name in state_dict}
+    homeless = sorted({".".join(name.split(".")[:2]) for name in state_dict if position[name] is None})
     if homeless:
         raise UserError(
             f"the published format has one image head and one video head; no place for {', '.join(homeless)}"
         )
-    in_order = sorted(state_dict, key=lambda name: place[name] or 0)
+    in_order = sorted(state_dict, key=lambda name: position[name] or 0)
     return {_renamed(name, published_of): state_dict[name] for name in in_order}
 
 

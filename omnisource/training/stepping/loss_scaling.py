@@ -21,7 +21,7 @@ def back_off(scaler: GradScaler) -> float:
 
 
 def end_unchanged_step(scaler: GradScaler, scale: float) -> None:
-    """Ends a step that changed nothing: the loss is scaled so, and the steps in a row without one count again.
+    """Ends a step that changed nothing: from now on the loss is scaled so, and steps without overflow count from 0.
 
     torch's own update would go by single gradients; here it is their norm that is not finite, or a loss.
     """

@@ -77,8 +77,8 @@ def test_damaged_files_are_refused_by_name_or_give_the_frames_of_a_sequential_de
     files: dict[str, bytes], originals: dict[str, SequentialDecode], folder: Path
 ) -> None:
     variants = [
-        variant(name, (place + PRIME * number) % len(KINDS), files)
-        for place, name in enumerate(files)
+        variant(name, (index + PRIME * number) % len(KINDS), files)
+        for index, name in enumerate(files)
         for number in range(VARIANTS_OF_EACH)
     ]
     found, ended = judged(variants, folder, originals)
@@ -182,8 +182,8 @@ class TestVariants:
         table = range(data.index(b"moov"), data.rindex(b"mdat"))
         number = list(KINDS).index("8 bits flipped in the index")
         damaged = variant("h264_faststart.mp4", number, files).data
-        places = [place for place, (old, new) in enumerate(zip(data, damaged, strict=True)) if old != new]
-        assert 1 <= len(places) <= 8 and all(place in table for place in places)
+        offsets = [offset for offset, (old, new) in enumerate(zip(data, damaged, strict=True)) if old != new]
+        assert 1 <= len(offsets) <= 8 and all(offset in table for offset in offsets)
 
 
 class TestJudge:
@@ -235,16 +235,16 @@ class TestJudge:
             reading = Reading(20, length, (Read((0,), ("gray",)),))
             assert bool(judge(self.variant, self.gray, reading, clips, self.gray).faults) != is_right
 
-    @pytest.mark.parametrize("place", [0, 1])
-    def test_sees_a_wrong_clip(self, place: int) -> None:
+    @pytest.mark.parametrize("index", [0, 1])
+    def test_sees_a_wrong_clip(self, index: int) -> None:
         reading = Reading(20, 20, (Read((0,), ("gray",)),))
         clips = [self.clip(request, 128) for request in self.requests]
-        clips[place] = self.clip(self.requests[place], 129)
+        clips[index] = self.clip(self.requests[index], 129)
         (fault,) = judge(self.variant, self.gray, reading, clips, self.gray).faults
-        assert type(self.requests[place].view).__name__ in fault
+        assert type(self.requests[index].view).__name__ in fault
 
-    @pytest.mark.parametrize("place", [0, 1])
-    def test_compares_every_frame_of_a_clip_with_every_picture_that_it_may_be(self, place: int) -> None:
+    @pytest.mark.parametrize("index", [0, 1])
+    def test_compares_every_frame_of_a_clip_with_every_picture_that_it_may_be(self, index: int) -> None:
         # Five pictures for each of eight frames, and the clip shows the last of each: 5^8 ways to put them together.
         pictures = {str(value): np.full((64, 64, 3), value, np.uint8) for value in range(6)}
         alternatives = frozenset(map(str, range(1, 5)))
@@ -252,8 +252,8 @@ class TestJudge:
         reading = Reading(20, 20, (Read((0,), ("0",)),))
         for value, is_right in ((4, True), (5, False)):
             clips = [self.clip(request, 0) for request in self.requests]
-            clips[place] = self.clip(self.requests[place], 4)
-            clips[place].frames[-1, :, -1] = value
+            clips[index] = self.clip(self.requests[index], 4)
+            clips[index].frames[-1, :, -1] = value
             assert bool(judge(self.variant, expected, reading, clips, expected).faults) != is_right
 
     def test_sees_two_pictures_of_one_frame_in_a_clip(self) -> None:
@@ -286,8 +286,8 @@ def _png(data: bytearray) -> None:
 
 
 def _jpeg(data: bytearray) -> None:
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack(">HH", BOMB_SIDE, BOMB_SIDE)
+    offset = data.index(b"\xff\xc0")
+    data[offset + 5 : offset + 9] = struct.pack(">HH", BOMB_SIDE, BOMB_SIDE)
 
 
 def _gif(data: bytearray) -> None:
@@ -299,8 +299,8 @@ def _bmp(data: bytearray) -> None:
 
 
 def _webp(data: bytearray) -> None:
-    place = data.index(b"\x9d\x01\x2a")
-    data[place + 3 : place + 7] = struct.pack("<HH", 16383, 16383)  # the largest there is
+    offset = data.index(b"\x9d\x01\x2a")
+    data[offset + 3 : offset + 7] = struct.pack("<HH", 16383, 16383)  # the largest there is
 
 
 def _tiff(data: bytearray) -> None:
@@ -345,7 +345,7 @@ class TestDecompressionBombs:
             assert {read.refusal for read in reading.reads} == {str(clip)} and clip.path == str(path)
         return [clip.reason for clip in clips]
 
-    def test_are_refused_in_every_format_and_the_limit_is_named(self, tmp_path: Path) -> None:
+    def test_are_refused_in_every_format_and_the_limit_is_reported(self, tmp_path: Path) -> None:
         paths = []
         for name, declare in BOMBS.items():
             data = bytearray(write_image(tmp_path / name, numbered_frame(7, 48, 64)).read_bytes())

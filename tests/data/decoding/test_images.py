@@ -203,8 +203,8 @@ class TestUnreadableImages:
         path = write_image(tmp_path / "image.avif", PICTURE, max_threads=1)
         whole = path.read_bytes()
         reasons = set()
-        for place in range(0, len(whole), 2):
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        for offset in range(0, len(whole), 2):
+            path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0xFF]) + whole[offset + 1 :])
             try:
                 decode_image(path)
             except UnreadableMedia as error:
@@ -238,12 +238,12 @@ class TestFrameFolder:
         indices = np.array([3, 0, 3, 3, 1])
         assert read_numbers(decode_frame_folder(tmp_path, "frame{}.png", indices)) == indices.tolist()
 
-    def test_missing_frame_is_named(self, tmp_path: Path):
+    def test_missing_frame_is_reported(self, tmp_path: Path):
         write_frames(tmp_path, numbered_frames(3))
         with pytest.raises(UnreadableMedia, match=r"img_00004\.jpg: no such file"):
             decode_frame_folder(tmp_path, "img_{:05d}.jpg", [0, 3])
 
-    def test_frame_of_another_size_is_named(self, tmp_path: Path):
+    def test_frame_of_another_size_is_reported(self, tmp_path: Path):
         write_frames(tmp_path, numbered_frames(3, 48, 64))
         write_image(tmp_path / "img_00003.jpg", numbered_frame(2, 64, 48))
         with pytest.raises(

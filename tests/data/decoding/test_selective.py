@@ -65,10 +65,10 @@ def overwrite_packets(path: Path, numbers: Sequence[int]) -> None:
     """Overwrites the payload of packets, behind the first bytes, which hold the headers."""
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
-        places = [(packets[number].pos or 0, packets[number].size) for number in numbers]
+        ranges = [(packets[number].pos or 0, packets[number].size) for number in numbers]
     data = bytearray(path.read_bytes())
-    for place, size in places:
-        data[place + 12 : place + size] = RUBBISH * (size - 12)
+    for offset, size in ranges:
+        data[offset + 12 : offset + size] = RUBBISH * (size - 12)
     path.write_bytes(data)
 
 
@@ -77,19 +77,19 @@ def long_video(path: Path, **how) -> Path:
     return write_video(path, np.tile(frames, (20, 1, 1, 1)), **how)
 
 
-def as_if_whole(path: Path, num_verified: int = 10_000) -> VerifiedFiles:
+def as_if_verified(path: Path, num_verified: int = 10_000) -> VerifiedFiles:
     """Returns a memory in which so many frames of the file were found whole."""
-    known = VerifiedFiles()
-    known.remember_num_verified(fingerprint(str(path), None), num_verified)
-    return known
+    verified = VerifiedFiles()
+    verified.remember_num_verified(fingerprint(str(path), None), num_verified)
+    return verified
 
 
-def known_whole(path: Path) -> VerifiedFiles:
-    """Returns a memory in which the file is known to be whole, by having read it."""
-    known = VerifiedFiles()
-    with VideoFile(path, verified=known) as video:
+def all_verified(path: Path) -> VerifiedFiles:
+    """Returns a memory in which the whole file is verified, by having read it."""
+    verified = VerifiedFiles()
+    with VideoFile(path, verified=verified) as video:
         video.frames([video.num_frames - 1])
-    return known
+    return verified
 
 
 class TestNonReferencePackets:
@@ -149,10 +149,10 @@ class TestNonReferencePackets:
 
 def _called_non_reference(data: bytes) -> bytes:
     """Returns a packet of H.264 whose units all say that no other frame needs them."""
-    changed, place = bytearray(data), 0
-    while place < len(data):
-        changed[place + 4] &= 0x9F
-        place += 4 + int.from_bytes(data[place : place + 4], "big")
+    changed, offset = bytearray(data), 0
+    while offset < len(data):
+        changed[offset + 4] &= 0x9F
+        offset += 4 + int.from_bytes(data[offset : offset + 4], "big")
     return bytes(changed)
 
 
@@ -179,7 +179,7 @@ class TestWhatNobodyNeedsIsNotDecoded:
         overwrite_packets(path, [number for number in non_reference if order[number] not in wanted])
         if not is_held:  # then the container is sought in
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
-        with VideoFile(path, verified=as_if_whole(path)) as video:
+        with VideoFile(path, verified=as_if_verified(path)) as video:
             for frame, index in zip(video.frames(wanted), wanted, strict=True):
                 assert np.array_equal(frame, before[index])
 
@@ -187,7 +187,7 @@ class TestWhatNobodyNeedsIsNotDecoded:
         path = write_video(tmp_path / "groups.mp4", numbered_frames(60), options=GROUPS_OF_20)
         before = every_frame(path)
         overwrite_packets(path, [*range(11, 20), *range(30, 40)])
-        with VideoFile(path, verified=as_if_whole(path)) as video:
+        with VideoFile(path, verified=as_if_verified(path)) as video:
             for frame, index in zip(video.frames([10, 20, 29]), [10, 20, 29], strict=True):
                 assert np.array_equal(frame, before[index])
             with pytest.raises(UnreadableMedia, match="damaged"):
@@ -202,11 +202,11 @@ class TestWhatNobodyNeedsIsNotDecoded:
         overwrite_packets(path, [30])  # of which nothing was noticed when it was decoded in order, as it were
         if not is_held:
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
-        known, identity = as_if_whole(path, 45), fingerprint(str(path), None)
-        with VideoFile(path, verified=known) as video:
+        verified, identity = as_if_verified(path, 45), fingerprint(str(path), None)
+        with VideoFile(path, verified=verified) as video:
             for frame, index in zip(video.frames([75, 50, 50]), [75, 50, 50], strict=True):
                 assert np.array_equal(frame, before[index])
-            assert known.num_verified(identity) == 76
+            assert verified.num_verified(identity) == 76
             for index in (78, 83, 97):  # on and on, with a decoder that has been used
                 assert np.array_equal(video.frames([index])[0], before[index])
 
@@ -242,11 +242,11 @@ def test_early_and_late_frames_cost_no_more_than_each_alone(
     overwrite_packets(path, [30, 55])  # in groups that nobody needs
     if not is_held:
         monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
-    known = as_if_whole(path, 70)
-    with VideoFile(path, verified=known) as video:
+    verified = as_if_verified(path, 70)
+    with VideoFile(path, verified=verified) as video:
         for frame, index in zip(video.frames([85, 3, 45]), [85, 3, 45], strict=True):
             assert np.array_equal(frame, before[index])
-    assert known.num_verified(fingerprint(str(path), None)) == 86
+    assert verified.num_verified(fingerprint(str(path), None)) == 86
 
 
 def test_group_that_is_too_large_for_memory_is_decoded_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -255,7 +255,7 @@ def test_group_that_is_too_large_for_memory_is_decoded_as_it_is_read(tmp_path: P
     overwrite_packets(path, [30])
     for module in (packet_index, selective):
         monkeypatch.setattr(module, "MAX_HELD_BYTES", 0)
-    with VideoFile(path, verified=as_if_whole(path)) as video:
+    with VideoFile(path, verified=as_if_verified(path)) as video:
         for frame, index in zip(video.frames([45, 99, 59]), [45, 99, 59], strict=True):
             assert np.array_equal(frame, before[index])
 
@@ -272,25 +272,25 @@ class TestDamageIsFound:
         overwrite_packets(path, [150])
         if not is_held:
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
-        known, identity = VerifiedFiles(), fingerprint(str(path), None)
+        verified, identity = VerifiedFiles(), fingerprint(str(path), None)
         for wanted in ([1000], [100], [1100, 149], [151]):  # before and after the whole part is known
-            with VideoFile(path, verified=known) as video:
+            with VideoFile(path, verified=verified) as video:
                 assert video.num_frames == 1220
                 if wanted == [100]:
                     assert np.array_equal(video.frames(wanted)[0], before[100])
                 else:
                     with pytest.raises(UnreadableMedia, match="damaged"):
                         video.frames(wanted)
-            assert known.num_verified(identity) in (0, 101)
+            assert verified.num_verified(identity) in (0, 101)
 
     def test_behind_what_is_known_to_be_whole(self, tmp_path: Path):
         path = write_video(tmp_path / "groups.mp4", numbered_frames(100), options=GROUPS_OF_20)
         overwrite_packets(path, [65])
-        known = as_if_whole(path, 45)
+        verified = as_if_verified(path, 45)
         for wanted in ([70], [81], [99, 3]):  # in its group, at a keyframe behind it, and far from one another
-            with VideoFile(path, verified=known) as video, pytest.raises(UnreadableMedia, match="damaged"):
+            with VideoFile(path, verified=verified) as video, pytest.raises(UnreadableMedia, match="damaged"):
                 video.frames(wanted)
-        assert known.num_verified(fingerprint(str(path), None)) == 45
+        assert verified.num_verified(fingerprint(str(path), None)) == 45
 
     def test_once(self, tmp_path: Path):
         path = write_video(tmp_path / "short.mp4", numbered_frames(60), options=GROUPS_OF_20)
@@ -298,15 +298,15 @@ class TestDamageIsFound:
         overwrite_packets(path, [30])
         with VideoFile(path, verified=VerifiedFiles()) as video, pytest.raises(UnreadableMedia, match="damaged"):
             video.frames([45])
-        with VideoFile(path, verified=as_if_whole(path)) as video:  # what is known is believed
+        with VideoFile(path, verified=as_if_verified(path)) as video:  # what is known is believed
             assert np.array_equal(video.frames([45])[0], before[45])
 
     def test_by_a_look_at_all_frames(self, tmp_path: Path):
         path = write_video(tmp_path / "whole.mp4", numbered_frames(60), options=GROUPS_OF_20)
-        known = VerifiedFiles()
-        with VideoFile(path, verified=known) as video, closing(video.all_frames()) as frames:
+        verified = VerifiedFiles()
+        with VideoFile(path, verified=verified) as video, closing(video.all_frames()) as frames:
             assert sum(1 for _ in frames) == 60
-        assert known.num_verified(fingerprint(str(path), None)) == 60
+        assert verified.num_verified(fingerprint(str(path), None)) == 60
 
 
 class TestFramesStayTheSame:
@@ -315,9 +315,9 @@ class TestFramesStayTheSame:
         how = {**WITH_NON_REFERENCE, **WITHOUT_NON_REFERENCE}[name]
         path = write_video(tmp_path / name, moving_square(60, 64, 96), **how)
         expected = every_frame(path)
-        known = known_whole(path)
+        verified = all_verified(path)
         rng = np.random.default_rng(0)
-        with VideoFile(path, verified=known) as video:
+        with VideoFile(path, verified=verified) as video:
             for indices in [*(rng.integers(0, 60, 8) for _ in range(6)), np.arange(60), *np.arange(60)[:, None]]:
                 for index, frame in zip(indices, video.frames(indices), strict=True):
                     assert np.array_equal(frame, expected[index]), f"frame {index} of {indices}"
@@ -326,10 +326,10 @@ class TestFramesStayTheSame:
     def test_when_the_packets_do_not_fit_into_memory(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         path = write_video(tmp_path / name, moving_square(60, 64, 96), **WITH_NON_REFERENCE[name])
         expected = every_frame(path)
-        known = known_whole(path)
+        verified = all_verified(path)
         monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
         rng = np.random.default_rng(0)
-        with VideoFile(path, verified=known) as video:
+        with VideoFile(path, verified=verified) as video:
             for indices in [*(rng.integers(0, 60, 8) for _ in range(6)), *np.arange(60)[:, None]]:
                 for index, frame in zip(indices, video.frames(indices), strict=True):
                     assert np.array_equal(frame, expected[index]), f"frame {index} of {indices}"
@@ -345,9 +345,9 @@ class TestFramesStayTheSame:
         if not is_held:
             monkeypatch.setattr(packet_index, "MAX_HELD_BYTES", 0)
         for seed in range(4):
-            known, rng = VerifiedFiles(), np.random.default_rng(seed)
+            verified, rng = VerifiedFiles(), np.random.default_rng(seed)
             for wanted in np.sort(rng.integers(0, 60, 9)).reshape(3, 3):
-                with VideoFile(path, verified=known) as video:
+                with VideoFile(path, verified=verified) as video:
                     for index, frame in zip(wanted, video.frames(wanted), strict=True):
                         assert np.array_equal(frame, expected[index]), f"frame {index} of {wanted}"
 
@@ -369,19 +369,19 @@ class TestFramesStayTheSame:
         expected = every_frame(path)
         with VideoFile(path, verified=VerifiedFiles()) as video:
             position = [keyframe.position for keyframe in video._index.keyframes][3]
-        known = VerifiedFiles()
+        verified = VerifiedFiles()
         for index in (position - 1, position, position + 5, position):
-            with VideoFile(path, verified=known) as video:
+            with VideoFile(path, verified=verified) as video:
                 assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
 
-    def test_when_a_header_calls_a_needed_picture_spare(self, tmp_path: Path):
+    def test_when_a_header_calls_a_needed_frame_non_reference(self, tmp_path: Path):
         whole = write_video(tmp_path / "whole.mp4", moving_square(60, 64, 96), "libx265", options={"g": "20"})
         changes: dict[int, Callable[[bytes], bytes]] = dict.fromkeys(range(1, 60, 4), _called_non_reference_in_h265)
         path = remux(whole, tmp_path / "changed.mp4", lambda n, data: changes[n](data) if n in changes else data)
         assert len(non_reference_of(path)) > len(non_reference_of(whole))
         expected = every_frame(path)
         assert len(expected) == 60
-        with VideoFile(path, verified=known_whole(path)) as video:
+        with VideoFile(path, verified=all_verified(path)) as video:
             for index in range(60):
                 assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
 
@@ -396,8 +396,8 @@ class TestFramesStayTheSame:
                 packet.is_keyframe, packet.stream = number in (0, 20, 33, 40), stream
                 writer.mux(packet)
         expected = every_frame(path)
-        for known in (known_whole(path), as_if_whole(path, 36)):
-            with VideoFile(path, verified=known) as video:
+        for verified in (all_verified(path), as_if_verified(path, 36)):
+            with VideoFile(path, verified=verified) as video:
                 for index in (32, 33, 34, 39, 40, 50):
                     assert np.array_equal(video.frames([index])[0], expected[index]), f"frame {index}"
 
@@ -405,31 +405,31 @@ class TestFramesStayTheSame:
 class TestVerifiedFiles:
     def test_lengths_that_were_counted_are_not_counted_again(self, tmp_path: Path):
         path = write_video(tmp_path / "counted.ts", numbered_frames(30))
-        known = VerifiedFiles()
-        with VideoFile(path, verified=known) as video:
+        verified = VerifiedFiles()
+        with VideoFile(path, verified=verified) as video:
             assert video.num_frames == 30
         identity = fingerprint(str(path), None)
-        assert known.num_frames(identity) == 30
-        known.remember_num_frames(identity, 7)  # what is known is believed, so nothing was decoded
-        with VideoFile(path, verified=known) as video:
+        assert verified.num_frames(identity) == 30
+        verified.remember_num_frames(identity, 7)  # what is known is believed, so nothing was decoded
+        with VideoFile(path, verified=verified) as video:
             assert video.num_frames == 7
 
     @pytest.mark.parametrize("reads_all", [True, False])
     def test_a_length_that_was_found_out_is_used_at_the_next_visit(self, reads_all: bool, tmp_path: Path):
         path = write_video(tmp_path / "cut.mp4", numbered_frames(60), options=GROUPS_OF_20)
         overwrite_packets(path, [59])  # of the last one nothing can be decoded, as of a file that was cut off
-        known, identity = VerifiedFiles(), fingerprint(str(path), None)
-        with VideoFile(path, verified=known) as video:
+        verified, identity = VerifiedFiles(), fingerprint(str(path), None)
+        with VideoFile(path, verified=verified) as video:
             if reads_all:
                 with closing(video.all_frames()) as frames:
                     assert sum(1 for _ in frames) == 59
             else:
                 with pytest.raises(FewerFrames):
                     video.frames([59])
-        assert (known.num_frames(identity), known.num_verified(identity)) == (59, 59)
+        assert (verified.num_frames(identity), verified.num_verified(identity)) == (59, 59)
         overwrite_packets(path, [10])  # whoever decodes again from the start would meet this
-        known.remember_num_frames(fingerprint(str(path), None), 59)
-        with VideoFile(path, verified=known) as video:
+        verified.remember_num_frames(fingerprint(str(path), None), 59)
+        with VideoFile(path, verified=verified) as video:
             assert video.num_frames == 60
             with pytest.raises(FewerFrames) as found:
                 video.frames([59])
@@ -438,9 +438,9 @@ class TestVerifiedFiles:
     @pytest.mark.parametrize("name", ["promises_more.avi", "promises_more.mp4"])
     def test_a_promise_is_corrected_at_every_visit_but_counted_only_once(self, name: str, tmp_path: Path):
         path = write_skipping_video(tmp_path / name, padding=b"\x00\x00\x01\xb2" + b"padding" * 5)
-        known = VerifiedFiles()
+        verified = VerifiedFiles()
         for _ in range(3):
-            with VideoFile(path, verified=known) as video:
+            with VideoFile(path, verified=verified) as video:
                 # Not 59 at once on later visits: what is drawn from a file must not depend on earlier visits.
                 assert video.num_frames == 60
                 assert read_numbers(video.frames([5])) == [5]
@@ -451,44 +451,44 @@ class TestVerifiedFiles:
 
     def test_a_file_that_changed_is_another(self, tmp_path: Path):
         path = write_video(tmp_path / "video.ts", numbered_frames(30))
-        known = VerifiedFiles()
-        with VideoFile(path, verified=known) as video:
+        verified = VerifiedFiles()
+        with VideoFile(path, verified=verified) as video:
             assert video.num_frames == 30
         write_video(path, numbered_frames(20))
-        with VideoFile(path, verified=known) as video:
+        with VideoFile(path, verified=verified) as video:
             assert video.num_frames == 20
 
     def test_forget_the_earlier_of_two_files_in_one_slot(self):
-        known = VerifiedFiles(num_slots=4)
+        verified = VerifiedFiles(num_slots=4)
         one, other = 5 << 40, 9 << 40  # in one slot of the four
-        known.remember_num_verified(one, 30)
-        known.remember_num_frames(one, 40)
-        assert (known.num_verified(one), known.num_frames(one)) == (30, 40)
-        assert (known.num_verified(other), known.num_frames(other)) == (0, None)
-        known.remember_num_verified(other, 3)
-        assert (known.num_verified(other), known.num_frames(other)) == (3, None)
-        assert (known.num_verified(one), known.num_frames(one)) == (0, 40)
+        verified.remember_num_verified(one, 30)
+        verified.remember_num_frames(one, 40)
+        assert (verified.num_verified(one), verified.num_frames(one)) == (30, 40)
+        assert (verified.num_verified(other), verified.num_frames(other)) == (0, None)
+        verified.remember_num_verified(other, 3)
+        assert (verified.num_verified(other), verified.num_frames(other)) == (3, None)
+        assert (verified.num_verified(one), verified.num_frames(one)) == (0, 40)
 
     def test_keep_the_longest_stretch_that_is_whole(self):
-        known = VerifiedFiles(num_slots=4)
+        verified = VerifiedFiles(num_slots=4)
         for num_verified in (30, 10):
-            known.remember_num_verified(7 << 40, num_verified)
-        assert known.num_verified(7 << 40) == 30
-        known.remember_num_frames(7 << 40, 0)
-        assert known.num_frames(7 << 40) == 0
+            verified.remember_num_verified(7 << 40, num_verified)
+        assert verified.num_verified(7 << 40) == 30
+        verified.remember_num_frames(7 << 40, 0)
+        assert verified.num_frames(7 << 40) == 0
 
     def test_find_numbers_out_again_that_are_too_large_to_remember(self):
-        known = VerifiedFiles(num_slots=4)
-        known.remember_num_frames(7 << 40, 2**40)
-        known.remember_num_verified(7 << 40, 2**40)
-        assert (known.num_verified(7 << 40), known.num_frames(7 << 40)) == (0, None)
+        verified = VerifiedFiles(num_slots=4)
+        verified.remember_num_frames(7 << 40, 2**40)
+        verified.remember_num_verified(7 << 40, 2**40)
+        assert (verified.num_verified(7 << 40), verified.num_frames(7 << 40)) == (0, None)
 
     def test_can_be_shared_by_processes_and_kept_for_later_ones(self, tmp_path: Path):
         one, other = (VerifiedFiles(num_slots=8, path=tmp_path / "known") for _ in range(2))
         one.remember_num_verified(7 << 40, 30)
         other.remember_num_frames(7 << 40, 40)
-        for known in (one, other, VerifiedFiles(num_slots=8, path=tmp_path / "known")):
-            assert (known.num_verified(7 << 40), known.num_frames(7 << 40)) == (30, 40)
+        for verified in (one, other, VerifiedFiles(num_slots=8, path=tmp_path / "known")):
+            assert (verified.num_verified(7 << 40), verified.num_frames(7 << 40)) == (30, 40)
 
     def test_are_kept_in_the_cache_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         path = write_video(tmp_path / "counted.ts", numbered_frames(20))
@@ -518,12 +518,12 @@ class TestVerifiedFiles:
 
     def test_grow_with_the_frames_that_were_read(self, tmp_path: Path):
         path = write_video(tmp_path / "video.mp4", numbered_frames(30))
-        known, identity = VerifiedFiles(), fingerprint(str(path), None)
-        with VideoFile(path, verified=known) as video:
-            assert known.num_verified(identity) == 0
+        verified, identity = VerifiedFiles(), fingerprint(str(path), None)
+        with VideoFile(path, verified=verified) as video:
+            assert verified.num_verified(identity) == 0
             for index, num_verified in ((3, 4), (1, 4), (12, 13)):
                 video.frames([index])
-                assert known.num_verified(identity) == num_verified
+                assert verified.num_verified(identity) == num_verified
 
 
 class TestContent:
@@ -534,13 +534,13 @@ class TestContent:
         content = path.read_bytes()
         expected = every_frame(path)
         path.unlink()
-        known = VerifiedFiles()
+        verified = VerifiedFiles()
         for _ in range(2):
-            with VideoFile(path, content, known) as video:
+            with VideoFile(path, content, verified) as video:
                 assert video.num_frames == len(expected)
                 for indices in ([29, 3, 3], [17], range(30)):
                     assert np.array_equal(video.frames(indices), np.stack([expected[index] for index in indices]))
-        with VideoFile(path, content, known) as video:
+        with VideoFile(path, content, verified) as video:
             assert len(list(video.all_frames())) == 30
 
     def test_is_named_by_its_path_in_errors(self):
@@ -555,8 +555,8 @@ class TestContent:
                 assert read_numbers(video.frames([9])) == [9]
 
     def test_other_content_of_the_same_name_is_another_video(self, tmp_path: Path):
-        known = VerifiedFiles()
+        verified = VerifiedFiles()
         for length in (20, 30):
             content = write_video(tmp_path / "video.ts", numbered_frames(length)).read_bytes()
-            with VideoFile("video.ts", content, known) as video:
+            with VideoFile("video.ts", content, verified) as video:
                 assert video.num_frames == length

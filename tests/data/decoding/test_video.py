@@ -199,7 +199,7 @@ class TestFramesAreThoseOfASequentialDecode:
             assert read_numbers(video.frames([0, video.num_frames - 1])) == [shown_from, 59]
 
     def test_when_the_start_was_cut_away(self, tmp_path: Path):
-        # An open group at the start: its first pictures lean on a group that is gone, and decoders leave them out.
+        # An open group at the start: its first frames lean on a group that is gone, and decoders leave them out.
         whole = write_video(
             tmp_path / "whole.mkv",
             numbered_frames(60),
@@ -422,8 +422,8 @@ class TestUnreadableFiles:
     def test_stream_that_shows_up_late_is_no_trouble(self, tmp_path: Path):
         path = write_video(tmp_path / "late.ts", numbered_frames(60), options={"bf": "0", "g": "1"})
         data = bytearray(path.read_bytes())
-        starts = [place for place in range(0, len(data), 188) if data[place + 1 : place + 3] == b"\x41\x00"]
-        data[starts[-1] + 1 : starts[-1] + 3] = b"\x4c\x00"  # the last picture becomes one of a stream of its own
+        starts = [offset for offset in range(0, len(data), 188) if data[offset + 1 : offset + 3] == b"\x41\x00"]
+        data[starts[-1] + 1 : starts[-1] + 3] = b"\x4c\x00"  # the last frame becomes one of a stream of its own
         path.write_bytes(data)
         # PyAV 18.1 raises IndexError where it is asked for more than the last packet of such a file.
         with VideoFile(path) as video:
@@ -509,8 +509,8 @@ class TestUnreadableFiles:
         path = write_video(tmp_path / name, moving_square(30), codec, options=B_FRAMES)
         rng = np.random.default_rng(seed)
         data = np.frombuffer(path.read_bytes(), np.uint8).copy()
-        places = rng.integers(0, len(data), 40)
-        data[places] = rng.integers(0, 256, len(places))
+        offsets = rng.integers(0, len(data), 40)
+        data[offsets] = rng.integers(0, 256, len(offsets))
         path.write_bytes(data.tobytes())
         try:
             with VideoFile(path) as video:

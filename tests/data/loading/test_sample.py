@@ -205,7 +205,7 @@ def test_a_truncated_video_gives_clips_of_the_frames_it_still_has(tmp_path: Path
 
 
 @pytest.mark.parametrize("media", ["image", "video"])
-def test_what_cannot_be_read_is_named(media: Media, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_reported(media: Media, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no media")
     for name in ("missing", "text"):
         with pytest.raises(UnreadableMedia) as error:

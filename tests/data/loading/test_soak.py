@@ -22,8 +22,8 @@ from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.recipe.data import ClipSampling, Source, Split, TrainingView
 from omnisource.types import Batch, Clip, Media
-from tests.data.loading.test_workers import is_alive, wait_until, wait_until_ready
 from tests.support.media import moving_square, write_image, write_video
+from tests.support.obedient_workers import is_alive, wait_until, wait_until_ready
 
 MOST_GROWTH_BYTES = 4 * 2**20
 """A clip that were never freed would take this much after 90 clips of the size used here, and 200 are loaded."""
@@ -81,7 +81,7 @@ for _ in range(5):
     rounds.append((bytes_in_use() - before) / 60)
 print(min(rounds))
 """
-"""Prints how many bytes more are in use after each reading of a video, in the least of five rounds."""
+"""Prints how many bytes more are in use after each reading of a video, in the smallest of five rounds."""
 
 
 class TestMemory:

@@ -365,7 +365,7 @@ class TestUnreadableFiles:
         with pytest.raises(UserError, match=r"(?s)^/data/damaged2: damaged\n1 unreadable, 0 permitted.*max_unreadable"):
             next(loader)
 
-    def test_stop_the_run_with_the_first_one_too_many_and_all_are_named(self) -> None:
+    def test_stop_the_run_with_the_first_one_too_many_and_all_are_reported(self) -> None:
         loader = loader_of([stream_of(10, 10, damaged=[1, 4, 7])], permitted=2)
         with pytest.raises(UserError) as error:
             next(loader)

@@ -73,10 +73,10 @@ class TestClassPower:
 
     def test_draws_are_independent_of_the_ones_before(self) -> None:
         classes = np.array(self.labels)[[index for _, index in drawn(stream(self.labels, 100, 0.0), range(400))]]
-        places = {0: 0, 1: 1, 3: 2}
+        rows = {0: 0, 1: 1, 3: 2}
         table = np.zeros((3, 3))
         for one, following in zip(classes[:-1:2], classes[1::2], strict=True):
-            table[places[one], places[following]] += 1
+            table[rows[one], rows[following]] += 1
         expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / table.sum()
         assert ((table - expected) ** 2 / expected).sum() < 23.5  # 4 degrees of freedom: one in ten thousand is higher
 

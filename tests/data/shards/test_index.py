@@ -145,8 +145,8 @@ def test_index_survives_being_kept() -> None:
 
 def test_any_damage_of_an_index_is_noticed() -> None:
     content = format_index(EXAMPLE)
-    for place in range(len(content)):
-        for damaged in (content[:place], content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]):
+    for offset in range(len(content)):
+        for damaged in (content[:offset], content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :]):
             try:
                 assert parse_index(damaged) == EXAMPLE
             except ValueError:

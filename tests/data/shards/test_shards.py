@@ -156,7 +156,7 @@ def test_old_indexes_are_removed_from_the_cache_and_used_ones_are_not(
 
 
 @pytest.mark.parametrize("fault", ["stale", "damaged", "cut"])
-def test_index_that_does_not_fit_is_made_anew_and_that_is_said(
+def test_index_that_does_not_fit_is_made_again_and_that_is_said(
     tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shard = write_tar(tmp_path / "x.tar", {"1.mp4": b"one", "1.cls": b"2"})
@@ -176,13 +176,13 @@ def test_index_that_does_not_fit_is_made_anew_and_that_is_said(
     assert capsys.readouterr().err == ""
 
 
-def test_index_that_cannot_be_read_is_said_and_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_index_that_cannot_be_read_is_said_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard = write_tar(tmp_path / "x.tar", {"1.mp4": b"one", "1.cls": b"2"})
     index = Path(f"{shard}{INDEX_SUFFIX}")
     index.mkdir()
     assert content_of(read(tmp_path, "x.tar")) == [("x.tar::1.mp4", 2, b"one")]
-    told = f"{index}: cannot be read: Is a directory; the headers of the shard are read instead\n"
-    assert capsys.readouterr().err == told
+    message = f"{index}: cannot be read: Is a directory; the headers of the shard are read instead\n"
+    assert capsys.readouterr().err == message
 
 
 def test_index_that_is_not_there_is_made_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +234,7 @@ def test_media_and_labels_are_found_by_the_suffixes_that_are_set(tmp_path: Path)
     ]
 
 
-def test_everything_that_is_wrong_is_named_with_shard_and_sample(tmp_path: Path) -> None:
+def test_everything_that_is_wrong_is_reported_with_shard_and_sample(tmp_path: Path) -> None:
     contents = {
         **{"good.mp4": b"", "good.cls": b"0"},
         **{"large.mp4": b"", "large.cls": b"3"},
@@ -369,7 +369,7 @@ def test_index_on_a_server_that_is_of_another_shard_is_not_used(
 
 
 @pytest.mark.parametrize("fault", ["refused", "damaged"])
-def test_index_that_a_server_does_not_give_whole_is_said_and_made_anew(
+def test_index_that_a_server_does_not_give_whole_is_said_and_made_again(
     tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = packed(tmp_path, target_bytes=10**6)

@@ -140,7 +140,7 @@ def test_shard_of_another_content_is_never_overwritten(tmp_path: Path, change: s
     assert path.read_bytes() == before
 
 
-def test_surplus_shard_of_an_earlier_packing_is_named(tmp_path: Path) -> None:
+def test_surplus_shard_of_an_earlier_packing_is_reported(tmp_path: Path) -> None:
     files = media_files(tmp_path)
     paths = write_shards(files, tmp_path / "out", "train", 1)
     with pytest.raises(UserError, match=r"train-000006\.tar: does not belong to the 6 shards before it"):
@@ -157,7 +157,7 @@ def test_foreign_file_in_the_place_of_an_index_is_kept(tmp_path: Path) -> None:
     assert foreign.read_text() == "mine"
 
 
-def test_files_that_cannot_be_packed_are_named(tmp_path: Path) -> None:
+def test_files_that_cannot_be_packed_are_reported(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"notes\.txt: its suffix is none of media"):
         write_shards([ShardFile(tmp_path / "notes.txt", "notes", 0)], tmp_path / "out", "train", 1)
@@ -166,7 +166,7 @@ def test_files_that_cannot_be_packed_are_named(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_to_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file/out: cannot be written to: Not a directory"):
         write_shards(media_files(tmp_path), tmp_path / "file/out", "train", 1)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from omnisource.data.transforms.augment import (
+    NOISE_STD,
     OPERATIONS,
     apply_rand_augment,
     augment,
@@ -206,6 +207,7 @@ class TestRandomErasing:
         top, left, height, width = box
         pixels = erase_randomly(clip, settings, generator(2))[:, 0, top : top + height, left : left + width]
         mean, std = torch.tensor(IMAGENET.mean)[:, None], torch.tensor(IMAGENET.std)[:, None]
+        assert IMAGENET.std == NOISE_STD
         normalized = (pixels.flatten(1).double() - mean) / std
         # Cut off at about -2 and 2.4 standard deviations, and rounded to whole levels.
         assert normalized.mean(dim=1).abs().max() < 0.03
@@ -265,7 +267,7 @@ class TestAugment:
         (RandomErasing(min_aspect=4), "random_erasing: needs 0 < min_aspect <= max_aspect, has 4 and 3.33333"),
     ],
 )
-def test_impossible_numbers_are_named(settings: RandAugment | ColorJitter | RandomErasing, fault: str) -> None:
+def test_impossible_numbers_are_reported(settings: RandAugment | ColorJitter | RandomErasing, fault: str) -> None:
     view = TrainingView(**{fault.partition(".")[0].partition(":")[0]: settings})  # type: ignore[arg-type]
     assert [*bound_faults(view, "view."), *training_view_faults("view", view)] == [f"view.{fault}"]
 

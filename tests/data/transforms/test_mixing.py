@@ -106,7 +106,7 @@ class TestMixBatches:
                     expected[(int(foreign[0]) - 10) % 5] += 1 - own
                 torch.testing.assert_close(mixed.labels[position].double(), expected, atol=1e-7, rtol=0)
 
-    def test_is_a_function_of_seed_step_place_and_source(self):
+    def test_is_a_function_of_seed_step_microbatch_and_source(self):
         batch = random_batch(6)
         others = dataclasses.replace(batch, source="clips")
         first = mix_batches([batch], {"videos": BOTH}, CLASSES, 1, 2, 3)[0]
@@ -114,8 +114,8 @@ class TestMixBatches:
         again = mix_batches([batch], {"videos": BOTH}, CLASSES, 1, 2, 3)[0]
         assert torch.equal(first.clips, again.clips) and torch.equal(first.labels, again.labels)
         assert first.keys == again.keys
-        for place in ((0, 2, 3), (1, 0, 3), (1, 2, 0)):
-            assert not torch.equal(mix_batches([batch], {"videos": BOTH}, CLASSES, *place)[0].clips, first.clips)
+        for position in ((0, 2, 3), (1, 0, 3), (1, 2, 0)):
+            assert not torch.equal(mix_batches([batch], {"videos": BOTH}, CLASSES, *position)[0].clips, first.clips)
         assert not torch.equal(mix_batches([others], {"clips": BOTH}, CLASSES, 1, 2, 3)[0].clips, first.clips)
 
     def test_leaves_its_batches_as_they_are(self):
@@ -295,5 +295,5 @@ def test_smoothing_of_mixed_labels_is_that_of_timm() -> None:
         (BOTH, []),
     ],
 )
-def test_impossible_numbers_are_named(mixing: Mixing, faults: list[str]) -> None:
+def test_impossible_numbers_are_reported(mixing: Mixing, faults: list[str]) -> None:
     assert [*bound_faults(mixing, "m."), *nothing_mixed_faults("m", mixing)] == faults

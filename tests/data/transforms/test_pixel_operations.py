@@ -175,10 +175,10 @@ class TestHue:
     def test_is_that_of_colorsys(self, shift: float):
         clip = textured(2, 12, 15, low=0, high=255)
         expected = np.empty((3, 2, 12, 15))
-        for place in np.ndindex(2, 12, 15):
-            red, green, blue = (int(value) / 255 for value in clip[(slice(None), *place)])
+        for index in np.ndindex(2, 12, 15):
+            red, green, blue = (int(value) / 255 for value in clip[(slice(None), *index)])
             turned, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
-            expected[(slice(None), *place)] = colorsys.hsv_to_rgb((turned + shift) % 1, saturation, value)
+            expected[(slice(None), *index)] = colorsys.hsv_to_rgb((turned + shift) % 1, saturation, value)
         ours = pixel.turn_hue(clip, shift)
         # Rounded to the nearest level; a float32 that should be a half may fall to either side.
         assert np.abs(ours.numpy() - 255 * expected).max() < 0.5001

@@ -168,11 +168,11 @@ def test_too_many_unreadable_files_of_all_processes_together_lose_no_step(data: 
     assert f"The run is saved: {checkpoint_path(run, 3)}. Continue it with --resume auto." in result.stdout
     state = read_checkpoint(checkpoint_path(run, 3)).state
     assert state["step"] == 3 and state["unreadable"].keys() == {bad[0]}  # no more than are permitted
-    told = [json.loads(line) for line in (run / "unreadable.jsonl").read_text().splitlines()]
-    assert {line["path"] for line in told} == set(bad)  # what was replaced in the steps that are done
+    replaced = [json.loads(line) for line in (run / "unreadable.jsonl").read_text().splitlines()]
+    assert {line["path"] for line in replaced} == set(bad)  # what was replaced in the steps that are done
 
 
-def test_what_another_process_than_the_first_meets_is_told_with_its_number(data: Path, tmp_path: Path) -> None:
+def test_what_another_process_than_the_first_meets_is_reported_with_its_number(data: Path, tmp_path: Path) -> None:
     copied = tmp_path / "data"
     video = copy_with_damaged_video(data, copied)
     script = tmp_path / "run.py"
@@ -180,8 +180,8 @@ def test_what_another_process_than_the_first_meets_is_told_with_its_number(data:
     settings = ["max_unreadable=1", "num_workers=1", "num_epochs=4", "validation.interval_epochs=4"]
     result = torchrun(script, str(copied), str(tmp_path / "run"), *settings)
     assert result.returncode == 0, result.stderr
-    told = f"process 1: unreadable (1 of 1 permitted), left out of the scores: {video}"
-    assert told in result.stderr and told not in result.stdout
+    message = f"process 1: unreadable (1 of 1 permitted), left out of the scores: {video}"
+    assert message in result.stderr and message not in result.stdout
     assert re.search(r"^process 1: worker 0 (ended|did not start) \(SIGKILL\).*; it is replaced$", result.stderr, re.M)
     log = (tmp_path / "run/train.log").read_text()
     assert "process 1: " not in log and "SIGKILL" not in log  # the first process alone writes
@@ -195,7 +195,7 @@ def test_what_another_process_than_the_first_meets_is_told_with_its_number(data:
     checkpoint = str(checkpoint_path(tmp_path / "run", 12))
     result = torchrun(TEST, str(PUBLISHED_CONFIG), checkpoint, *options, *overrides)
     assert result.returncode == 0, result.stderr
-    assert told in result.stderr and told not in result.stdout
+    assert message in result.stderr and message not in result.stdout
     assert f"left out, unreadable: {video}" in result.stdout
 
 
@@ -244,8 +244,8 @@ else:
     raise AssertionError("more files than permitted")
 assert log.reasons == merged
 log.permitted = 3
-told = agree_on_unreadable(log, 4)
-assert [(one.step, one.replaced_by_path) for one in told] == [(s, f"by {n}.mp4") for s in (1, 2) for n in (0, 1)]
+agreed = agree_on_unreadable(log, 4)
+assert [(one.step, one.replaced_by_path) for one in agreed] == [(s, f"by {n}.mp4") for s in (1, 2) for n in (0, 1)]
 assert log.replacements == {"both.mp4": 4} and agree_on_unreadable(log, 9) == []
 
 assert processes.gather(me) == [0, 1]

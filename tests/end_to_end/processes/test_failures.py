@@ -183,8 +183,8 @@ def test_process_that_fails_before_all_have_met_is_not_waited_for(tmp_path: Path
     errors = errors_of(started)
     assert [process.returncode for process in started] == [2, 2]
     assert errors[failing] == "error: config.py: no such file\n"
-    told = errors[1 - failing].splitlines()[-1]
-    assert told.startswith(f"error: process {1 - failing} has waited 6 s for process {failing} of 2 (")
+    message = errors[1 - failing].splitlines()[-1]
+    assert message.startswith(f"error: process {1 - failing} has waited 6 s for process {failing} of 2 (")
     assert "Traceback" not in errors[1 - failing]
 
 
@@ -233,7 +233,7 @@ def test_meeting_time_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch
         processes.start(torch.device("cpu"))
 
 
-def test_meeting_point_that_another_program_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_meeting_point_that_another_program_has_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("localhost", 0))
         taken.listen()
@@ -335,8 +335,8 @@ def test_steps_that_are_not_finite_are_left_out_up_to_a_number(started: Path, da
         train(tiny_recipe(data, *SETTINGS, "max_skipped_steps=2"), tmp_path / "run", resume="auto")
     # One that comes to its end says so once more.
     train(tiny_recipe(data, *SETTINGS, "max_skipped_steps=3"), tmp_path / "run", resume="auto")
-    told = f"3 steps changed no weights, not being finite: 4, 5, 6; see {tmp_path / 'run/not_finite'}"
-    assert told in (tmp_path / "run/train.log").read_text()
+    message = f"3 steps changed no weights, not being finite: 4, 5, 6; see {tmp_path / 'run/not_finite'}"
+    assert message in (tmp_path / "run/train.log").read_text()
 
 
 def test_step_that_fails_while_it_changes_the_weights_is_not_saved(started: Path, data: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint, saved_checkpoints
 from omnisource.training.train import train
-from tests.data.loading.test_workers import is_alive, wait_until
 from tests.support.holding import held_config, in_each_step, let_go, wait_until_held
+from tests.support.obedient_workers import is_alive, wait_until
 from tests.support.tiny_runs import PROJECT, difference, environment, lines_of, mixed_recipe, step_lines, tiny_recipe
 
 SETTINGS = ("num_epochs=8", "deterministic=True", "validation.interval_epochs=0", "checkpoints.interval_epochs=8")

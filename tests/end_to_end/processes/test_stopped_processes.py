@@ -32,11 +32,11 @@ def save_slowly(*arguments, save=torch.save):
     save(*arguments)
 
 if __name__ == "__main__":
-    signalled, work_dir, *arguments = sys.argv[1:]
+    signaled, work_dir, *arguments = sys.argv[1:]
     rank = os.environ["RANK"]
-    if signalled != "none":
+    if signaled != "none":
         torch.save = save_slowly
-    with signal_in_step(signal.SIGUSR1, 3) if rank == signalled else contextlib.nullcontext():
+    with signal_in_step(signal.SIGUSR1, 3) if rank == signaled else contextlib.nullcontext():
         code = main([*arguments, "--work-dir", work_dir, "--resume", "auto"])
     saved = sorted(path.name for path in Path(work_dir).glob("checkpoints/step_*.pt"))
     Path(work_dir, f"left_{rank}").write_text(f"{code} {saved}")
@@ -63,14 +63,14 @@ def whole(command: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFact
     return work_dir
 
 
-@pytest.mark.parametrize("signalled", ["0", "1"])
+@pytest.mark.parametrize("signaled", ["0", "1"])
 def test_signal_to_one_process_stops_all_saved_and_the_run_goes_on_the_same(
-    command: tuple[Path, list[str]], whole: Path, tmp_path: Path, signalled: str
+    command: tuple[Path, list[str]], whole: Path, tmp_path: Path, signaled: str
 ) -> None:
     script, arguments = command
     stopped = tmp_path / "stopped"
 
-    result = torchrun(script, signalled, str(stopped), *arguments)
+    result = torchrun(script, signaled, str(stopped), *arguments)
     assert "Traceback" not in result.stderr.split("torch/distributed")[0], result.stderr
     [saved] = saved_checkpoints(stopped)
     step = read_checkpoint(saved).state["step"]

@@ -49,7 +49,9 @@ def test_wait_for_data_is_that_of_the_process_that_waits_longest(data: Path, tmp
     assert lines and all(0.1 < line["data_seconds"] <= line["step_seconds"] for line in lines)
 
 
-def test_checkpoint_of_a_run_that_failed_is_told_whichever_process_shows_the_error(data: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_a_run_that_failed_is_reported_whichever_process_shows_the_error(
+    data: Path, tmp_path: Path
+) -> None:
     settings = ["validation.interval_epochs=0", "optimizer.learning_rate=1e30"]
     overrides = tiny_overrides(num_epochs=4, more=[*roots(data), *settings])
     arguments = [str(PUBLISHED_CONFIG), "--launcher", "pytorch", "--work-dir", str(tmp_path / "run")]

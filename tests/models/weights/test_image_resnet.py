@@ -83,7 +83,7 @@ def test_image_checkpoint_inflates_and_gives_the_same_image_features(
         )
 
 
-def test_missing_and_unexpected_keys_of_an_image_checkpoint_are_named(
+def test_missing_and_unexpected_keys_of_an_image_checkpoint_are_reported(
     make_recognizer: MakeRecognizer, tmp_path: Path
 ) -> None:
     state = image_resnet(make_recognizer())

@@ -217,7 +217,7 @@ def test_tensors_of_many_types_come_back(tmp_path: Path, legacy: bool) -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", "_legacy.pth", ".safetensors"])
 @pytest.mark.parametrize("kept", [0, 1, 3, 10, 0.3, 0.9, -1])
-def test_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> None:
+def test_truncated_file_is_reported(tmp_path: Path, suffix: str, kept: float) -> None:
     path = tmp_path / f"weights{suffix}"
     state = {"w": torch.randn(40, 40), "v": torch.randn(7)}
     if suffix == ".safetensors":
@@ -231,7 +231,7 @@ def test_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> No
     assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
 
 
-def test_other_files_are_named(tmp_path: Path) -> None:
+def test_other_files_are_reported(tmp_path: Path) -> None:
     text = tmp_path / "notes.pth"
     text.write_text("these are no weights\n")
     with pytest.raises(UserError, match=r"notes\.pth: truncated, or not a file of weights"):

@@ -72,7 +72,7 @@ def test_lost_terminal_ends_no_run_and_the_log_has_its_lines(tmp_path: Path) -> 
     assert status_of(tmp_path).state == "complete"
 
 
-def test_validation_moves_on_in_a_terminal_and_its_line_goes_afterwards(tmp_path: Path) -> None:
+def test_validation_moves_on_in_a_terminal_and_its_line_goes_afterward(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     with opened(tmp_path, console=console, tensorboard=False) as report:
         report.step(record(1))

@@ -29,6 +29,7 @@ import torch
 from omnisource.data.decoding.heartbeat import heard_by
 from omnisource.data.loading.request import Load, Request
 from omnisource.errors import UnreadableMedia
+from omnisource.signals import STOP_SIGNALS
 from omnisource.types import Clip, Media
 
 StartMethod = Literal["forkserver", "spawn"]
@@ -45,9 +46,6 @@ MIN_ASKED_SECONDS = 0.2
 
 END_SECONDS = 5.0
 """Time given to a killed worker; the system does not end one that waits for a broken disk before that has answered."""
-
-IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Signals that are the parent's to handle: terminals, batch systems and launchers send them to its whole group."""
 
 _SIZES = struct.Struct("!QQ")  # before a message: bytes of its pickle, then of its pixels
 
@@ -193,10 +191,10 @@ def _signals_withheld() -> Iterator[None]:
     Until a worker comes to its first line it has much to import, and the server that forks the workers never comes to
     a line of ours: but both inherit what is held back. This process gets what has come when the block ends.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         resource_tracker.ensure_running()  # starting it, as multiprocessing does, lets some of the signals through
-        signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -221,7 +219,7 @@ def _serve(channel: socket.socket, load: Load) -> None:
 
     The parent ends one that hangs with SIGKILL.
     """
-    for number in IGNORED_SIGNALS:
+    for number in STOP_SIGNALS:  # the parent's to handle: terminals and batch systems send them to its whole group
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)

@@ -60,7 +60,7 @@ def test_recipe_that_gained_fields_with_defaults_is_of_the_same_run() -> None:
     check(later(), to_plain(RECIPE))
 
 
-def test_gained_field_that_is_set_makes_another_run_and_its_default_is_named() -> None:
+def test_gained_field_that_is_set_makes_another_run_and_its_default_is_reported() -> None:
     optimizer = dataclasses.replace(later().optimizer, lookahead_steps=5)
     message = refused(later(color_space="YUV", optimizer=optimizer), to_plain(RECIPE))
     assert message.splitlines()[1:-1] == [

@@ -35,7 +35,7 @@ def test_batch_is_read_with_torch_alone(tmp_path: Path) -> None:
     assert torch.equal(kept["clips"], clips)
 
 
-def test_disk_that_is_full_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_disk_that_is_full_is_reported_and_leaves_nothing_behind(tmp_path: Path) -> None:
     script = tmp_path / "limited.py"
     script.write_text(LIMITED)
     result = run_python([str(script), str(tmp_path)], tmp_path)

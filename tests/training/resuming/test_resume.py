@@ -27,7 +27,7 @@ def flip_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_newest_intact_checkpoint_is_read_and_what_is_wrong_with_newer_ones_is_told(tmp_path: Path) -> None:
+def test_newest_intact_checkpoint_is_read_and_what_is_wrong_with_newer_ones_is_reported(tmp_path: Path) -> None:
     assert read_resumed(tmp_path, "auto") == (None, None, [])
     assert read_resumed(tmp_path / "missing", "") == (None, None, [])
     first, second, third = saved(tmp_path, 1, 2, 10)
