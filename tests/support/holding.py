@@ -29,6 +29,7 @@ import time
 
 def wait(event, arguments, name=os.environ["HELD_FILE"], end=time.monotonic() + float(os.environ["HELD_SECONDS"])):
     if event == "open" and isinstance(arguments[0], str) and arguments[0].endswith(name):
+        open(os.environ["HELD_MARK"], "w").close()
         while time.monotonic() < end:
             time.sleep(0.01)
 
@@ -40,6 +41,8 @@ sys.addaudithook(wait)
 def held_at_file(folder: Path, name: str) -> dict[str, str]:
     """Returns variables with which Python processes wait as soon as they open a file, until they are ended.
 
+    The file `HELD_MARK` appears when one of them waits.
+
     A pipe that nobody writes to would do the same, were it not left out of lists because it is no ordinary file.
 
     Args:
@@ -49,7 +52,8 @@ def held_at_file(folder: Path, name: str) -> dict[str, str]:
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(WAITING_AT_A_FILE)
     path = os.pathsep.join([str(folder), str(PROJECT)])
-    return {"PYTHONPATH": path, "HELD_FILE": name, "HELD_SECONDS": str(LONGEST_HOLD_SECONDS)}
+    held = {"HELD_FILE": name, "HELD_MARK": str(folder / "waits"), "HELD_SECONDS": str(LONGEST_HOLD_SECONDS)}
+    return {"PYTHONPATH": path, **held}
 
 
 def hold_in_step(step: int, place: Path) -> None:
