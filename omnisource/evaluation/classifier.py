@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from omnisource.data.loading.loader import results_in_order
 from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.results import results_in_order
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
 from omnisource.evaluation.precision import Precision, autocast, weight_type

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnisource.data.lists.text import some
-from omnisource.data.loading.loader import results_as_finished
+from omnisource.data.loading.results import results_as_finished
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError, shortened
 from omnisource.prepare.encode import PSNR

@@ -1,14 +1,15 @@
-"""Results as soon as they are there: none waits for a slower one before it."""
+"""Results in the order of their requests, or as soon as they are there: then none waits for a slower one before it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from omnisource.data.loading.loader import results_as_finished
+from omnisource.data.loading.results import results_as_finished, results_in_order
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
 
@@ -62,7 +63,7 @@ def test_no_more_requests_are_under_way_than_wanted() -> None:
         results = results_as_finished(wishes(), workers, ahead=3)
         next(results)
         assert taken == [1, 2, 3, 4]
-        results.close()  # type: ignore[attr-defined]
+        results.close()
         with pytest.raises(KeyError):
             workers.result(1)
 
@@ -74,3 +75,47 @@ def test_results_after_the_workers_were_closed_are_an_error() -> None:
     workers.close()
     with pytest.raises(RuntimeError, match="closed"):
         list(results)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_results_in_order_are_in_the_order_of_their_requests(num_workers: int) -> None:
+    wishes = [Wish("bad") if length in (3, 8) else Wish("a" * length) for length in (9, 3, 4, 11, 8, 2)]
+    with WorkerPool(num_workers, 60, load=length_of) as workers:
+        results = list(results_in_order(wishes, workers, ahead=2))
+    assert [wish for wish, _ in results] == wishes
+    for wish, result in results:
+        if wish.path == "bad":
+            assert isinstance(result, UnreadableMedia) and result.path == "bad"
+        else:
+            assert result == len(wish.path)
+
+
+def test_results_in_order_have_no_more_requests_under_way_than_wanted() -> None:
+    taken = []
+
+    def wishes():
+        for length in range(20):
+            taken.append(length)
+            yield Wish("a" * length)
+
+    with WorkerPool(0, 60, load=length_of) as workers:
+        results = results_in_order(wishes(), workers, ahead=3)
+        assert next(results) == (Wish(""), 0)
+        assert taken == [0, 1, 2, 3]
+        assert [result for _, result in results] == list(range(1, 20))
+
+
+def test_results_in_order_that_are_abandoned_leave_none_behind() -> None:
+    with WorkerPool(0, 60, load=length_of) as workers:
+        results = results_in_order([Wish("a")] * 9, workers, ahead=4)
+        next(results)
+        results.close()
+        for ticket in range(5):
+            with pytest.raises(KeyError):
+                workers.result(ticket)
+
+
+@pytest.mark.parametrize("results", [results_in_order, results_as_finished])
+def test_of_no_requests_there_are_no_results(results: Callable[..., Iterator[object]]) -> None:
+    with WorkerPool(0, 60, load=length_of) as workers:
+        assert list(results([], workers, ahead=4)) == []
