@@ -62,7 +62,8 @@ class Classifier:
 
         Successive items of one media go through the model together, as many as have `views_at_a_time` views, at least
         one. Which items form a group follows from the order of those that can be read. Ahead of the model the workers
-        load two items each, or a whole group where that is more: these and the group in hand bound the memory.
+        load two items each, or items that together have no more than `views_at_a_time` views where that is more: these
+        and the group in hand bound the memory.
 
         Args:
             requests: With the views of the protocol; their media must be in it.
@@ -73,10 +74,13 @@ class Classifier:
         Raises:
             RuntimeError: If loading failed for a reason that is not the file's: a fault of the program.
         """
-        ahead = max(2 * len(workers.process_ids), self.protocol.items_at_a_time())
+        protocol = self.protocol
+        results = results_in_order(
+            requests, workers, workers.num_busy_requests, protocol.views_at_a_time, protocol.num_views
+        )
         group: list[tuple[SampleRequest, Clip | UnreadableMedia]] = []
         clips: list[Clip] = []  # of the group
-        for request, result in results_in_order(requests, workers, ahead):
+        for request, result in results:
             if clips and isinstance(result, Clip) and not _is_alike(clips[0], result):
                 yield from self._scored(group, clips)
                 group, clips = [], []
@@ -84,7 +88,7 @@ class Classifier:
             if isinstance(result, Clip):
                 clips.append(result)
             # An unreadable item waits for the clips before it, so that it does not split their group.
-            is_full = not clips or (len(clips) + 1) * len(clips[0].frames) > self.protocol.views_at_a_time
+            is_full = not clips or (len(clips) + 1) * len(clips[0].frames) > protocol.views_at_a_time
             if is_full or not is_grouped:
                 yield from self._scored(group, clips)
                 group, clips = [], []

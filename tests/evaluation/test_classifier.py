@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,6 +125,40 @@ def test_items_that_are_not_grouped_have_the_scores_that_each_has_alone(recogniz
     for name in names:
         (alone,) = results(classifier, media, [name]).values()
         assert isinstance(alone, UnreadableMedia) or torch.equal(found[name], alone)  # type: ignore[arg-type]
+
+
+def test_no_more_videos_are_loaded_ahead_than_go_through_the_model_together(
+    recognizer: Recognizer, media: Path
+) -> None:
+    """Images, of which many more would go through it together, are no measure of what waits in memory."""
+    classifier = Classifier(recognizer, protocol(views_at_a_time=3 * VIEWS))
+    asked = 0
+
+    def endless() -> Iterator[SampleRequest]:
+        nonlocal asked
+        for number in itertools.count():
+            asked += 1
+            yield protocol().request(str(media / f"{number % 5}.mp4"), "video")
+
+    with WorkerPool(0, 60) as workers, contextlib.closing(classifier.classify(endless(), workers)) as classified:
+        for done in range(1, 10):
+            next(classified)
+            assert asked <= done + 2 * 3  # a group in hand and a group ahead
+
+
+def test_every_worker_has_two_items_to_load_whatever_their_views(recognizer: Recognizer, media: Path) -> None:
+    classifier = Classifier(recognizer, protocol(views_at_a_time=1))
+    asked = 0
+
+    def endless() -> Iterator[SampleRequest]:
+        nonlocal asked
+        for number in itertools.count():
+            asked += 1
+            yield protocol().request(str(media / f"{number % 5}.mp4"), "video")
+
+    with WorkerPool(2, 60) as workers, contextlib.closing(classifier.classify(endless(), workers)) as classified:
+        next(classified)
+        assert asked == 1 + 2 * 2
 
 
 def test_results_do_not_wait_for_requests_that_are_far_ahead(recognizer: Recognizer, media: Path) -> None:

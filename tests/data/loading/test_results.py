@@ -105,6 +105,34 @@ def test_results_in_order_have_no_more_requests_under_way_than_wanted() -> None:
         assert [result for _, result in results] == list(range(1, 20))
 
 
+@pytest.mark.parametrize(
+    ("lengths", "ahead", "under_way"),
+    [
+        ([1] * 30, 2, 10),  # as many small ones as fit
+        ([4] * 30, 2, 2),  # 8 of 10: a third does not fit
+        ([6] * 30, 0, 1),
+        ([11] * 30, 0, 0),  # one that does not fit is made when it is due
+        ([11] * 30, 3, 3),  # so many there are in any case
+        ([4, 4, *[1] * 30], 0, 7),  # the one that is due does not count
+    ],
+)
+def test_results_in_order_have_more_requests_under_way_while_these_are_small(
+    lengths: list[int], ahead: int, under_way: int
+) -> None:
+    taken = []
+
+    def wishes():
+        for length in lengths:
+            taken.append(length)
+            yield Wish("a" * length)
+
+    with WorkerPool(0, 60, load=length_of) as workers:
+        results = results_in_order(wishes(), workers, ahead, size_ahead=10, size_of=lambda wish: len(wish.path))
+        next(results)
+        assert len(taken) == 1 + under_way
+        assert [result for _, result in results] == lengths[1:]
+
+
 def test_results_in_order_that_are_abandoned_leave_none_behind() -> None:
     with WorkerPool(0, 60, load=length_of) as workers:
         results = results_in_order([Wish("a")] * 9, workers, ahead=4)
