@@ -163,11 +163,11 @@ class Report:
             sink.handle(event)
 
     def _close(self, ended: RunEnded | None) -> None:
-        failure: Exception | None = None
+        failure: BaseException | None = None
         for sink in reversed(self._sinks):
             try:
                 sink.close(ended)
-            except Exception as error:  # a full disk, perhaps; raised below, once all are closed
+            except BaseException as error:  # a full disk, perhaps, or Ctrl-C; raised below, once all are closed
                 failure = failure or error
                 if ended is not None and ended.state == "complete":
                     ended = ending_by(error)
