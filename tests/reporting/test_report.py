@@ -67,6 +67,14 @@ class Witness:
             raise self.failure
 
 
+class Full(Witness):
+    """Notes what comes, and has no place for it."""
+
+    def handle(self, event: Event) -> None:
+        super().handle(event)
+        raise UserError(self.name)
+
+
 def test_each_event_goes_to_each_sink_in_their_order() -> None:
     seen: list[tuple[str, object]] = []
     report = Report([Witness("first", seen), Witness("second", seen)], interval_steps=2)
@@ -83,6 +91,14 @@ def test_each_event_goes_to_each_sink_in_their_order() -> None:
     assert kinds == [Message, *steps, ValidationDone, BestFound]
     of_intervals = [[one.step for one in event.records] for event in events if isinstance(event, IntervalDone)]
     assert of_intervals == [[1], [2], [3, 4]]
+
+
+def test_sink_that_fails_keeps_no_event_from_the_others() -> None:
+    seen: list[tuple[str, object]] = []
+    report = Report([Full("first", seen), Full("second", seen), Witness("third", seen)])
+    with pytest.raises(UserError, match="first"):
+        report.message("hello")
+    assert seen == [(name, Message("hello")) for name in ("first", "second", "third")]
 
 
 def test_no_sink_knows_another() -> None:
