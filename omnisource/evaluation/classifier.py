@@ -25,7 +25,8 @@ class Scored:
 
     Attributes:
         clip: All views of the item.
-        scores: For each head [classes] float32 on the CPU: the softmax of the logits, averaged over the views.
+        scores: For each head [classes] float32 on the CPU: the softmax of the logits, averaged over the views; both in
+            float64 where that is the precision.
     """
 
     clip: Clip
@@ -112,9 +113,10 @@ class Classifier:
                     features = self.recognizer.features(chunk.to(self.device, non_blocking=True), media)
                     logits = {head: self.recognizer.heads[head](features) for head in heads}
                 for head in heads:
-                    parts[head].append(logits[head].float().softmax(dim=1))
+                    parts[head].append(logits[head].to(weight_type(self.precision)).softmax(dim=1))
         # [N * V, K] -> [N, K]
-        return {head: torch.cat(parts[head]).unflatten(0, (len(clips), -1)).mean(dim=1).cpu() for head in heads}
+        means = {head: torch.cat(parts[head]).unflatten(0, (len(clips), -1)).mean(dim=1) for head in heads}
+        return {head: mean.float().cpu() for head, mean in means.items()}
 
     def _scored(
         self, group: Sequence[tuple[SampleRequest, Clip | UnreadableMedia]], clips: Sequence[Clip]

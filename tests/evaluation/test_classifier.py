@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -211,6 +212,19 @@ def test_weights_have_the_type_of_the_precision(recognizer: Recognizer, precisio
     classifier = Classifier(recognizer.double(), protocol(), precision=precision)  # type: ignore[arg-type]
     expected = torch.float64 if precision == "float64" else torch.float32
     assert {parameter.dtype for parameter in classifier.recognizer.parameters()} == {expected}
+
+
+def test_float64_scores_are_rounded_once_at_the_end(recognizer: Recognizer, media: Path) -> None:
+    classifier = Classifier(recognizer.eval(), protocol(), precision="float64")
+    for name, request in zip(["0.mp4", "1.mp4", "2.mp4"], requests(media, ["0.mp4", "1.mp4", "2.mp4"]), strict=True):
+        with torch.inference_mode():
+            logits = recognizer.video_logits(load_clip(request).frames)
+        assert logits.dtype == torch.float64 and logits.shape == (VIEWS, 3)
+        of_views = [[math.exp(value) for value in row] for row in logits.tolist()]
+        shares = [[value / math.fsum(row) for value in row] for row in of_views]
+        by_hand = torch.tensor([math.fsum(column) / VIEWS for column in zip(*shares, strict=True)], dtype=torch.float64)
+        scores = results(classifier, media, [name])[name]
+        assert torch.equal(scores, by_hand.float())  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
