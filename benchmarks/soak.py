@@ -30,9 +30,9 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from omnisource.data.loading.loader import results_in_order
 from omnisource.data.loading.order import items_at
 from omnisource.data.loading.request import Load, SampleRequest
+from omnisource.data.loading.results import results_in_order
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
 from omnisource.recipe.data import ClipSampling, TrainingView

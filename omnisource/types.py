@@ -79,10 +79,6 @@ class Batch:
             labels=self.labels.to(device, non_blocking=True),
         )
 
-    def pin_memory(self) -> Batch:
-        """Returns the batch with its tensors in page-locked memory, so that `to` can copy in the background."""
-        return dataclasses.replace(self, clips=self.clips.pin_memory(), labels=self.labels.pin_memory())
-
     def split(self) -> list[Clip]:
         """Returns the samples of a batch whose labels are class indices; they share its memory."""
         labels = self.labels.tolist()

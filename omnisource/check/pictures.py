@@ -11,7 +11,7 @@ from omnisource.check.duplicates import TrainTestDuplicate
 from omnisource.check.examine import compared_frames
 from omnisource.check.files import FileTable
 from omnisource.check.summary import SplitSummary
-from omnisource.data.loading.loader import results_in_order
+from omnisource.data.loading.results import results_in_order
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
 from omnisource.recipe.recipe import Recipe

@@ -22,8 +22,8 @@ from omnisource.check.preview_sheet import (
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_splits
 from omnisource.data.loading.collating import collate
-from omnisource.data.loading.loader import results_in_order
 from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.results import results_in_order
 from omnisource.data.loading.sample import picked_frames, viewed
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.workers import WorkerPool

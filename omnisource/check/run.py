@@ -31,8 +31,8 @@ from omnisource.check.report import (
 from omnisource.check.splits import SPLITS, CheckedSplit, count_lists, read_lists
 from omnisource.check.summary import summarize, summarize_groups
 from omnisource.data.classes import resolve_classes
-from omnisource.data.loading.loader import results_as_finished
 from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.results import results_as_finished
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.missing import require_data
 from omnisource.errors import UnreadableMedia, UserError

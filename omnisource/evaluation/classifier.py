@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from omnisource.data.loading.loader import results_in_order
 from omnisource.data.loading.request import SampleRequest
+from omnisource.data.loading.results import results_in_order
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia
 from omnisource.evaluation.precision import Precision, autocast, weight_type
@@ -25,7 +25,8 @@ class Scored:
 
     Attributes:
         clip: All views of the item.
-        scores: For each head [classes] float32 on the CPU: the softmax of the logits, averaged over the views.
+        scores: For each head [classes] float32 on the CPU: the softmax of the logits, averaged over the views; both in
+            float64 where that is the precision.
     """
 
     clip: Clip
@@ -62,7 +63,8 @@ class Classifier:
 
         Successive items of one media go through the model together, as many as have `views_at_a_time` views, at least
         one. Which items form a group follows from the order of those that can be read. Ahead of the model the workers
-        load two items each, or a whole group where that is more: these and the group in hand bound the memory.
+        load two items each, or items that together have no more than `views_at_a_time` views where that is more: these
+        and the group in hand bound the memory.
 
         Args:
             requests: With the views of the protocol; their media must be in it.
@@ -73,10 +75,13 @@ class Classifier:
         Raises:
             RuntimeError: If loading failed for a reason that is not the file's: a fault of the program.
         """
-        ahead = max(2 * len(workers.process_ids), self.protocol.items_at_a_time())
+        protocol = self.protocol
+        results = results_in_order(
+            requests, workers, workers.num_busy_requests, protocol.views_at_a_time, protocol.num_views
+        )
         group: list[tuple[SampleRequest, Clip | UnreadableMedia]] = []
         clips: list[Clip] = []  # of the group
-        for request, result in results_in_order(requests, workers, ahead):
+        for request, result in results:
             if clips and isinstance(result, Clip) and not _is_alike(clips[0], result):
                 yield from self._scored(group, clips)
                 group, clips = [], []
@@ -84,7 +89,7 @@ class Classifier:
             if isinstance(result, Clip):
                 clips.append(result)
             # An unreadable item waits for the clips before it, so that it does not split their group.
-            is_full = not clips or (len(clips) + 1) * len(clips[0].frames) > self.protocol.views_at_a_time
+            is_full = not clips or (len(clips) + 1) * len(clips[0].frames) > protocol.views_at_a_time
             if is_full or not is_grouped:
                 yield from self._scored(group, clips)
                 group, clips = [], []
@@ -108,9 +113,10 @@ class Classifier:
                     features = self.recognizer.features(chunk.to(self.device, non_blocking=True), media)
                     logits = {head: self.recognizer.heads[head](features) for head in heads}
                 for head in heads:
-                    parts[head].append(logits[head].float().softmax(dim=1))
+                    parts[head].append(logits[head].to(weight_type(self.precision)).softmax(dim=1))
         # [N * V, K] -> [N, K]
-        return {head: torch.cat(parts[head]).unflatten(0, (len(clips), -1)).mean(dim=1).cpu() for head in heads}
+        means = {head: torch.cat(parts[head]).unflatten(0, (len(clips), -1)).mean(dim=1) for head in heads}
+        return {head: mean.float().cpu() for head, mean in means.items()}
 
     def _scored(
         self, group: Sequence[tuple[SampleRequest, Clip | UnreadableMedia]], clips: Sequence[Clip]

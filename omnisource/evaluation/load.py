@@ -45,8 +45,8 @@ class ItemLimits:
         processor_seconds: Processor time.
     """
 
-    timeout_seconds: float = 600.0
-    processor_seconds: float = 120.0
+    timeout_seconds: float = Recipe.item_timeout_seconds
+    processor_seconds: float = Recipe.item_processor_seconds
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from omnisource.distributed.cores import usable_cores
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Scored
 from omnisource.evaluation.load import Loaded
+from omnisource.recipe.recipe import Recipe
 from omnisource.types import Media
 
 FEW_FILES = 8
 """Fewer files than these are few: no workers are started for them, which takes some seconds, and no bar is shown."""
 
-MAX_WORKERS = 8
+MAX_WORKERS = Recipe.num_workers
 """Most workers that are started unless more are asked for; as many as a recipe has by default."""
 
 

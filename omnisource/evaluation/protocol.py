@@ -56,10 +56,9 @@ class Protocol:
         how = self.by_media[media]
         return SampleRequest("", media, path, path, 0, None, "", how.sampling, how.views)
 
-    def items_at_a_time(self) -> int:
-        """Returns how many items of the media with the fewest views go through the model at once, at least 1."""
-        num_views = min(how.num_views(media) for media, how in self.by_media.items())
-        return max(1, self.views_at_a_time // num_views)
+    def num_views(self, request: SampleRequest) -> int:
+        """Returns the views of what is requested."""
+        return self.by_media[request.media].num_views(request.media)
 
 
 def protocol_of_recipe(recipe: Recipe) -> Protocol:

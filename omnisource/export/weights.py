@@ -19,6 +19,7 @@ from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import save_published
 from omnisource.models.weights.formats import HeadNames
 from omnisource.models.weights.own import required_average
+from omnisource.models.weights.slow_only_sizes import depth_of
 from omnisource.recipe.model import Model
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
@@ -33,7 +34,10 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it is missing, damaged, or of another format.
     """
-    checkpoint = read_checkpoint(path)
+    return _described(read_checkpoint(path), path)
+
+
+def _described(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     state = checkpoint.state
     tensors: Mapping[str, Tensor] = state["model"]
     return {
@@ -61,14 +65,15 @@ def print_checkpoint(path: Path) -> None:
     Raises:
         UserError: If it is missing, damaged, or of another format.
     """
-    found = describe_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    found = _described(checkpoint, path)
     recipe, facts = found["recipe"], found["facts"]
     best = "none yet" if found["best_score"] is None else f"{found['best_score']:.4f} at step {found['best_step']}"
     rows = [
         ["file", f"{path}, {found['bytes'] / 2**20:.1f} MiB, verified"],
         ["step", f"{found['step']}, seed {recipe['seed']}, {facts['microbatches']} microbatches a step"],
         ["best validation top-1", best],
-        ["model", f"{from_plain(Model, recipe['model'], str(path)).describe()}, {found['tensors']} tensors"],
+        ["model", f"{_model_of(recipe['model'], checkpoint.state['model'])}, {found['tensors']} tensors"],
         ["numbers in them", f"{found['parameters'] / 1e6:.2f} M" + (", and their average" if found["has_ema"] else "")],
         *(["classes of " + space, str(count)] for space, count in found["label_spaces"].items()),
         *(["samples seen of " + name, f"{count:,}"] for name, count in found["samples_seen"].items()),
@@ -80,6 +85,14 @@ def print_checkpoint(path: Path) -> None:
         ["resampling", facts["resampling"]],
     ]
     print_table("Checkpoint", ["what", "value"], rows)
+
+
+def _model_of(model: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Returns what a recipe says of the model; what these values mean to another backbone, only that one knows."""
+    prefix = "backbone."
+    backbone = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    family = f"ResNet-{model['depth']}" if depth_of(backbone) == model["depth"] else f"depth {model['depth']}"
+    return f"{family}, width {model['width']:g}"
 
 
 def export_checkpoint(

@@ -11,7 +11,7 @@ from omnisource.data.lists.items import Items
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, media_by_suffix
 from omnisource.data.lists.text import Problem, some
 from omnisource.errors import UserError, shortened
-from omnisource.prepare.outputs import MediaFile, distinct_files, output_names, path_below
+from omnisource.prepare.outputs import FileJob, distinct_files, output_names, path_below
 from omnisource.recipe.data import Source, Split, SplitName, TarShards
 from omnisource.recipe.recipe import Recipe
 from omnisource.types import Media
@@ -55,7 +55,7 @@ class PrepareJob:
 
     name: str
     original_folders: list[str]
-    files: list[MediaFile]
+    files: list[FileJob]
     splits: list[SplitJob] = field(default_factory=list)
     class_map: tuple[str, str] | None = None
     notes: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ def job_from_folder(folder: str) -> PrepareJob:
         suffixes = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise UserError(f"{folder}: no images and no videos in it (known by {suffixes})")
     names = output_names(known)
-    files = [MediaFile(media, os.path.join(root, path), names[path]) for path, media in known]
+    files = [FileJob(media, os.path.join(root, path), names[path]) for path, media in known]
     others = [path for path in paths if path not in names]
     notes = [f"files that are no media, left out: {len(others)} ({some(others)})"] if others else []
     return PrepareJob(root, [root], distinct_files(files), notes=notes)
@@ -138,7 +138,7 @@ def job_from_source(recipe: Recipe, name: str, config_path: str) -> PrepareJob:
     class_names = _class_names(recipe, source.label_space)
     num_classes = recipe.label_spaces[source.label_space].num_classes
     overrides = [f"sources.{name}.root=OUT"]
-    split_jobs: list[tuple[SplitJob, list[MediaFile]]] = []
+    split_jobs: list[tuple[SplitJob, list[FileJob]]] = []
     for split_name, split in _splits(name, source).items():
         items = read_items(source.root, split, source.media, class_names, num_classes, name)
         split_jobs.append(
@@ -183,7 +183,7 @@ def _class_names(recipe: Recipe, label_space: str) -> tuple[str, ...] | None:
 
 def _split_job_of_source(
     overrides: list[str], key: str, name: str, source: Source, split: Split, items: Items
-) -> tuple[SplitJob, list[MediaFile]]:
+) -> tuple[SplitJob, list[FileJob]]:
     """Returns the job of one split of a source, and its files; adds to `overrides` what does not keep its path."""
     folder = _path_below_root(overrides, f"{key}.folder", split.folder, name)
     if split.format == "folders":
@@ -207,7 +207,7 @@ def _path_below_root(overrides: list[str], key: str, path: str, otherwise: str) 
 
 def _split_job(
     name: str, split: Split, items: Items, media: Media | None, original: str, output: str, folder: str
-) -> tuple[SplitJob, list[MediaFile]]:
+) -> tuple[SplitJob, list[FileJob]]:
     """Returns the job of the items of one list, and their files; media None: known by the suffixes."""
     originals = [_originals(items, index, split) for index in range(len(items))]
 
@@ -221,7 +221,7 @@ def _split_job(
     below = {path: path_below(path, items.folder) for paths in originals for path in paths}
     names = output_names([(relative, media_of(relative)) for relative in below.values()])
     outputs = [[names[below[path]] for path in paths] for paths in originals]
-    files = [MediaFile(media_of(path), path, os.path.join(folder, names[relative])) for path, relative in below.items()]
+    files = [FileJob(media_of(path), path, os.path.join(folder, names[relative])) for path, relative in below.items()]
     return SplitJob(name, split, items, original, output, folder, outputs), files
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from omnisource.data.lists.media_files import VIDEO_SUFFIXES
+from omnisource.data.lists.media_files import media_by_suffix
 from omnisource.prepare.jobs import SplitJob
 
 
@@ -35,7 +35,7 @@ def prepared_key(split: SplitJob, index: int) -> str:
     key = split.items.keys[index]
     if split.split.format == "frames_folder":
         return key
-    if split.split.format == "video_frames_label" and os.path.splitext(key)[1].lower() not in VIDEO_SUFFIXES:
+    if split.split.format == "video_frames_label" and media_by_suffix(key) != "video":
         return key
     return split.outputs[index][0]
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from omnisource.data.lists.media_files import VIDEO_SUFFIXES
+from omnisource.data.lists.media_files import media_by_suffix
 from omnisource.errors import UserError
 from omnisource.types import Media
 
@@ -16,7 +16,7 @@ PREPARED_SUFFIX = ".mp4"
 
 
 @dataclass(frozen=True, slots=True)
-class MediaFile:
+class FileJob:
     """One file to be prepared.
 
     Attributes:
@@ -47,18 +47,18 @@ def output_names(files: Iterable[tuple[str, Media]]) -> dict[str, str]:
         if media == "image" or suffix.lower() == PREPARED_SUFFIX:
             names[path] = path
         else:
-            names[path] = (stem if suffix.lower() in VIDEO_SUFFIXES else path) + PREPARED_SUFFIX
+            names[path] = (stem if media_by_suffix(path) == "video" else path) + PREPARED_SUFFIX
     counts = Counter(names.values())
     return {path: path + PREPARED_SUFFIX if name != path and counts[name] > 1 else name for path, name in names.items()}
 
 
-def distinct_files(files: Sequence[MediaFile]) -> list[MediaFile]:
+def distinct_files(files: Sequence[FileJob]) -> list[FileJob]:
     """Returns the files without repetitions.
 
     Raises:
         UserError: If two different files would get one name.
     """
-    of_output: dict[str, MediaFile] = {}
+    of_output: dict[str, FileJob] = {}
     for file in files:
         other = of_output.setdefault(file.output, file)
         if os.path.normpath(other.path) != os.path.normpath(file.path):

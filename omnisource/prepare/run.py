@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnisource.data.lists.text import some
-from omnisource.data.loading.loader import results_as_finished
+from omnisource.data.loading.results import results_as_finished
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError, shortened
 from omnisource.prepare.encode import PSNR
 from omnisource.prepare.jobs import PrepareJob
 from omnisource.prepare.journal import Entry, Header, Journal
-from omnisource.prepare.outputs import MediaFile
+from omnisource.prepare.outputs import FileJob
 from omnisource.prepare.results import FAILURES, SHORT, Lists, pack, with_missing_frames, write_lists, write_records
 from omnisource.prepare.shrink import JPEG_QUALITY
 from omnisource.prepare.worker import PrepareRequest, Written, prepare_file
@@ -133,7 +133,7 @@ def _check_folders(job: PrepareJob, folder: Path) -> None:
             )
 
 
-def _check_outputs(folder: Path, waiting: Sequence[MediaFile], journal: Journal) -> None:
+def _check_outputs(folder: Path, waiting: Sequence[FileJob], journal: Journal) -> None:
     foreign = [file.output for file in waiting if file.output not in journal.entries]
     there = [str(folder / output) for output in foreign if os.path.lexists(folder / output)]
     if there:
@@ -141,7 +141,7 @@ def _check_outputs(folder: Path, waiting: Sequence[MediaFile], journal: Journal)
 
 
 def _prepare_files(
-    waiting: Sequence[MediaFile], settings: Settings, num_workers: int, journal: Journal
+    waiting: Sequence[FileJob], settings: Settings, num_workers: int, journal: Journal
 ) -> list[UnreadableMedia]:
     """Prepares files and enters them into the journal; returns why some could not be prepared, sorted by path."""
     failures: list[UnreadableMedia] = []
@@ -189,12 +189,12 @@ def _temporary(journal: Journal, number: int) -> str:
     return str(journal.temporary / str(number))
 
 
-def _request(file: MediaFile, target: str, settings: Settings) -> PrepareRequest:
+def _request(file: FileJob, target: str, settings: Settings) -> PrepareRequest:
     suffix = os.path.splitext(file.output)[1]
     return PrepareRequest(file.media, file.path, target, suffix, settings.short_side, settings.keyframe_interval)
 
 
-def _entry(file: MediaFile, written: Written) -> Entry:
+def _entry(file: FileJob, written: Written) -> Entry:
     return Entry(
         output=file.output,
         size=written.size,

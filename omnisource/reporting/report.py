@@ -67,8 +67,8 @@ class Report:
     interrupted if `stopped` was called before.
 
     Args:
-        sinks: Take the events, in this order. They are closed in the opposite order, so that the first one knows
-            whether the others could be.
+        sinks: Take the events, in this order; what one of them raises is raised once all have the event. They are
+            closed in the opposite order, so that the first one knows whether the others could be.
         interval_steps: Steps from one plain line to the next.
         starvation: Warns of a device that waits for its data. None: nobody does.
     """
@@ -159,15 +159,21 @@ class Report:
         self._close(self._ended)
 
     def _send(self, event: Event) -> None:
+        failure: Exception | None = None
         for sink in self._sinks:
-            sink.handle(event)
+            try:
+                sink.handle(event)
+            except Exception as error:  # a full disk, perhaps; raised below, once all others know of the event
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _close(self, ended: RunEnded | None) -> None:
-        failure: Exception | None = None
+        failure: BaseException | None = None
         for sink in reversed(self._sinks):
             try:
                 sink.close(ended)
-            except Exception as error:  # a full disk, perhaps; raised below, once all are closed
+            except BaseException as error:  # a full disk, perhaps, or Ctrl-C; raised below, once all are closed
                 failure = failure or error
                 if ended is not None and ended.state == "complete":
                     ended = ending_by(error)
@@ -215,10 +221,10 @@ def open_report(work_dir: str | Path, rank: int, settings: ReportSettings, conso
     validated_step = resumed_step if settings.validated_step is None else settings.validated_step
     if resumed_step is not None:
         drop_after(work_dir, resumed_step, validated_step)
-    sinks: list[Sink] = [MetricsFileSink(work_dir), UnreadableFileSink(work_dir)]
+    sinks: list[Sink] = [MetricsFileSink(work_dir), UnreadableFileSink(work_dir), LogFileSink(work_dir)]
+    sinks.append(ConsoleSink(console or Console(highlight=False)))
     if settings.tensorboard:
         sinks.append(TensorboardSink(work_dir, resumed_step))
-    sinks += [LogFileSink(work_dir), ConsoleSink(console or Console(highlight=False))]
     validations = validations_until(work_dir, validated_step)
     status = starting_status(resumed_step or 0, settings.total_steps, validations)
     sinks.insert(0, StatusFileSink(work_dir, status))  # made once the others are there, and closed last

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -126,6 +128,40 @@ def test_items_that_are_not_grouped_have_the_scores_that_each_has_alone(recogniz
         assert isinstance(alone, UnreadableMedia) or torch.equal(found[name], alone)  # type: ignore[arg-type]
 
 
+def test_no_more_videos_are_loaded_ahead_than_go_through_the_model_together(
+    recognizer: Recognizer, media: Path
+) -> None:
+    """Images, of which many more would go through it together, are no measure of what waits in memory."""
+    classifier = Classifier(recognizer, protocol(views_at_a_time=3 * VIEWS))
+    asked = 0
+
+    def endless() -> Iterator[SampleRequest]:
+        nonlocal asked
+        for number in itertools.count():
+            asked += 1
+            yield protocol().request(str(media / f"{number % 5}.mp4"), "video")
+
+    with WorkerPool(0, 60) as workers, contextlib.closing(classifier.classify(endless(), workers)) as classified:
+        for done in range(1, 10):
+            next(classified)
+            assert asked <= done + 2 * 3  # a group in hand and a group ahead
+
+
+def test_every_worker_has_two_items_to_load_whatever_their_views(recognizer: Recognizer, media: Path) -> None:
+    classifier = Classifier(recognizer, protocol(views_at_a_time=1))
+    asked = 0
+
+    def endless() -> Iterator[SampleRequest]:
+        nonlocal asked
+        for number in itertools.count():
+            asked += 1
+            yield protocol().request(str(media / f"{number % 5}.mp4"), "video")
+
+    with WorkerPool(2, 60) as workers, contextlib.closing(classifier.classify(endless(), workers)) as classified:
+        next(classified)
+        assert asked == 1 + 2 * 2
+
+
 def test_results_do_not_wait_for_requests_that_are_far_ahead(recognizer: Recognizer, media: Path) -> None:
     classifier = Classifier(recognizer, protocol(views_at_a_time=4))
     asked = 0
@@ -176,6 +212,19 @@ def test_weights_have_the_type_of_the_precision(recognizer: Recognizer, precisio
     classifier = Classifier(recognizer.double(), protocol(), precision=precision)  # type: ignore[arg-type]
     expected = torch.float64 if precision == "float64" else torch.float32
     assert {parameter.dtype for parameter in classifier.recognizer.parameters()} == {expected}
+
+
+def test_float64_scores_are_rounded_once_at_the_end(recognizer: Recognizer, media: Path) -> None:
+    classifier = Classifier(recognizer.eval(), protocol(), precision="float64")
+    for name, request in zip(["0.mp4", "1.mp4", "2.mp4"], requests(media, ["0.mp4", "1.mp4", "2.mp4"]), strict=True):
+        with torch.inference_mode():
+            logits = recognizer.video_logits(load_clip(request).frames)
+        assert logits.dtype == torch.float64 and logits.shape == (VIEWS, 3)
+        of_views = [[math.exp(value) for value in row] for row in logits.tolist()]
+        shares = [[value / math.fsum(row) for value in row] for row in of_views]
+        by_hand = torch.tensor([math.fsum(column) / VIEWS for column in zip(*shares, strict=True)], dtype=torch.float64)
+        scores = results(classifier, media, [name])[name]
+        assert torch.equal(scores, by_hand.float())  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

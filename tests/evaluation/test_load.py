@@ -11,7 +11,7 @@ import omnisource
 from omnisource import Model, Recognizer
 from omnisource.checkpoints.file import Checkpoint, save_checkpoint
 from omnisource.errors import UserError
-from omnisource.evaluation.load import load
+from omnisource.evaluation.load import ItemLimits, load
 from omnisource.evaluation.predict import media_files, predict
 from omnisource.models.backbones.slow_only import SlowOnly, slow_only
 from omnisource.recipe.plain import to_plain
@@ -105,3 +105,8 @@ def test_backbone_of_the_users_own_is_loaded_and_predicted_with(tmp_path: Path) 
     (result,) = predict(loaded, media_files([str(image)]), top=3)
     (prediction,) = result.predictions
     assert sum(score for _, score in prediction.top) == pytest.approx(1)
+
+
+def test_limits_of_a_published_checkpoint_are_those_of_a_recipe_by_default() -> None:
+    recipe = untrained_recipe()
+    assert ItemLimits() == ItemLimits(recipe.item_timeout_seconds, recipe.item_processor_seconds)

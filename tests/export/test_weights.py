@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
+from omnisource.checkpoints.file import checkpoint_path, read_checkpoint, save_checkpoint
 from omnisource.cli.main import main
 from omnisource.evaluation.load import load
 from omnisource.models.load_weights import load_all_weights, load_initial_weights
@@ -43,6 +44,18 @@ def test_show_tells_what_a_checkpoint_holds(trained: tuple[Recipe, Path], capsys
     assert found["parameters"] == sum(
         tensor.numel() for tensor in read_checkpoint(path).state["model"].values() if tensor.is_floating_point()
     )
+
+
+def test_show_calls_no_other_backbone_a_resnet(
+    trained: tuple[Recipe, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = read_checkpoint(trained[1])
+    weights = {"backbone.embedding.weight": torch.zeros(2, 3), "heads.imagenet.weight": torch.zeros(3, 2)}
+    other = dataclasses.replace(checkpoint, state={**checkpoint.state, "model": weights})
+    save_checkpoint(other, tmp_path / "other.pt", keep_last=1)
+    assert main(["checkpoint", "show", str(tmp_path / "other.pt")]) == 0
+    shown = capsys.readouterr().out
+    assert "ResNet" not in shown and "depth 18, width 0.0625, 2 tensors" in shown
 
 
 @pytest.mark.parametrize("average", [False, True])

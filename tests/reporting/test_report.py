@@ -22,7 +22,9 @@ from omnisource.reporting.events import (
     ending_by,
 )
 from omnisource.reporting.report import Report, ReportSettings, open_report
-from tests.support.reports import opened, plain_console, record, shown
+from omnisource.reporting.sinks.status_file import StatusFileSink
+from omnisource.reporting.status_file import starting_status
+from tests.support.reports import opened, plain_console, record, shown, status_of
 
 
 def test_starving_device_is_warned_of_once_in_the_log_and_on_the_screen(tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_other_ranks_have_a_report_that_writes_nothing(tmp_path: Path) -> None:
 class Witness:
     """Notes what comes, under its name, in a list that several share."""
 
-    def __init__(self, name: str, seen: list[tuple[str, object]], failure: Exception | None = None) -> None:
+    def __init__(self, name: str, seen: list[tuple[str, object]], failure: BaseException | None = None) -> None:
         self.name, self.seen, self.failure = name, seen, failure
 
     def handle(self, event: Event) -> None:
@@ -63,6 +65,14 @@ class Witness:
         self.seen.append((self.name, ended))
         if self.failure is not None:
             raise self.failure
+
+
+class Full(Witness):
+    """Notes what comes, and has no place for it."""
+
+    def handle(self, event: Event) -> None:
+        super().handle(event)
+        raise UserError(self.name)
 
 
 def test_each_event_goes_to_each_sink_in_their_order() -> None:
@@ -81,6 +91,14 @@ def test_each_event_goes_to_each_sink_in_their_order() -> None:
     assert kinds == [Message, *steps, ValidationDone, BestFound]
     of_intervals = [[one.step for one in event.records] for event in events if isinstance(event, IntervalDone)]
     assert of_intervals == [[1], [2], [3, 4]]
+
+
+def test_sink_that_fails_keeps_no_event_from_the_others() -> None:
+    seen: list[tuple[str, object]] = []
+    report = Report([Full("first", seen), Full("second", seen), Witness("third", seen)])
+    with pytest.raises(UserError, match="first"):
+        report.message("hello")
+    assert seen == [(name, Message("hello")) for name in ("first", "second", "third")]
 
 
 def test_no_sink_knows_another() -> None:
@@ -115,6 +133,30 @@ def test_sink_that_cannot_be_closed_makes_the_run_fail_and_the_others_are_closed
         pass
     complete, failed = RunEnded("complete"), RunEnded("failed", "the disk is full")
     assert seen == [("third", complete), ("second", complete), ("first", failed)]
+
+
+def test_ctrl_c_while_a_sink_is_closed_ends_the_run_and_the_others_are_closed() -> None:
+    seen: list[tuple[str, object]] = []
+    witnesses = [Witness("first", seen), Witness("second", seen, KeyboardInterrupt()), Witness("third", seen)]
+    with pytest.raises(KeyboardInterrupt), Report(witnesses):
+        pass
+    complete, interrupted = RunEnded("complete"), ending_by(KeyboardInterrupt())
+    assert seen == [("third", complete), ("second", complete), ("first", interrupted)]
+
+
+def test_ctrl_c_while_a_sink_is_closed_is_in_run_json(tmp_path: Path) -> None:
+    status = StatusFileSink(tmp_path, starting_status(0, 40))
+    with pytest.raises(KeyboardInterrupt), Report([status, Witness("second", [], KeyboardInterrupt())]):
+        pass
+    assert (status_of(tmp_path).state, status_of(tmp_path).activity) == ("interrupted", "")
+
+
+def test_of_several_sinks_that_cannot_be_closed_the_first_failure_is_raised() -> None:
+    seen: list[tuple[str, object]] = []
+    witnesses = [Witness("first", seen, UserError("later")), Witness("second", seen, KeyboardInterrupt())]
+    with pytest.raises(KeyboardInterrupt), Report(witnesses):
+        pass
+    assert [name for name, _ in seen] == ["second", "first"]
 
 
 def test_work_dir_that_cannot_be_written_is_an_error_for_the_user(tmp_path: Path) -> None:

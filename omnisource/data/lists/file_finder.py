@@ -9,10 +9,10 @@ import numpy as np
 
 from omnisource.data.lists.items import PackedStrings
 from omnisource.data.lists.media_files import (
-    VIDEO_SUFFIXES,
     Listing,
     iterate_files_below,
     list_folder,
+    media_by_suffix,
     videos_by_stem,
 )
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number
@@ -122,9 +122,8 @@ class _VideoTree:
     def __init__(self, folder: str, problems: list[Problem], progress: Progress | None) -> None:
         writer = TableWriter(["paths"], {"hashes": np.int64})
         for path in iterate_files_below(folder, problems, progress):
-            stem, suffix = os.path.splitext(os.path.basename(path))
-            if suffix.lower() in VIDEO_SUFFIXES:
-                writer.add(path, hash(stem))
+            if media_by_suffix(path) == "video":
+                writer.add(path, hash(os.path.splitext(os.path.basename(path))[0]))
         columns = writer.finish()
         self._paths = PackedStrings.of(columns, "paths")
         self._order = np.argsort(columns["hashes"])

@@ -94,9 +94,8 @@ def videos_by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
     """Returns the paths of videos by their names without suffix; other files are left out."""
     stems: dict[str, list[str]] = {}
     for path in paths:
-        stem, suffix = os.path.splitext(os.path.basename(path))
-        if suffix.lower() in VIDEO_SUFFIXES:
-            stems.setdefault(stem, []).append(path)
+        if media_by_suffix(path) == "video":
+            stems.setdefault(os.path.splitext(os.path.basename(path))[0], []).append(path)
     return stems
 
 
@@ -169,7 +168,7 @@ def files_of_class(folder: str, name: str, media: Media, problems: list[Problem]
         Paths below `folder`, sorted, and a number; hidden files are in neither.
     """
     paths = files_below(os.path.join(folder, name), problems)
-    keys = [os.path.join(name, path) for path in paths if path.lower().endswith(suffixes_of(media))]
+    keys = [os.path.join(name, path) for path in paths if media_by_suffix(path) == media]
     if not keys:
         what = f"no {media}s in this class folder (known by {', '.join(suffixes_of(media))})"
         problems.append(Problem(os.path.join(folder, name), None, what))

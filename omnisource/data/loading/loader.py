@@ -1,27 +1,22 @@
-"""From the streams of the sources to the batches of every step; and evaluation's items in their order."""
+"""From the streams of the sources to the batches of every step."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
 
-from omnisource.data.lists.items import Items
 from omnisource.data.loading.collating import Collator, PendingBatch
-from omnisource.data.loading.request import Request, SampleRequest, request_of
+from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.errors import UnreadableMedia, UserError
-from omnisource.recipe.data import Source, SplitName
 from omnisource.types import Batch, Clip
 
 CPU = torch.device("cpu")
-
-_Request = TypeVar("_Request", bound=Request)
 
 
 @dataclass(frozen=True)
@@ -187,66 +182,3 @@ class Loader:
             f"source {stream.name}: none of its {len(stream.items)} items can be read, such as {first}: {reason}\n"
             "omnisource check CONFIG says why each of them cannot; fix them, or take the source out."
         )
-
-
-def evaluation_clips(
-    name: str,
-    source: Source,
-    split: SplitName,
-    items: Items,
-    indices: Sequence[int],
-    workers: WorkerPool,
-    ahead: int,
-) -> Iterator[tuple[int, Clip | UnreadableMedia]]:
-    """Yields (index, clip with all its views, or why there is none) for `indices`, in that order.
-
-    Args:
-        name: Name of the source.
-        source: Its description; `split` chooses between its validation and its test views.
-        split: "validation" or "test".
-        items: Items of that split.
-        indices: Which of them.
-        workers: Loads them.
-        ahead: Items that are requested ahead, which bounds the memory.
-    """
-    requests = (request_of(name, source, split, items, index) for index in indices)
-    for request, result in results_in_order(requests, workers, ahead):
-        yield request.index, result
-
-
-def results_in_order(
-    requests: Iterable[SampleRequest], workers: WorkerPool, ahead: int
-) -> Iterator[tuple[SampleRequest, Any]]:
-    """Yields (request, what the workers made of it) in the order of the requests, `ahead` of which are under way."""
-    under_way: deque[tuple[SampleRequest, int]] = deque()
-    coming = iter(requests)
-    try:
-        while True:
-            while len(under_way) <= ahead and (request := next(coming, None)) is not None:
-                under_way.append((request, workers.submit(request)))
-            if not under_way:
-                return
-            request, ticket = under_way.popleft()
-            yield request, workers.result(ticket)
-    finally:
-        for _, ticket in under_way:  # of a caller that does not want the rest
-            workers.discard(ticket)
-
-
-def results_as_finished(
-    requests: Iterable[_Request], workers: WorkerPool, ahead: int
-) -> Iterator[tuple[_Request, Any]]:
-    """Yields (request, what the workers made of it) as soon as each is there, with `ahead` more under way."""
-    under_way: dict[int, _Request] = {}
-    coming = iter(requests)
-    try:
-        while True:
-            while len(under_way) <= ahead and (request := next(coming, None)) is not None:
-                under_way[workers.submit(request)] = request
-            if not under_way:
-                return
-            ticket, result = workers.any_result()
-            yield under_way.pop(ticket), result
-    finally:
-        for ticket in under_way:  # of a caller that does not want the rest
-            workers.discard(ticket)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from omnisource.data.loading.pool.feeder import IN_FLIGHT, TICK_SECONDS, Feeder, ItemLimits
+from omnisource.data.loading.pool.feeder import IN_FLIGHT, TICK_SECONDS, Feeder, RequestLimits
 from omnisource.data.loading.pool.tickets import Tickets
 from omnisource.data.loading.pool.worker_process import START_METHOD, Crash, StartMethod, outcome
 from omnisource.data.loading.request import Load, Request
@@ -56,7 +56,7 @@ class WorkerPool:
         self._tickets = Tickets()
         self._feeder: Feeder | None = None
         if num_workers:
-            limits = ItemLimits(item_timeout_seconds, item_processor_seconds, further_seconds)
+            limits = RequestLimits(item_timeout_seconds, item_processor_seconds, further_seconds)
             # Left to multiprocessing, the workers would be ended at the exit of the interpreter while the thread, which
             # still runs then, replaces them, and the exit would wait for the replacements.
             atexit.register(self.close)

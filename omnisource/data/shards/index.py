@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from omnisource.data.lists.media_files import media_by_suffix
 from omnisource.files.atomic import atomic_write
 
 INDEX_SUFFIX = ".index.jsonl"
@@ -149,7 +149,7 @@ def _members(file: BinaryIO, size: int, problems: list[str]) -> Iterator[tuple[s
             elif info.offset_data + info.size > size:
                 problems.append(f"{info.name}: is cut short, as the shard is")
             else:
-                yield name, Member(suffix, info.offset_data, info.size, _text(archive, info, suffix))
+                yield name, Member(suffix, info.offset_data, info.size, _text(archive, info))
     except tarfile.TarError as error:
         problems.append(f"cannot be read from byte {archive.offset} on: {error}")
         return
@@ -173,9 +173,9 @@ def _split_name(name: str) -> tuple[str, str]:
     return folder + slash + stem, suffix.lower() if stem else ""
 
 
-def _text(archive: tarfile.TarFile, info: tarfile.TarInfo, suffix: str) -> str | None:
+def _text(archive: tarfile.TarFile, info: tarfile.TarInfo) -> str | None:
     """Returns the text of a small text member, None for others."""
-    if info.size > TEXT_BYTES or f".{suffix}".endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)):
+    if info.size > TEXT_BYTES or media_by_suffix(info.name):
         return None
     content = archive.extractfile(info)
     assert content is not None, "only files come here"

@@ -68,10 +68,13 @@ class StatusFileSink:
             return
         self._is_over = True
         self._is_awake.set()
-        self._thread.join()
-        if ended is not None:
-            self.change(state=ended.state, reason=ended.reason, activity="")
-            write_status(self._work_dir, self.status)
+        try:
+            self._thread.join()
+        finally:  # also after Ctrl-C: somebody watches for how the run ended
+            self._thread.join()
+            if ended is not None:
+                self.change(state=ended.state, reason=ended.reason, activity="")
+                write_status(self._work_dir, self.status)
 
     def _validations_with(self, record: ValidationRecord) -> tuple[ValidationRecord, ...]:
         """Returns the last validation of each source; what JSON has no number for is left out."""

@@ -12,9 +12,10 @@ import torch
 
 from omnisource.data.lists.items import Items, PackedStrings
 from omnisource.data.loading.collating import collate
-from omnisource.data.loading.loader import Loader, evaluation_clips, results_in_order
+from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.order import items_at
 from omnisource.data.loading.request import Request, SampleRequest, request_of
+from omnisource.data.loading.sample import load_clip
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
@@ -395,67 +396,6 @@ class TestUnreadableFiles:
         assert log.reasons is reasons and len(reasons) == 1
 
 
-class TestEvaluation:
-    source = Source(
-        "video",
-        "classes",
-        "/data",
-        Split(),
-        validation=Split(),
-        validation_views=EvaluationViews(2, 1, 20, 16),
-        test_views=EvaluationViews(3, 3, 20, 16),
-    )
-
-    @pytest.mark.parametrize("num_workers", [0, 2])
-    def test_gives_the_items_in_order(self, num_workers: int) -> None:
-        items = items_named([f"damaged{index}" if index in (3, 8) else f"file{index}" for index in range(12)])
-        wanted = [0, 3, 4, 11, 8, 2]
-        with WorkerPool(num_workers, 60, load=labeled) as workers:
-            results = list(evaluation_clips("clips", self.source, "test", items, wanted, workers, ahead=2))
-        assert [index for index, _ in results] == wanted
-        for index, result in results:
-            if index in (3, 8):
-                assert isinstance(result, UnreadableMedia) and result.path == f"/data/damaged{index}"
-            else:
-                assert isinstance(result, Clip) and (result.key, result.label) == (f"file{index}", index % 7)
-
-    def test_takes_the_views_of_its_split(self, tmp_path: Path) -> None:
-        write_video(tmp_path / "0.mp4", moving_square(12, 20, 24))
-        items = items_named(["0.mp4"], str(tmp_path))
-        with WorkerPool(0, 60) as workers:
-            expected: list[tuple[SplitName, int]] = [("validation", 2), ("test", 9)]
-            for split, num_views in expected:
-                ((_, clip),) = evaluation_clips("clips", self.source, split, items, [0], workers, ahead=0)
-                assert isinstance(clip, Clip) and clip.frames.shape == (num_views, 3, 8, 16, 16)
-
-    def test_requests_no_more_than_it_was_told_to(self) -> None:
-        taken = []
-
-        def requests():
-            for index in range(20):
-                taken.append(index)
-                yield request_of("clips", self.source, "test", items_named(["file"] * 20), index)
-
-        with WorkerPool(0, 60, load=labeled) as workers:
-            results = results_in_order(requests(), workers, ahead=3)
-            assert next(results)[0].index == 0
-            assert taken == [0, 1, 2, 3]
-            assert [request.index for request, _ in results] == list(range(1, 20))
-
-    def test_that_is_abandoned_leaves_no_results_behind(self) -> None:
-        with WorkerPool(0, 60, load=labeled) as workers:
-            clips = evaluation_clips("clips", self.source, "test", items_named(["f"] * 9), range(9), workers, ahead=4)
-            next(clips)
-            clips.close()  # type: ignore[attr-defined]
-            for ticket in range(5):
-                with pytest.raises(KeyError):
-                    workers.result(ticket)
-
-    def test_of_nothing_gives_nothing(self) -> None:
-        with WorkerPool(0, 60, load=labeled) as workers:
-            assert list(evaluation_clips("clips", self.source, "test", items_named([]), [], workers, ahead=4)) == []
-
-
 class TestSource:
     def test_tests_on_the_validation_items_where_it_has_no_others(self) -> None:
         train, validation, test = Split(list="train"), Split(list="validation"), Split(list="test")
@@ -465,6 +405,22 @@ class TestSource:
         assert split_of(source, "test") is validation
         source = Source("video", "classes", "/data", train)
         assert split_of(source, "validation") is None and split_of(source, "test") is None
+
+    def test_takes_the_views_of_its_split(self, tmp_path: Path) -> None:
+        write_video(tmp_path / "0.mp4", moving_square(12, 20, 24))
+        source = Source(
+            "video",
+            "classes",
+            "/data",
+            Split(),
+            validation=Split(),
+            validation_views=EvaluationViews(2, 1, 20, 16),
+            test_views=EvaluationViews(3, 3, 20, 16),
+        )
+        expected: list[tuple[SplitName, int]] = [("validation", 2), ("test", 9)]
+        for split, num_views in expected:
+            clip = load_clip(request_of("clips", source, split, items_named(["0.mp4"], str(tmp_path)), 0))
+            assert clip.frames.shape == (num_views, 3, 8, 16, 16)
 
     def test_gives_requests_that_say_everything(self) -> None:
         source = Source("video", "classes", "/data", Split(frame_template="{:03d}.png"), sampling=ClipSampling(5, 2))

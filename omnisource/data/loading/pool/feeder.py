@@ -43,7 +43,7 @@ TICK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class ItemLimits:
+class RequestLimits:
     """What a worker may take for one request.
 
     Attributes:
@@ -72,7 +72,7 @@ class Feeder:
     """
 
     def __init__(
-        self, num_workers: int, load: Load, limits: ItemLimits, start_method: StartMethod, tickets: Tickets
+        self, num_workers: int, load: Load, limits: RequestLimits, start_method: StartMethod, tickets: Tickets
     ) -> None:
         self._load = load
         self._limits = limits
