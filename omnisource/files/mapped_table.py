@@ -163,9 +163,10 @@ def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes]) -> Mappe
     """Returns pieces of memory as a table with columns "0", "1" and so on of bytes, kept as `TableWriter.finish` does.
 
     Args:
-        key: As for `TableWriter.finish`; not "".
+        key: As for `TableWriter.finish`.
         sizes: Bytes of each piece.
-        chunks: Their bytes, one after the other; no chunk holds bytes of two.
+        chunks: Their bytes, one after the other; no chunk holds bytes of two. None is taken where the
+            table is there already.
 
     Raises:
         UserError: If there is no room for them.
@@ -173,7 +174,7 @@ def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes]) -> Mappe
     columns = [(str(number), "|u1", size) for number, size in enumerate(sizes)]
     try:
         if sum(sizes) > MEMORY_BYTES:
-            return _stored(key, columns, chunks)
+            return (open_table(key) if key else None) or _stored(key, columns, chunks)
     except OSError as error:
         raise _no_room(error) from error
     content = np.frombuffer(b"".join(chunks), np.uint8)

@@ -14,7 +14,7 @@ from omnisource.errors import UserError
 from tests.support.tiny_runs import make_data, mixed_recipe, torchrun
 
 SCRIPT = """
-import json, os, sys
+import json, os, resource, sys
 from pathlib import Path
 
 import torch
@@ -28,25 +28,36 @@ from tests.support.tiny_runs import mixed_recipe
 
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 recipe = mixed_recipe(data)
-listed = []
-EVENTS = ("os.scandir", "os.listdir")
-sys.addaudithook(lambda event, arguments: listed.append(arguments[0]) if event in EVENTS else None)
+listed, written = [], []
+
+
+def note(event, arguments):
+    if event in ("os.scandir", "os.listdir"):
+        listed.append(arguments[0])
+    if event == "open" and arguments[1] == "x":
+        written.append(Path(arguments[0]).name.partition(".")[0])
+
+
+sys.addaudithook(note)
 processes.start(torch.device("cpu"))
 rank, local_rank = processes.rank(), os.environ["LOCAL_RANK"]
 
 
-def read(cache, machine_rank=local_rank, wrong=()):
+def read(cache, machine_rank=local_rank, settings=()):
     os.environ |= {"OMNISOURCE_CACHE": str(out / cache), "LOCAL_RANK": machine_rank}
     listed.clear()
+    written.clear()
     try:
-        found = read_run_data(mixed_recipe(data, *wrong), ("train", "validation"), "config.py")
+        found = read_run_data(mixed_recipe(data, *settings), ("train", "validation"), "config.py")
     except UserError as error:
         return str(error)
     items = {split: {name: [of.digest(), str(of[1])] for name, of in of_split.items()} for split, of_split in
              found.items.items()}
     folders = [str(folder) for folder in listed if str(folder).startswith(str(data))]
+    processes.gather("all have written what they write")
     kept = [path.name for path in (out / cache / "lists").glob("*")] if (out / cache).is_dir() else []
-    return {"items": items, "classes": found.class_names, "folders": len(folders), "kept": len(kept)}
+    facts = {"items": items, "classes": found.class_names, "folders": len(folders), "kept": len(kept)}
+    return {**facts, "seed": found.recipe.seed, "written": written[:]}
 
 
 results = {"in memory": read("memory")}
@@ -54,10 +65,17 @@ mapped_table.MEMORY_BYTES = sharing.MEMORY_BYTES = 0
 results["one machine"] = read("shared")
 results["two machines"] = read(f"own{rank}", "0")
 results["known to the second machine"] = read(f"own{1 - rank}", "0")
+results["one cache folder for two machines"] = read("network", "0")
+results["another setting"] = read("network", "0", settings=["seed=7"])
+no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (no_limit[0] if rank == 0 else 100, no_limit[1]))
+results["no room on the second machine"] = read(f"full{rank}", "0")
+resource.setrlimit(resource.RLIMIT_FSIZE, no_limit)
+results["left where there was no room"] = os.listdir(out / "full1/lists")
 (out / "file").write_text("")
 results["no cache folder"] = read("file/none")
-results["missing list"] = read("shared", wrong=["sources.imagenet.train.list=gone.txt"])
-results["wrong class"] = read("shared", wrong=["sources.kinetics400.classes=gone.txt"])
+results["missing list"] = read("shared", settings=["sources.imagenet.train.list=gone.txt"])
+results["wrong class"] = read("shared", settings=["sources.kinetics400.classes=gone.txt"])
 (out / f"{rank}.json").write_text(json.dumps(results))
 processes.stop()
 """
@@ -80,7 +98,15 @@ def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[s
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
-CASES = ("in memory", "one machine", "two machines", "known to the second machine", "no cache folder")
+CASES = (
+    "in memory",
+    "one machine",
+    "two machines",
+    "known to the second machine",
+    "one cache folder for two machines",
+    "another setting",
+    "no cache folder",
+)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -106,6 +132,26 @@ def test_large_items_are_kept_once_a_machine(results: list[dict[str, Any]]) -> N
     # Besides the items of the run, the machine of the first process keeps each list as it was read.
     first, second = (of_process["two machines"]["kept"] for of_process in results)
     assert first > second == 1
+
+
+def test_machines_with_one_cache_folder_have_one_writer(results: list[dict[str, Any]]) -> None:
+    first, second = (of_process["one cache folder for two machines"] for of_process in results)
+    assert len(first["written"]) == len(set(first["written"])) == first["kept"]
+    assert second["written"] == []
+
+
+def test_same_items_under_another_setting_are_kept_once(results: list[dict[str, Any]]) -> None:
+    for of_process in results:
+        before, after = of_process["one cache folder for two machines"], of_process["another setting"]
+        assert after["seed"] == 7 != before["seed"]
+        assert after["kept"] == before["kept"] and after["written"] == []
+
+
+def test_no_room_on_one_machine_is_an_error_on_every_process_and_leaves_nothing(results: list[dict[str, Any]]) -> None:
+    first, second = (of_process["no room on the second machine"] for of_process in results)
+    assert first == f"process 1: {second}"
+    assert "a list cannot be kept on the disk: File too large" in second and "full1" in second
+    assert results[1]["left where there was no room"] == []
 
 
 @pytest.mark.parametrize("case", ["missing list", "wrong class"])
