@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import pytest
 import torch
 
 from omnisource.data.run_data import read_run_data
+from omnisource.data.shards.write import ShardFile, write_shards
 from omnisource.errors import UserError
 from tests.support.tiny_runs import make_data, mixed_recipe, torchrun
 
 SCRIPT = """
-import json, os, resource, sys
+import hashlib, json, os, resource, sys
 from pathlib import Path
 
 import torch
@@ -24,6 +27,7 @@ from omnisource.data.run_data import read_run_data
 from omnisource.distributed import processes
 from omnisource.errors import UserError
 from omnisource.files import mapped_table
+from omnisource.files.byte_ranges import read_range
 from tests.support.tiny_runs import mixed_recipe
 
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
@@ -74,6 +78,26 @@ resource.setrlimit(resource.RLIMIT_FSIZE, no_limit)
 results["left where there was no room"] = os.listdir(out / "full1/lists")
 (out / "file").write_text("")
 results["no cache folder"] = read("file/none")
+os.chdir(out / f"machine{rank}")  # the same paths, and another file on each machine
+shards = ["sources.imagenet.root=/proc/self/cwd", "sources.imagenet.train.urls=[train-000000.tar]"]
+
+
+def read_first_image():
+    try:
+        image = read_run_data(mixed_recipe(data, *shards), ("train",)).items["train"]["imagenet"][0]
+    except UserError as error:
+        return str(error)
+    return [image.path, hashlib.sha256(read_range(image.byte_range)).hexdigest()]
+
+
+results["shard"] = read_first_image()
+if rank == 1:
+    with open("train-000000.tar", "ab") as file:
+        file.write(bytes(10240))
+results["longer shard"] = read_first_image()
+if rank == 1:
+    os.remove("train-000000.tar")
+results["missing shard"] = read_first_image()
 results["missing list"] = read("shared", settings=["sources.imagenet.train.list=gone.txt"])
 results["wrong class"] = read("shared", settings=["sources.kinetics400.classes=gone.txt"])
 (out / f"{rank}.json").write_text(json.dumps(results))
@@ -86,12 +110,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_data(tmp_path_factory.mktemp("run_data"))
 
 
+def images(data: Path) -> list[ShardFile]:
+    items = read_run_data(mixed_recipe(data), ("train",)).items["train"]["imagenet"]
+    return [ShardFile(Path(item.path), item.key, item.label) for item in items]
+
+
 @pytest.fixture(scope="module")
 def results(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Returns what each of two processes found."""
     if not torch.distributed.is_available():
         pytest.skip("this torch has no distributed package")
     folder = tmp_path_factory.mktemp("found")
+    for number in (0, 1):
+        (copied,) = write_shards(images(data), folder / f"machine{number}", "train", 10**9)
+        os.utime(copied, (1000 + number, 1000 + number))
     (folder / "script.py").write_text(SCRIPT)
     result = torchrun(folder / "script.py", str(data), str(folder))
     assert result.returncode == 0, result.stderr
@@ -152,6 +184,27 @@ def test_no_room_on_one_machine_is_an_error_on_every_process_and_leaves_nothing(
     assert first == f"process 1: {second}"
     assert "a list cannot be kept on the disk: File too large" in second and "full1" in second
     assert results[1]["left where there was no room"] == []
+
+
+def test_each_machine_reads_its_own_copy_of_a_shard(results: list[dict[str, Any]], data: Path) -> None:
+    content = images(data)[0].path.read_bytes()
+    for of_process in results:
+        path, checksum = of_process["shard"]
+        assert path.startswith("/proc/self/cwd/train-000000.tar::") and checksum == sha256(content).hexdigest()
+
+
+def test_another_shard_on_one_machine_is_an_error_on_every_process(
+    results: list[dict[str, Any]], tmp_path: Path, data: Path
+) -> None:
+    (shard,) = write_shards(images(data), tmp_path, "train", 10**9)
+    size = shard.stat().st_size
+    remedy = "Every machine needs the same shards under the same paths: copy it there again."
+    for case, what in {
+        "longer shard": f"this shard has {size + 10240} bytes here, and {size} for process 0",
+        "missing shard": "process 0 has read this shard, and here it cannot be: No such file or directory",
+    }.items():
+        expected = f"/proc/self/cwd/train-000000.tar: {what}. {remedy}"
+        assert [of_process[case] for of_process in results] == [f"process 1: {expected}", expected]
 
 
 @pytest.mark.parametrize("case", ["missing list", "wrong class"])
