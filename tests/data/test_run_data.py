@@ -104,6 +104,40 @@ results["wrong class"] = read("shared", settings=["sources.kinetics400.classes=g
 processes.stop()
 """
 
+LONG = """
+import datetime, time
+
+import torch
+
+from omnisource.data.sharing import read_by_first_process
+from omnisource.distributed import processes
+
+LIMIT_SECONDS = 6
+processes.TIMEOUT = datetime.timedelta(seconds=LIMIT_SECONDS)
+processes.start(torch.device("cpu"))
+
+
+def read(fails=False):
+    time.sleep(LIMIT_SECONDS + 2)
+    if fails:
+        raise ValueError("damaged")
+    return "items"
+
+
+assert read_by_first_process(read) == "items"
+try:
+    read_by_first_process(lambda: read(fails=True))
+except ValueError:
+    assert processes.rank() == 0
+except SystemExit as silent:
+    assert processes.rank() == 1 and silent.code == 2
+else:
+    raise AssertionError("it failed")
+print("waited", flush=True)
+processes.stop()
+"""
+"""Reading that takes longer than a process waits for another in a collective."""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -211,6 +245,15 @@ def test_another_shard_on_one_machine_is_an_error_on_every_process(
 def test_mistake_of_the_user_is_an_error_on_every_process(results: list[dict[str, Any]], case: str) -> None:
     first, second = (of_process[case] for of_process in results)
     assert first == second and "gone.txt" in first
+
+
+def test_others_wait_for_the_first_process_longer_than_in_a_collective(tmp_path: Path) -> None:
+    if not torch.distributed.is_available():
+        pytest.skip("this torch has no distributed package")
+    (tmp_path / "script.py").write_text(LONG)
+    result = torchrun(tmp_path / "script.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("waited") == 2
 
 
 def test_long_reading_shows_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
