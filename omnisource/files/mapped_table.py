@@ -273,8 +273,11 @@ def _writable_folder() -> Path | None:
 
 
 def _no_room(error: OSError) -> UserError:
-    where = cache_folder()
+    try:
+        temporary = tempfile.gettempdir()
+    except OSError:  # each of them is full, too
+        temporary = "the folder for temporary files"
     return UserError(
-        f"a list cannot be kept on the disk: {error.strerror or error}. It is packed into {where}, or into "
-        f"{tempfile.gettempdir()} where that cannot be written to; set OMNISOURCE_CACHE=FOLDER to have it elsewhere."
+        f"a list cannot be kept on the disk: {error.strerror or error}. It is packed into {cache_folder()}, or into "
+        f"{temporary} where that cannot be written to; set OMNISOURCE_CACHE=FOLDER to have it elsewhere."
     )
