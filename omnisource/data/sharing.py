@@ -119,8 +119,10 @@ def _sent(sizes: Sequence[int], table: MappedTable | None) -> Iterator[bytes]:
     """Yields the bytes of the arrays of process 0 on every process; all must take all of them."""
     for number, size in enumerate(sizes):
         for first in range(0, size, CHUNK_BYTES):
-            is_sender = processes.rank() == 0 and table is not None
-            yield processes.broadcast(table[str(number)][first : first + CHUNK_BYTES].tobytes() if is_sender else None)
+            chunk = None
+            if processes.rank() == 0 and table is not None:
+                chunk = table[str(number)][first : first + CHUNK_BYTES].tobytes()
+            yield processes.broadcast(chunk)
 
 
 def raise_on_every_process(error: UserError | None) -> None:

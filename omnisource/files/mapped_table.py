@@ -159,7 +159,7 @@ class TableWriter:
                 yield chunk
 
 
-def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes]) -> MappedTable:
+def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes | memoryview]) -> MappedTable:
     """Returns pieces of memory as a table with columns "0", "1" and so on of bytes, kept as `TableWriter.finish` does.
 
     Args:
@@ -183,7 +183,7 @@ def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes]) -> Mappe
     return MappedTable({name: piece.copy() for (name, _, _), piece in zip(columns, pieces, strict=True)})
 
 
-def _stored(key: str, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes]) -> MappedTable:
+def _stored(key: str, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes | memoryview]) -> MappedTable:
     """Returns a table that is mapped from a file of the cache folder or, without a key, from one without a name.
 
     Args:
@@ -206,7 +206,7 @@ def _stored(key: str, columns: Sequence[tuple[str, str, int]], chunks: Iterable[
     return table
 
 
-def _write_file(file: BinaryIO, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes]) -> None:
+def _write_file(file: BinaryIO, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes | memoryview]) -> None:
     file.write(json.dumps({"format": _FORMAT, "columns": columns}).encode() + b"\n")
     coming = iter(chunks)
     for _, _, size in columns:
