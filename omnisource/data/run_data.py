@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_split
 from omnisource.data.lists.items import Items
 from omnisource.data.missing import require_data
-from omnisource.data.sharing import read_by_first_process
+from omnisource.data.sharing import raise_on_every_process, read_by_first_process
+from omnisource.distributed import processes
+from omnisource.errors import UserError
 from omnisource.recipe.data import SplitName
 from omnisource.recipe.recipe import Recipe
 from omnisource.types import Progress
@@ -54,7 +56,7 @@ def read_run_data(
 
     Raises:
         UserError: On every process, if data is missing, or for everything that is wrong with the first list that is
-            wrong.
+            wrong, or if another process sees other shards under the same paths.
     """
 
     def read() -> RunData:
@@ -69,7 +71,32 @@ def read_run_data(
                     items[split][name] = found
         return RunData(resolved, class_names, items)
 
-    return read_by_first_process(read)
+    return _with_own_shards(read_by_first_process(read))
+
+
+def _with_own_shards(data: RunData) -> RunData:
+    """Returns the data with the versions of the shards that this process sees: each machine may have its own copies.
+
+    Raises:
+        UserError: On every process, if one of them has another shard.
+    """
+    if not any(items.byte_ranges for of_split in data.items.values() for items in of_split.values()):
+        return data
+    found: dict[SplitName, dict[str, Items]] = {}
+    error: UserError | None = None
+    try:
+        for split, of_split in data.items.items():
+            found[split] = {name: _with_own_copies(items) for name, items in of_split.items()}
+    except UserError as raised:
+        error = raised
+    raise_on_every_process(error)
+    return replace(data, items=found)
+
+
+def _with_own_copies(items: Items) -> Items:
+    if items.byte_ranges is None or processes.rank() == 0:  # which has read the index in just these shards
+        return items
+    return replace(items, byte_ranges=items.byte_ranges.of_own_copies())
 
 
 def _after(seconds: float, update: Progress) -> Progress:

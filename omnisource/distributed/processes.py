@@ -6,9 +6,11 @@ import atexit
 import contextlib
 import datetime
 import inspect
+import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -27,7 +29,11 @@ T = TypeVar("T")
 TIMEOUT = datetime.timedelta(minutes=30)
 """Longest wait for another process in a collective; validation of one process may be that far behind."""
 
+_LOOK_SECONDS = 0.5  # from one look at what process 0 has finished to the next, at most
+
 _watches: list[FailureWatch] = []  # of the process group, if it was joined
+_stores: list[Store] = []  # likewise
+_tasks = itertools.count()  # numbers what process 0 does for all, alike on all processes
 
 
 def choose_device() -> torch.device:
@@ -66,6 +72,7 @@ def start(device: torch.device) -> None:
     store = _met(me, count, times.meeting_seconds)
     _watches.append(watch_run(me, count, times))  # before the group: joining it waits for all processes, too
     atexit.register(_leave_failed)
+    _stores.append(store)
     store.set_timeout(TIMEOUT)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=me, world_size=count, timeout=TIMEOUT)
@@ -96,6 +103,7 @@ def stop() -> None:
     """
     if dist.is_initialized():
         dist.destroy_process_group()
+    _stores.clear()
     while _watches:
         _watches.pop().stop()
 
@@ -212,7 +220,7 @@ def in_parallel(module: nn.Module) -> nn.Module:
 
 
 def run_on_rank0(function: Callable[[], T]) -> T:
-    """Returns what `function` returns on process 0, the only one that calls it.
+    """Returns what `function` returns on process 0, the only one that calls it; it may take as long as it lives.
 
     Raises:
         Exception: On process 0, if the function did.
@@ -220,13 +228,30 @@ def run_on_rank0(function: Callable[[], T]) -> T:
     """
     value: T | None = None
     error: Exception | None = None
+    finished = f"process 0 has finished task {next(_tasks)}"
     if rank() == 0:
         try:
             value = function()
         except Exception as raised:  # re-raised below, once the others know
             error = raised
+        finally:
+            for store in _stores:
+                store.set(finished, "")
+    else:
+        _wait_until(finished)
     raise_on_all_ranks(error)
     return broadcast(value)
+
+
+def _wait_until(finished: str) -> None:
+    """Waits for a key in the store without a limit, other than in a collective; the watch ends it if process 0 is gone.
+
+    The store is asked again and again, since a wait for the key would keep it from others of this process.
+    """
+    seconds = 0.001
+    while not all(store.check([finished]) for store in _stores):
+        time.sleep(seconds)
+        seconds = min(2 * seconds, _LOOK_SECONDS)
 
 
 def raise_on_all_ranks(error: Exception | None) -> None:

@@ -159,13 +159,14 @@ class TableWriter:
                 yield chunk
 
 
-def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes]) -> MappedTable:
+def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes | memoryview]) -> MappedTable:
     """Returns pieces of memory as a table with columns "0", "1" and so on of bytes, kept as `TableWriter.finish` does.
 
     Args:
-        key: As for `TableWriter.finish`; not "".
+        key: As for `TableWriter.finish`.
         sizes: Bytes of each piece.
-        chunks: Their bytes, one after the other; no chunk holds bytes of two.
+        chunks: Their bytes, one after the other; no chunk holds bytes of two. None is taken where the
+            table is there already.
 
     Raises:
         UserError: If there is no room for them.
@@ -173,7 +174,7 @@ def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes]) -> Mappe
     columns = [(str(number), "|u1", size) for number, size in enumerate(sizes)]
     try:
         if sum(sizes) > MEMORY_BYTES:
-            return _stored(key, columns, chunks)
+            return (open_table(key) if key else None) or _stored(key, columns, chunks)
     except OSError as error:
         raise _no_room(error) from error
     content = np.frombuffer(b"".join(chunks), np.uint8)
@@ -182,7 +183,7 @@ def keep_bytes(key: str, sizes: Sequence[int], chunks: Iterable[bytes]) -> Mappe
     return MappedTable({name: piece.copy() for (name, _, _), piece in zip(columns, pieces, strict=True)})
 
 
-def _stored(key: str, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes]) -> MappedTable:
+def _stored(key: str, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes | memoryview]) -> MappedTable:
     """Returns a table that is mapped from a file of the cache folder or, without a key, from one without a name.
 
     Args:
@@ -205,7 +206,7 @@ def _stored(key: str, columns: Sequence[tuple[str, str, int]], chunks: Iterable[
     return table
 
 
-def _write_file(file: BinaryIO, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes]) -> None:
+def _write_file(file: BinaryIO, columns: Sequence[tuple[str, str, int]], chunks: Iterable[bytes | memoryview]) -> None:
     file.write(json.dumps({"format": _FORMAT, "columns": columns}).encode() + b"\n")
     coming = iter(chunks)
     for _, _, size in columns:
@@ -272,8 +273,11 @@ def _writable_folder() -> Path | None:
 
 
 def _no_room(error: OSError) -> UserError:
-    where = cache_folder()
+    try:
+        temporary = tempfile.gettempdir()
+    except OSError:  # each of them is full, too
+        temporary = "the folder for temporary files"
     return UserError(
-        f"a list cannot be kept on the disk: {error.strerror or error}. It is packed into {where}, or into "
-        f"{tempfile.gettempdir()} where that cannot be written to; set OMNISOURCE_CACHE=FOLDER to have it elsewhere."
+        f"a list cannot be kept on the disk: {error.strerror or error}. It is packed into {cache_folder()}, or into "
+        f"{temporary} where that cannot be written to; set OMNISOURCE_CACHE=FOLDER to have it elsewhere."
     )

@@ -164,6 +164,36 @@ def test_full_disk_is_reported_with_the_remedy(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "cache/lists") == []
 
 
+def test_no_room_in_any_folder_for_temporary_files_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code = (
+        "import os, resource\n"
+        "from omnisource.files import mapped_table\n"
+        "from omnisource.errors import UserError\n"
+        "mapped_table.MEMORY_BYTES = 1\n"
+        f"os.environ['OMNISOURCE_CACHE'] = {str(tmp_path / 'file/none')!r}\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try:\n"
+        "    mapped_table.keep_bytes('key', [3], [b'one'])\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert found.stdout.startswith("a list cannot be kept on the disk: No usable temporary directory"), found.stderr
+    assert "set OMNISOURCE_CACHE=FOLDER" in found.stdout
+
+
+@pytest.mark.usefixtures("large")
+def test_old_tables_go_when_pieces_of_memory_are_kept(own_cache: Path) -> None:
+    own_cache.mkdir(parents=True, exist_ok=True)
+    for number in range(KEPT_TABLES + 4):
+        (own_cache / f"old{number:02d}.columns").touch()
+        os.utime(own_cache / f"old{number:02d}.columns", (1000 - number, 1000 - number))
+    keep_bytes("key", [3], [b"one"])
+    kept = {f"old{number:02d}.columns" for number in range(KEPT_TABLES - 1)}
+    assert set(os.listdir(own_cache)) == {"key.columns"} | kept
+
+
 @pytest.mark.parametrize("memory_bytes", [0, 2**23])
 def test_pieces_of_memory_are_kept_byte_for_byte(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int

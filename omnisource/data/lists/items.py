@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -11,7 +12,8 @@ from typing import overload
 
 import numpy as np
 
-from omnisource.files.byte_ranges import ByteRange, FileVersion
+from omnisource.errors import UserError
+from omnisource.files.byte_ranges import ByteRange, FileVersion, is_url, local_version
 from omnisource.files.mapped_table import MappedTable, TableWriter, offsets_name
 
 _CHUNK = 65536  # entries of an array that are looked at together: what is mapped need not be in memory as a whole
@@ -85,7 +87,7 @@ class ByteRanges:
 
     Attributes:
         urls: Paths or URLs of the shards.
-        versions: Of each shard, when its index was read.
+        versions: Of each shard, when its index was read; of a copy of it on another machine, `of_own_copies`.
         shards: [N] int32, which of them holds the file.
         offsets: [N] int64, first byte of the file in it.
         sizes: [N] int64, bytes of the file.
@@ -100,6 +102,17 @@ class ByteRanges:
     def __getitem__(self, index: int) -> ByteRange:
         shard = self.shards[index]
         return ByteRange(self.urls[shard], int(self.offsets[index]), int(self.sizes[index]), self.versions[shard])
+
+    def of_own_copies(self) -> ByteRanges:
+        """Returns the same places in the shards that this process sees, whose indexes another process has read.
+
+        They may be copies, one a machine, each with a time of its own.
+
+        Raises:
+            UserError: If one is missing, or has another size.
+        """
+        pairs = zip(self.urls, self.versions, strict=True)
+        return dataclasses.replace(self, versions=tuple(_own_version(url, version) for url, version in pairs))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,6 +188,21 @@ class Items:
             found = np.bincount(self.labels[first : first + _CHUNK], minlength=num_classes)
             counts = np.pad(counts, (0, len(found) - len(counts))) + found
         return counts
+
+
+def _own_version(url: str, version: FileVersion) -> FileVersion:
+    if is_url(url):
+        return version
+    remedy = "Every machine needs the same shards under the same paths: copy it there again"
+    try:
+        own = local_version(os.stat(url))
+    except OSError as error:
+        raise UserError(
+            f"{url}: process 0 has read this shard, and here it cannot be: {error.strerror}. {remedy}."
+        ) from None
+    if own.size != version.size:
+        raise UserError(f"{url}: this shard has {own.size} bytes here, and {version.size} for process 0. {remedy}.")
+    return own
 
 
 def is_same_digest(earlier: str, now: str) -> bool:
