@@ -25,10 +25,6 @@ class Model:
     """Checkpoint that the run starts from: our own, a published .pth, or an image ResNet (.pth or .safetensors) that
     is inflated. Empty: random weights."""
 
-    def describe(self) -> str:
-        """Returns which backbone it is, for people."""
-        return f"ResNet-{self.depth}, width {self.width:g}"
-
 
 @dataclass(frozen=True)
 class LabelSpace:
