@@ -1,7 +1,8 @@
 """Checkpoints: tensors and plain values, written atomically, verified by checksums, read without running anything.
 
-Tensors that are read are mapped from the file: they take no memory until they are used, and processes of one machine
-share them. A file that is replaced or removed meanwhile stays there for whoever has it open.
+Tensors that are read are mapped from the file where that is possible: they take no memory until they are used, and
+processes of one machine share them. A file of a local disk that is replaced or removed meanwhile stays there for
+whoever has it open. One of a network disk may not, so what is kept for long is copied.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from omnisource.errors import UserError
 from omnisource.files import atomic
 from omnisource.files.atomic import UNFINISHED, atomic_path, atomic_write
+from omnisource.files.tensor_archive import load_mapped
 from omnisource.files.zip_checksums import DamagedArchive, add_checksum, verify_archive
 
 FORMAT = "omnisource-checkpoint"
@@ -60,7 +62,7 @@ class Checkpoint:
         recipe: The whole recipe as plain data (`config.to_plain`).
         class_names: Class names by label space.
         facts: What the run was made with: versions, decoder, resampling, microbatches a step, digests of the lists.
-        state: `TrainState.state_dict()`. Tensors that were read are mapped; copy what outlives the file.
+        state: `TrainState.state_dict()`. Tensors that were read may be mapped; copy what outlives the file.
     """
 
     recipe: dict[str, Any]
@@ -131,7 +133,7 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 
 
 def read_header(path: Path) -> Header:
-    """Returns what a checkpoint says of its run; no tensor is read, so that damage there goes unnoticed.
+    """Returns what a checkpoint says of its run; no tensor is looked at, so that damage there goes unnoticed.
 
     Raises:
         UserError: If there is no such file, or it is truncated, of another format, or damaged where this is written.
@@ -141,7 +143,7 @@ def read_header(path: Path) -> Header:
             for name in archive.namelist():
                 if name.endswith("/data.pkl"):
                     archive.read(name)  # compares its checksum
-        content = _mapped(path, file)
+        content = _content(path, file)
     state = content["state"]
     return Header(
         state["step"],
@@ -156,12 +158,14 @@ def read_header(path: Path) -> Header:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Returns the content of one of our checkpoints, verified: the file is read once, and its tensors are mapped.
 
+    Where files cannot be mapped, the tensors are read after the verification, and so twice.
+
     Raises:
         UserError: If there is no such file, or it is truncated, damaged, or of another format.
     """
     with _opened(path) as file:
         has_checksum = verify_archive(file)
-        content = _mapped(path, file)
+        content = _content(path, file)
         if content["format_version"] > 2 and not has_checksum:
             raise DamagedArchive("its checksum is missing")
     return as_checkpoint(content)
@@ -201,18 +205,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: {_reason(error)}") from error
 
 
-def _mapped(path: Path, file: BinaryIO) -> dict[str, Any]:
-    """Returns the content of an open file of our format, with its tensors mapped.
+def _content(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """Returns the content of an open file of our format, with its tensors mapped where that is possible.
 
     Raises:
         UserError: If it is of another format.
         Exception: Whatever torch raises for what is none, or names what could run code.
     """
-    # torch opens the file by its name, twice: it must be this one, and not one that has taken its place meanwhile.
-    this_one = f"/proc/self/fd/{file.fileno()}"
-    content = torch.load(
-        this_one if os.path.exists(this_one) else path, map_location="cpu", weights_only=True, mmap=True
-    )
+    content = load_mapped(file, path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
             f"{path}: not a checkpoint of a run of omnisource. Start a new run from its weights: model.weights={path}"
