@@ -41,7 +41,7 @@ class Header:
         step: Steps done.
         best_score: Highest validation top-1 of the main source so far, in [0, 1]; None before the first validation.
         best_step: Steps done when it was reached.
-        recipe: The whole recipe as plain data (`config.to_plain`).
+        recipe: The whole recipe as plain data (`recipe.plain.to_plain`).
         class_names: Class names by label space.
         facts: What the run was made with.
     """
@@ -59,7 +59,7 @@ class Checkpoint:
     """The content of a checkpoint file.
 
     Attributes:
-        recipe: The whole recipe as plain data (`config.to_plain`).
+        recipe: The whole recipe as plain data (`recipe.plain.to_plain`).
         class_names: Class names by label space.
         facts: What the run was made with: versions, decoder, resampling, microbatches a step, digests of the lists.
         state: `TrainState.state_dict()`. Tensors that were read may be mapped; copy what outlives the file.
