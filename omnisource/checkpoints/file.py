@@ -33,6 +33,10 @@ _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 _UNFINISHED_FILE = re.compile(rf"\.?(step_\d+|best)\.pt\.[0-9a-f]+{re.escape(UNFINISHED)}")
 
 
+class DamagedCheckpoint(UserError):
+    """A checkpoint whose content is not what was written: no other try will read it."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a checkpoint says of its run without its tensors.
@@ -136,7 +140,8 @@ def read_header(path: Path) -> Header:
     """Returns what a checkpoint says of its run; no tensor is looked at, so that damage there goes unnoticed.
 
     Raises:
-        UserError: If there is no such file, or it is truncated, of another format, or damaged where this is written.
+        DamagedCheckpoint: If it is truncated, or damaged where this is written.
+        UserError: If there is no such file, or it cannot be read, or is of another format.
     """
     with _opened(path) as file:
         with zipfile.ZipFile(file) as archive:
@@ -161,11 +166,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Where files cannot be mapped, the tensors are read after the verification, and so twice.
 
     Raises:
-        UserError: If there is no such file, or it is truncated, damaged, or of another format.
+        DamagedCheckpoint: If it is truncated or damaged.
+        UserError: If there is no such file, or it cannot be read, or is of another format.
     """
     with _opened(path) as file:
         has_checksum = verify_archive(file)
-        content = _content(path, file)
+        with _undamaged(path) if has_checksum else contextlib.nullcontext():
+            content = _content(path, file)
         if content["format_version"] > 2 and not has_checksum:
             raise DamagedArchive("its checksum is missing")
     return as_checkpoint(content)
@@ -188,21 +195,39 @@ def remove_unfinished(work_dir: Path) -> None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Yields an open checkpoint; what goes wrong with its content is an error of the user."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
     try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint")
         with path.open("rb") as file:
             yield file
     except UserError:
         raise
     except DamagedArchive as error:
-        raise UserError(
+        raise DamagedCheckpoint(
             f"{path}: damaged: its content is not what was written. Continue from an earlier checkpoint"
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: cannot be read: there is not enough memory") from error
     except Exception as error:  # a broken file can fail in any way
-        raise UserError(f"{path}: {_reason(error)}") from error
+        if named := _named(error):
+            words = f"it names {named}, which no checkpoint of ours does"
+            raise UserError(f"{path}: refused, and nothing of it was run: {words}") from error
+        raise DamagedCheckpoint(f"{path}: not a whole checkpoint of ours, or truncated: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Says of what fails with a file that it is not damaged: all of its checksums are right."""
+    try:
+        yield
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # torch has no class of its own for too little memory and the like
+        if _named(error):
+            raise
+        raise UserError(f"{path}: cannot be read, though it is not damaged: {_reason(error)}") from error
 
 
 def _content(path: Path, file: BinaryIO) -> dict[str, Any]:
@@ -222,14 +247,16 @@ def _content(path: Path, file: BinaryIO) -> dict[str, Any]:
     return content
 
 
+def _named(error: Exception) -> str:
+    """Returns what a file names that could run code, or ""."""
+    mentioned = re.search(r"GLOBAL (\S+) ", str(error))
+    return mentioned[1] if mentioned else ""
+
+
 def _reason(error: Exception) -> str:
     """Returns why a file cannot be read, without torch's advice to trust the file."""
-    mentioned = re.search(r"GLOBAL (\S+) ", str(error))
-    if mentioned:
-        return f"refused, and nothing of it was run: it names {mentioned[1]}, which no checkpoint of ours does"
     inner = re.search(r"WeightsUnpickler error: *(.+)", str(error))
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"not a whole checkpoint of ours, or truncated: {inner[1] if inner else lines[0]}"
+    return inner[1] if inner else (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _cannot_write(path: Path, error: OSError) -> UserError:
