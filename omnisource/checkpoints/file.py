@@ -8,6 +8,7 @@ whoever has it open. One of a network disk may not, so what is kept for long is 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -182,6 +183,21 @@ def as_checkpoint(content: Mapping[str, Any]) -> Checkpoint:
     """Returns the checkpoint that the content of a file of our format is."""
     state = {"model": content["model"], **content["state"]}
     return Checkpoint(content["recipe"], content["class_names"], content["facts"], state)
+
+
+def in_memory(checkpoint: Checkpoint) -> Checkpoint:
+    """Returns a checkpoint with a copy of every tensor on the CPU: what becomes of the origin does not matter to it."""
+    return dataclasses.replace(checkpoint, state=_copied(checkpoint.state))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(entry) for entry in value)
+    return value
 
 
 def remove_unfinished(work_dir: Path) -> None:

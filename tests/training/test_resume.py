@@ -48,6 +48,15 @@ def test_newest_intact_checkpoint_is_read_and_what_is_wrong_with_newer_ones_is_t
     assert str(refused.value).startswith(f"{third}: damaged") and "\n" not in str(refused.value)
 
 
+def test_checkpoint_that_is_continued_from_does_not_depend_on_its_file_any_more(tmp_path: Path) -> None:
+    [path] = saved(tmp_path, 7)
+    read, checkpoint, _ = read_resumed(tmp_path, "auto")
+    assert read == path and checkpoint is not None
+    with path.open("r+b") as file:  # in place, as a disk that is not local may do it
+        file.write(bytes(path.stat().st_size))
+    assert torch.equal(checkpoint.state["model"]["weight"], torch.full((1000,), 7.0))
+
+
 def fail_to_allocate(*_: object, **__: object) -> None:  # as torch does
     raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
 

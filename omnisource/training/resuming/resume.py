@@ -15,6 +15,7 @@ from omnisource.checkpoints.file import (
     best_path,
     checkpoint_path,
     copy_checkpoint,
+    in_memory,
     read_checkpoint,
     read_header,
     remove_unfinished,
@@ -36,6 +37,9 @@ Source: nfs(5), acdirmax."""
 
 def read_resumed(work_dir: Path, resume: str) -> tuple[Path | None, Checkpoint | None, list[str]]:
     """Reads the checkpoint that a run continues from; called by all processes together, each of which reads it once.
+
+    Its tensors are copied into memory as soon as they are verified. Reading the lists, which comes before the model
+    needs them, takes minutes; a file that is mapped all that time may change or vanish meanwhile, and end the process.
 
     The first process says which files there are, and which are damaged: these alone are passed over. A file that any
     process cannot read for another reason, or that another finds damaged, ends the run, and stays where it is.
@@ -78,11 +82,11 @@ def read_resumed(work_dir: Path, resume: str) -> tuple[Path | None, Checkpoint |
 
 
 def _read_seen_by_first(path: Path) -> Checkpoint:
-    """Returns the content of a checkpoint that the first process sees; another machine may see it a while later."""
+    """Returns a checkpoint that the first process sees, in memory; another machine may see the file a while later."""
     until = time.monotonic() + APPEARING_SECONDS
     while processes.rank() > 0 and not _is_listed(path) and time.monotonic() < until:
         time.sleep(min(0.5, APPEARING_SECONDS))
-    return read_checkpoint(path)
+    return in_memory(read_checkpoint(path))
 
 
 def _is_listed(path: Path) -> bool:
