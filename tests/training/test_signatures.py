@@ -12,7 +12,7 @@ MAX_PARAMETERS = 5
 
 def test_no_function_of_training_has_more_than_five_parameters() -> None:
     counts: dict[str, int] = {}
-    for path in sorted(Path(omnisource.training.__path__[0]).glob("*.py")):
+    for path in sorted(Path(omnisource.training.__path__[0]).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
