@@ -1,12 +1,14 @@
 """Checkpoints: tensors and plain values, written atomically, verified by checksums, read without running anything.
 
-Tensors that are read are mapped from the file: they take no memory until they are used, and processes of one machine
-share them. A file that is replaced or removed meanwhile stays there for whoever has it open.
+Tensors that are read are mapped from the file where that is possible: they take no memory until they are used, and
+processes of one machine share them. A file of a local disk that is replaced or removed meanwhile stays there for
+whoever has it open. One of a network disk may not, so what is kept for long is copied.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -23,12 +25,17 @@ from omnisource.errors import UserError
 from omnisource.files import atomic
 from omnisource.files.atomic import UNFINISHED, atomic_path, atomic_write
 from omnisource.files.formats import CHECKPOINT_FORMAT
+from omnisource.files.tensor_archive import load_mapped
 from omnisource.files.zip_checksums import DamagedArchive, add_checksum, verify_archive
 
 FORMAT_VERSION = 3  # 2 had a digest of the whole file at its end, and 1 nothing but the checksums of its records
 FOLDER = "checkpoints"
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 _UNFINISHED_FILE = re.compile(rf"\.?(step_\d+|best)\.pt\.[0-9a-f]+{re.escape(UNFINISHED)}")
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint whose content is not what was written: no other try will read it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Header:
         step: Steps done.
         best_score: Highest validation top-1 of the main source so far, in [0, 1]; None before the first validation.
         best_step: Steps done when it was reached.
-        recipe: The whole recipe as plain data (`to_plain`).
+        recipe: The whole recipe as plain data (`recipe.plain.to_plain`).
         class_names: Class names by label space.
         facts: What the run was made with.
     """
@@ -57,10 +64,10 @@ class Checkpoint:
     """The content of a checkpoint file.
 
     Attributes:
-        recipe: The whole recipe as plain data (`to_plain`).
+        recipe: The whole recipe as plain data (`recipe.plain.to_plain`).
         class_names: Class names by label space.
         facts: What the run was made with: versions, decoder, resampling, microbatches a step, digests of the lists.
-        state: `TrainState.state_dict()`. Tensors that were read are mapped; copy what outlives the file.
+        state: `TrainState.state_dict()`. Tensors that were read may be mapped; copy what outlives the file.
     """
 
     recipe: dict[str, Any]
@@ -131,17 +138,18 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 
 
 def read_header(path: Path) -> Header:
-    """Returns what a checkpoint says of its run; no tensor is read, so that damage there goes unnoticed.
+    """Returns what a checkpoint says of its run; no tensor is looked at, so that damage there goes unnoticed.
 
     Raises:
-        UserError: If there is no such file, or it is truncated, of another format, or damaged where this is written.
+        DamagedCheckpoint: If it is truncated, or damaged where this is written.
+        UserError: If there is no such file, or it cannot be read, or is of another format.
     """
     with _opened(path) as file:
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():
                 if name.endswith("/data.pkl"):
                     archive.read(name)  # compares its checksum
-        content = _mapped(path, file)
+        content = _content(path, file)
     state = content["state"]
     return Header(
         state["step"],
@@ -156,12 +164,16 @@ def read_header(path: Path) -> Header:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Returns the content of one of our checkpoints, verified: the file is read once, and its tensors are mapped.
 
+    Where files cannot be mapped, the tensors are read after the verification, and so twice.
+
     Raises:
-        UserError: If there is no such file, or it is truncated, damaged, or of another format.
+        DamagedCheckpoint: If it is truncated or damaged.
+        UserError: If there is no such file, or it cannot be read, or is of another format.
     """
     with _opened(path) as file:
         has_checksum = verify_archive(file)
-        content = _mapped(path, file)
+        with _undamaged(path) if has_checksum else contextlib.nullcontext():
+            content = _content(path, file)
         if content["format_version"] > 2 and not has_checksum:
             raise DamagedArchive("its checksum is missing")
     return as_checkpoint(content)
@@ -171,6 +183,21 @@ def as_checkpoint(content: Mapping[str, Any]) -> Checkpoint:
     """Returns the checkpoint that the content of a file of our format is."""
     state = {"model": content["model"], **content["state"]}
     return Checkpoint(content["recipe"], content["class_names"], content["facts"], state)
+
+
+def in_memory(checkpoint: Checkpoint) -> Checkpoint:
+    """Returns a checkpoint with a copy of every tensor on the CPU: what becomes of the origin does not matter to it."""
+    return dataclasses.replace(checkpoint, state=_copied(checkpoint.state))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(entry) for entry in value)
+    return value
 
 
 def remove_unfinished(work_dir: Path) -> None:
@@ -184,35 +211,49 @@ def remove_unfinished(work_dir: Path) -> None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Yields an open checkpoint; what goes wrong with its content is an error of the user."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
     try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint")
         with path.open("rb") as file:
             yield file
     except UserError:
         raise
     except DamagedArchive as error:
-        raise UserError(
+        raise DamagedCheckpoint(
             f"{path}: damaged: its content is not what was written. Continue from an earlier checkpoint"
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: cannot be read: there is not enough memory") from error
     except Exception as error:  # a broken file can fail in any way
-        raise UserError(f"{path}: {_reason(error)}") from error
+        if named := _named(error):
+            words = f"it names {named}, which no checkpoint of ours does"
+            raise UserError(f"{path}: refused, and nothing of it was run: {words}") from error
+        raise DamagedCheckpoint(f"{path}: not a whole checkpoint of ours, or truncated: {_reason(error)}") from error
 
 
-def _mapped(path: Path, file: BinaryIO) -> dict[str, Any]:
-    """Returns the content of an open file of our format, with its tensors mapped.
+@contextlib.contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Says of what fails with a file that it is not damaged: all of its checksums are right."""
+    try:
+        yield
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # torch has no class of its own for too little memory and the like
+        if _named(error):
+            raise
+        raise UserError(f"{path}: cannot be read, though it is not damaged: {_reason(error)}") from error
+
+
+def _content(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """Returns the content of an open file of our format, with its tensors mapped where that is possible.
 
     Raises:
         UserError: If it is of another format.
         Exception: Whatever torch raises for what is none, or names what could run code.
     """
-    # torch opens the file by its name, twice: it must be this one, and not one that has taken its place meanwhile.
-    this_one = f"/proc/self/fd/{file.fileno()}"
-    content = torch.load(
-        this_one if os.path.exists(this_one) else path, map_location="cpu", weights_only=True, mmap=True
-    )
+    content = load_mapped(file, path)
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise UserError(
             f"{path}: not a checkpoint of a run of omnisource. Start a new run from its weights: model.weights={path}"
@@ -222,14 +263,16 @@ def _mapped(path: Path, file: BinaryIO) -> dict[str, Any]:
     return content
 
 
+def _named(error: Exception) -> str:
+    """Returns what a file names that could run code, or ""."""
+    mentioned = re.search(r"GLOBAL (\S+) ", str(error))
+    return mentioned[1] if mentioned else ""
+
+
 def _reason(error: Exception) -> str:
     """Returns why a file cannot be read, without torch's advice to trust the file."""
-    mentioned = re.search(r"GLOBAL (\S+) ", str(error))
-    if mentioned:
-        return f"refused, and nothing of it was run: it names {mentioned[1]}, which no checkpoint of ours does"
     inner = re.search(r"WeightsUnpickler error: *(.+)", str(error))
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"not a whole checkpoint of ours, or truncated: {inner[1] if inner else lines[0]}"
+    return inner[1] if inner else (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _cannot_write(path: Path, error: OSError) -> UserError:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from omnisource.checkpoints.file import Checkpoint, best_path, copy_checkpoint, save_checkpoint
+from omnisource.checkpoints.file import Checkpoint, best_path, copy_checkpoint, in_memory, save_checkpoint
 
 
 class CheckpointWriter:
@@ -41,7 +37,7 @@ class CheckpointWriter:
         self.wait()
         with contextlib.ExitStack() as saving:
             saving.enter_context(self._saving())
-            copied = dataclasses.replace(checkpoint, state=_copied(checkpoint.state))
+            copied = in_memory(checkpoint)
             # Not a daemon: when the interpreter leaves, it waits for the thread, and so for the file to be whole.
             arguments = (copied, path, keep_last, is_best, saving.pop_all())  # the thread leaves the context
             self._thread = threading.Thread(target=self._write, args=arguments, name="omnisource-checkpoint")
@@ -79,14 +75,3 @@ class CheckpointWriter:
                     copy_checkpoint(path, best_path(path.parent.parent))
         except BaseException as error:  # re-raised where somebody waits
             self._error = error
-
-
-def _copied(value: Any) -> Any:
-    """Returns plain data with every tensor copied to the CPU."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(entry) for entry in value)
-    return value

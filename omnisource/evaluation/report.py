@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import pickle
@@ -71,13 +72,16 @@ def write_report(evaluation: Evaluation, folder: Path, checkpoint: str, *, is_av
     folder.mkdir(parents=True, exist_ok=True)
     made_of = {"checkpoint": checkpoint, "ema": is_average}
     summary = {"source": evaluation.source, "split": evaluation.split, **made_of, **evaluation.metrics.as_dict()}
-    (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
-    with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "items", "correct", "accuracy", "mostly taken for"])
-        for result in evaluation.metrics.classes:
-            accuracy = "" if result.accuracy is None else f"{result.accuracy:.4f}"
-            writer.writerow([result.name, result.count, result.correct, accuracy, result.mistaken_for])
+    with atomic_write(folder / "metrics.json") as file:
+        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["class", "items", "correct", "accuracy", "mostly taken for"])
+    for result in evaluation.metrics.classes:
+        accuracy = "" if result.accuracy is None else f"{result.accuracy:.4f}"
+        writer.writerow([result.name, result.count, result.correct, accuracy, result.mistaken_for])
+    with atomic_write(folder / "per_class.csv") as file:
+        file.write(text.getvalue().encode())
     class_names = [result.name for result in evaluation.metrics.classes]
     draw_confusion(confusion_matrix(evaluation.scores, evaluation.labels), class_names, folder / "confusion.png")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from omnisource.data.lists.items import Items
 from omnisource.data.loading.unreadable import UnreadableLog
@@ -22,8 +23,9 @@ from omnisource.evaluation.report import (
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
-from omnisource.models.load_weights import load_all_weights
+from omnisource.models.load_weights import load_all_in
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.formats import HeadNames
 from omnisource.models.weights.read import read_weights_file
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
@@ -61,10 +63,12 @@ def test(
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 
     processes.run_on_rank0(files.require_writable)
-    _check_classes(checkpoint, class_names)
+    content = read_weights_file(checkpoint)  # once, since all processes do
+    _check_classes(checkpoint, content, class_names)
     recognizer = build_recognizer(recipe.model, recipe.label_spaces, recipe.precision, build_backbone)
-    heads = recipe.only_head("image"), recipe.only_head("video")
-    load_all_weights(recognizer, checkpoint, *heads, average=average)
+    heads = HeadNames(recipe.only_head("image"), recipe.only_head("video"))
+    load_all_in(recognizer, content, checkpoint, heads, average=average)
+    del content  # the test is long, and the file may be mapped
     recognizer.to(device).eval()
 
     unreadable = UnreadableLog(recipe.permitted_unreadable(sum(map(len, items.values()))), notify=processes.say)
@@ -108,9 +112,8 @@ def _evaluate_all(
     return evaluations
 
 
-def _check_classes(path: str, class_names: Mapping[str, Sequence[str]]) -> None:
+def _check_classes(path: str, content: Mapping[str, Any], class_names: Mapping[str, Sequence[str]]) -> None:
     """Checks that the classes have the names and the order that one of our checkpoints was trained with."""
-    content = read_weights_file(path)
     if content.get("format") != CHECKPOINT_FORMAT:
         return
     for space, names in class_names.items():

@@ -65,12 +65,19 @@ def load_all_weights(
         UserError: The file cannot be read, is of no known format, has no average, or does not fit; nothing was loaded
             then.
     """
-    content = read_weights_file(path)
+    heads = HeadNames(image_head, video_head)
+    return load_all_in(recognizer, read_weights_file(path), str(path), heads, average=average)
+
+
+def load_all_in(
+    recognizer: Recognizer, content: Mapping[str, Any], origin: str, heads: HeadNames, *, average: bool = False
+) -> LoadReport:
+    """Does what `load_all_weights` says with what `read_weights_file` returned of the file `origin`."""
     if average:
-        state = required_average(content.get("state"), str(path))
+        state = required_average(content.get("state"), origin)
     else:
-        state = _translated(recognizer, content, str(path), HeadNames(image_head, video_head))
-    return load_into(recognizer, state, origin=str(path), strict=True)
+        state = _translated(recognizer, content, origin, heads)
+    return load_into(recognizer, state, origin=origin, strict=True)
 
 
 def load_into(

@@ -19,6 +19,7 @@ from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
 from omnisource.data.transforms.mixing import mix_batches
 from omnisource.distributed import processes
+from omnisource.errors import UserError
 from omnisource.evaluation.examples import draw_examples
 from omnisource.evaluation.precision import autocast
 from omnisource.models.batch_norm import RunningStatistics
@@ -73,11 +74,15 @@ class Trainer:
     Args:
         run: The run.
         state: What the steps change.
-        model: The recognizer of the state, in parallel over the processes.
+        model: The recognizer of the state, in parallel over the processes. UserError: has a BatchNorm of torch's own.
     """
 
     def __init__(self, run: RunContext, state: TrainState, model: nn.Module) -> None:
         self.run, self.state, self.model = run, state, model
+        try:
+            self._statistics = RunningStatistics(model)  # before the loader, which starts a thread
+        except ValueError as error:
+            raise UserError(f"the backbone cannot be trained: {error}") from error
         recipe, first = run.recipe, processes.rank() * run.recipe.accumulation
         self.local_microbatches = range(first, first + recipe.accumulation)  # of a step, 0-based
         streams = [
@@ -88,7 +93,6 @@ class Trainer:
             streams, run.workers, run.plan.microbatches, self.local_microbatches, run.unreadable, device=run.device
         )
         self.loader.seek(state.step)
-        self._statistics = RunningStatistics(model)
         self._saver = Saver(run, state)
 
     def fit(self) -> bool:

@@ -270,6 +270,22 @@ def test_file_that_takes_the_place_of_one_that_is_read_is_not_mixed_with_it(
     assert read.state["step"] == 1 and read.state["model"]["weight"].unique().tolist() == [1]
 
 
+def test_file_that_cannot_be_mapped_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:  # as torch does on a disk without mappings
+        raise RuntimeError("unable to mmap 400000 bytes from file </proc/self/fd/3>: No such device (19)")
+
+    save(tmp_path, 7, size=100_000)
+    path = checkpoint_path(tmp_path, 7)
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", refuse)
+    assert torch.equal(read_checkpoint(path).state["model"]["weight"], torch.full((100_000,), 7.0))
+    assert read_header(path).step == 7
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged: its content is not what was written"):
+        read_checkpoint(path)
+
+
 @pytest.mark.skipif(not os.path.isfile("/proc/self/maps"), reason="this system does not show what a process maps")
 def test_run_that_goes_on_keeps_no_checkpoint_open(tmp_path: Path) -> None:
     def state() -> TrainState:

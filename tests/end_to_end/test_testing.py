@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,19 @@ def test_pictures_show_what_was_predicted(trained: Trained, tmp_path: Path, inte
         sheets = sorted((tmp_path / "pictures" / source).iterdir())
         assert [path.name for path in sheets] == [f"predictions_{page:03d}.png" for page in range(1, pages + 1)]
         assert sheets[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_checkpoint_is_read_once(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    load = torch.load
+
+    def note(file: Any, **options: Any) -> Any:
+        read.append(file)
+        return load(file, **options)
+
+    monkeypatch.setattr(torch, "load", note)
+    test.test(trained.recipe, str(trained.checkpoint), ReportFiles(tmp_path / "report"))
+    assert len(read) == 1
 
 
 def test_published_checkpoint_is_tested_with_the_same_recipe(trained: Trained, tmp_path: Path) -> None:

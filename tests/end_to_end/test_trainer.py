@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
+from omnisource.errors import UserError
 from omnisource.models.backbones.slow_only import SlowOnly, slow_only
 from omnisource.models.heads import ImageHead, VideoHead
 from omnisource.recipe.model import Model
@@ -45,3 +48,17 @@ def test_float64_run_is_validated_in_float64(data: Path, tmp_path: Path) -> None
     finally:
         hook.remove()
     assert found and set(found) == {torch.float64}
+
+
+def test_backbone_with_batch_norm_of_torchs_own_is_refused_before_anything_is_loaded(
+    data: Path, tmp_path: Path
+) -> None:
+    def with_other_norm(model: Model) -> SlowOnly:
+        backbone = narrow(model)
+        backbone.add_module("other_norm", nn.BatchNorm3d(3, affine=False))
+        return backbone
+
+    before = set(threading.enumerate())
+    with pytest.raises(UserError, match=r"backbone cannot be trained: .*other_norm: a BatchNorm3d .* make it of"):
+        train(tiny_recipe(data), tmp_path, build_backbone=with_other_norm)
+    assert not {thread for thread in set(threading.enumerate()) - before if thread.is_alive()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,17 @@ def test_report_has_numbers_table_and_picture(tmp_path: Path) -> None:
         ["wave", "0", "0", "", ""],
     ]
     assert (tmp_path / "clips/confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_report_that_cannot_be_written_whole_leaves_the_former_one(tmp_path: Path) -> None:
+    write_report(an_evaluation(), tmp_path, "best.pt", is_average=True)
+    before = {name: (tmp_path / name).read_bytes() for name in ("metrics.json", "per_class.csv")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))  # as a disk that is full after so many bytes
+    try:
+        with pytest.raises(OSError):
+            write_report(an_evaluation(), tmp_path, "other.pt", is_average=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert not list(tmp_path.glob("*.tmp"))

@@ -7,13 +7,14 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import safetensors
 import safetensors.torch
 import torch
 
 from omnisource.errors import UserError
+from omnisource.files.tensor_archive import load_mapped
 from omnisource.files.zip_checksums import is_ours, verify_archive
 
 _INERT_MODULES = ("mmengine", "numpy", "collections")
@@ -62,7 +63,8 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
 
     Pickles are read by torch with `weights_only=True`. What published checkpoints name besides tensors (`mmengine.*`,
     `numpy.*`, `collections.*` and the built-in getattr) is neither imported nor called: objects that hold nothing
-    take its place. A file that names anything else is refused before it is read.
+    take its place. A file that names anything else is refused before it is read. One of our own checkpoints is verified
+    and mapped, and so is read once: copy what outlives the file.
 
     Raises:
         UserError: The file is missing, truncated, damaged, not a checkpoint, or names something that could run code.
@@ -72,30 +74,45 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: there is no such file of weights")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    _verify(path)
-    stand_ins = [(_stand_in(name), name) for name in sorted(_names_to_silence(path))]
     try:
-        with torch.serialization.safe_globals(stand_ins):  # pyright: ignore[reportArgumentType]
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file can fail in any way
-        raise _unreadable(path, error) from error
+        with path.open("rb") as file:
+            content = _read_own(path, file) if is_ours(file) else _read_other(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dict of weights by name")
     return content
 
 
-def _verify(path: Path) -> None:
-    """Raises UserError for one of our checkpoints whose content is not what was written."""
+def _read_own(path: Path, file: BinaryIO) -> Any:
+    """Returns the content of one of our checkpoints: verified, in the one time that it is read, and mapped.
+
+    Raises:
+        UserError: Its content is not what was written, or names something that could run code.
+        OSError: It cannot be read.
+    """
     try:
-        with path.open("rb") as file:
-            if is_ours(file):
-                verify_archive(file)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        verify_archive(file)
+    except OSError:
+        raise
     except Exception as error:  # a damaged archive can fail in any way
         raise UserError(
             f"{path}: damaged: its content is not what was written. Take an earlier checkpoint of the run"
         ) from error
+    try:
+        return load_mapped(file, path)
+    except Exception as error:  # what was written need not be what torch reads
+        raise _unreadable(path, error) from error
+
+
+def _read_other(path: Path) -> Any:
+    """Returns the content of a pickle of tensors, in memory."""
+    stand_ins = [(_stand_in(name), name) for name in sorted(_names_to_silence(path))]
+    try:
+        with torch.serialization.safe_globals(stand_ins):  # pyright: ignore[reportArgumentType]
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file can fail in any way
+        raise _unreadable(path, error) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

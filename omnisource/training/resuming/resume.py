@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from omnisource.checkpoints.file import (
     Checkpoint,
+    DamagedCheckpoint,
     best_path,
     checkpoint_path,
     copy_checkpoint,
+    in_memory,
     read_checkpoint,
     read_header,
     remove_unfinished,
@@ -26,11 +30,19 @@ from omnisource.reporting.metrics_file import METRICS
 from omnisource.training.resuming.run_lock import RunLock
 from omnisource.training.state import TrainState
 
+APPEARING_SECONDS = 60.0
+"""Longest wait for a checkpoint that the first process sees: as long as NFS keeps what it has seen of a folder.
+Source: nfs(5), acdirmax."""
+
 
 def read_resumed(work_dir: Path, resume: str) -> tuple[Path | None, Checkpoint | None, list[str]]:
     """Reads the checkpoint that a run continues from; called by all processes together, each of which reads it once.
 
-    The first process says which files there are. What one process finds damaged, none takes.
+    Its tensors are copied into memory as soon as they are verified. Reading the lists, which comes before the model
+    needs them, takes minutes; a file that is mapped all that time may change or vanish meanwhile, and end the process.
+
+    The first process says which files there are, and which are damaged: these alone are passed over. A file that any
+    process cannot read for another reason, or that another finds damaged, ends the run, and stays where it is.
 
     Args:
         work_dir: Folder of the run.
@@ -40,21 +52,23 @@ def read_resumed(work_dir: Path, resume: str) -> tuple[Path | None, Checkpoint |
         Where the checkpoint lies, None for a new run; what it holds; and what is wrong with newer ones.
 
     Raises:
-        UserError: If a new run, or one that continues another folder's, is wanted where there is one already; or if
-            there are checkpoints and all of them are damaged.
+        UserError: If a new run, or one that continues another folder's, is wanted where there is one already; if there
+            are checkpoints and all of them are damaged; or if a process cannot read one that is not damaged.
     """
     candidates = processes.run_on_rank0(lambda: find_checkpoints(work_dir, resume))
     faults: list[str] = []
     for path in candidates:
-        checkpoint, fault = None, ""
+        checkpoint, failure = None, None
         try:
-            checkpoint = read_checkpoint(path)
+            checkpoint = _read_seen_by_first(path)
         except UserError as error:
-            fault = str(error)
-        found = [of_process for of_process in processes.gather(fault) if of_process]
-        if not found:
-            return path, checkpoint, [f"{fault}; falling back to {path.name}" for fault in faults]
-        faults.append(found[0])
+            failure = error
+        damage = processes.broadcast(str(failure) if isinstance(failure, DamagedCheckpoint) else "")
+        if damage:
+            faults.append(damage)
+            continue
+        processes.raise_on_all_ranks(_whole_for_first(path, failure))
+        return path, checkpoint, [f"{fault}; falling back to {path.name}" for fault in faults]
     if not faults:
         return None, None, []
     if resume == "auto":
@@ -67,6 +81,31 @@ def read_resumed(work_dir: Path, resume: str) -> tuple[Path | None, Checkpoint |
     raise AssertionError("raised above, on every process")
 
 
+def _read_seen_by_first(path: Path) -> Checkpoint:
+    """Returns a checkpoint that the first process sees, in memory; another machine may see the file a while later."""
+    until = time.monotonic() + APPEARING_SECONDS
+    while processes.rank() > 0 and not _is_listed(path) and time.monotonic() < until:
+        time.sleep(min(0.5, APPEARING_SECONDS))
+    return in_memory(read_checkpoint(path))
+
+
+def _is_listed(path: Path) -> bool:
+    try:
+        return path.name in os.listdir(path.parent)  # asks a server again, as looking for one file does not
+    except OSError:
+        return False
+
+
+def _whole_for_first(path: Path, failure: UserError | None) -> UserError | None:
+    """Returns what a process failed with, which is none of the file's fault: the first process finds it whole."""
+    if not isinstance(failure, DamagedCheckpoint):
+        return failure
+    return UserError(
+        f"{path}: process {processes.rank()} finds it damaged, and the first process does not, so the disk or the "
+        "memory of this machine is at fault. Nothing was changed: continue with --resume auto on another machine"
+    )
+
+
 def find_checkpoints(work_dir: Path, resume: str) -> list[Path]:
     """Returns the checkpoints that a run may continue from, the newest first; none for a new run.
 
@@ -75,7 +114,8 @@ def find_checkpoints(work_dir: Path, resume: str) -> list[Path]:
         resume: As for `read_resumed`.
 
     Raises:
-        UserError: If a new run, or one that continues another folder's, is wanted where there is one already.
+        UserError: If a new run, or one that continues another folder's, is wanted where there is one already; or if
+            there is no such file.
     """
     saved = saved_checkpoints(work_dir)
     if resume == "auto":
@@ -93,6 +133,8 @@ def find_checkpoints(work_dir: Path, resume: str) -> list[Path]:
             f"{work_dir} already holds a run, and {checkpoint} is none of its checkpoints. Continue it with --resume "
             "auto, or choose another --work-dir."
         )
+    if not os.path.isfile(checkpoint):
+        raise UserError(f"{checkpoint}: no such checkpoint")
     return [checkpoint]
 
 
@@ -126,6 +168,9 @@ def discard_later_checkpoints(work_dir: Path, origin: Path | None, state: TrainS
 
     Returns:
         Whether best.pt is the checkpoint of `state.best_step`.
+
+    Raises:
+        UserError: If a file that may be it is not damaged, and cannot be read.
     """
     for path in saved_checkpoints(work_dir):
         if path > checkpoint_path(work_dir, state.step):
@@ -146,15 +191,22 @@ def discard_later_checkpoints(work_dir: Path, origin: Path | None, state: TrainS
 
 
 def _is_best(path: Path, state: TrainState, origin: Path | None) -> bool:
-    """Returns whether a file is an intact checkpoint of the best step; `origin` has been verified already."""
-    try:
-        if state.best_step is None or read_header(path).step != state.best_step:
-            return False
-        if origin is None or not origin.exists() or not path.samefile(origin):
-            read_checkpoint(path)  # verifies it
-    except UserError:  # missing or damaged
+    """Returns whether a file is an intact checkpoint of the best step; `origin` has been verified already.
+
+    Raises:
+        UserError: If it is there, not damaged, and cannot be read.
+    """
+    if state.best_step is None or not path.is_file():
         return False
-    return True
+    if origin is not None and origin.exists() and path.samefile(origin):
+        return state.step == state.best_step
+    with contextlib.suppress(DamagedCheckpoint):  # whether it is damaged, the whole file says better
+        if read_header(path).step != state.best_step:
+            return False
+    try:
+        return read_checkpoint(path).state["step"] == state.best_step
+    except DamagedCheckpoint:
+        return False
 
 
 @contextlib.contextmanager

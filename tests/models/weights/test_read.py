@@ -20,6 +20,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from omnisource.checkpoints.file import Checkpoint, save_checkpoint
 from omnisource.errors import UserError
 from omnisource.models.weights.read import read_weights_file
 
@@ -292,3 +293,18 @@ def test_instance_opcode_is_refused_by_name(tmp_path: Path, sentinel: Path) -> N
     )
     with pytest.raises(UserError, match=r"names os\.system"):
         read_weights_file(tmp_path / "model.pth")
+
+
+@pytest.mark.skipif(not os.path.isfile("/proc/self/io"), reason="this system does not count what a process reads")
+def test_checkpoint_of_ours_is_verified_and_read_in_one_pass(tmp_path: Path) -> None:
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    path = tmp_path / "own.pt"
+    weight = torch.arange(2_000_000.0)
+    save_checkpoint(Checkpoint({}, {}, {}, {"model": {"weight": weight}, "step": 1}), path, keep_last=1)
+    read_weights_file(path)  # what is imported and made the first time does not count
+    before = bytes_read()
+    content = read_weights_file(path)
+    assert bytes_read() - before < 1.02 * path.stat().st_size
+    assert torch.equal(content["model"]["weight"], weight)
