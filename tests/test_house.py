@@ -17,9 +17,6 @@ MAX_MODULES = 12
 MAX_LINES = 300
 """Lines of a module."""
 
-ONE_FILE_A_COMMAND = PACKAGE / "cli"
-"""The only folder that may have more modules: a command line has as many files as commands."""
-
 PUBLIC_API = PACKAGE / "__init__.py"
 """The only module that passes on names of others."""
 
@@ -29,11 +26,7 @@ def name(path: Path) -> str:
 
 
 def test_no_folder_has_more_than_a_dozen_modules() -> None:
-    counts = {
-        name(folder): sum(path.name != "__init__.py" for path in folder.glob("*.py"))
-        for folder in FOLDERS
-        if folder != ONE_FILE_A_COMMAND
-    }
+    counts = {name(folder): sum(path.name != "__init__.py" for path in folder.glob("*.py")) for folder in FOLDERS}
     assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from omnisource import __version__
-from omnisource.cli import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
+from omnisource.cli.commands import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
 from omnisource.errors import UserError
 
 

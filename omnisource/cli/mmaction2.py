@@ -128,7 +128,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from omnisource.cli.train import run_training
+    from omnisource.cli.commands.train import run_training
 
     if arguments.diff_rank_seed:
         raise UserError(
@@ -155,7 +155,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    from omnisource.cli.test import run_test
+    from omnisource.cli.commands.test import run_test
 
     if arguments.show or arguments.wait_time is not None:
         raise UserError("--show, --wait-time: no windows are opened; write pictures with --show-dir FOLDER instead")

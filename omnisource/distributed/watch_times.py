@@ -15,7 +15,7 @@ class WatchTimes:
     """Times in seconds. `OMNISOURCE_MEETING_SECONDS` sets `meeting_seconds`, and so on; alike for all processes.
 
     With these defaults a process that stands still for a minute ends nothing, and a process that is gone without a
-    word ends all others within about two minutes.
+    word ends all others within two and a half minutes.
 
     Attributes:
         meeting_seconds: Longest wait for the other processes to start.

@@ -93,7 +93,7 @@ def _read_own(path: Path, file: BinaryIO) -> Any:
     """
     try:
         verify_archive(file)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # a damaged archive can fail in any way
         raise UserError(
