@@ -27,6 +27,7 @@ from omnisource.randomness import seed_microbatch
 from omnisource.reporting.records import StepRecord
 from omnisource.signals import Interrupted
 from omnisource.training.optimizer import learning_rate
+from omnisource.training.resuming.ending import RunInterrupted
 from omnisource.training.run_context import RunContext
 from omnisource.training.saver import Saver
 from omnisource.training.source_validation import validate_source
@@ -37,18 +38,6 @@ from omnisource.training.stepping.nonfinite_batches import skip_nonfinite_step
 from omnisource.training.stepping.sample_digest import digest_parts
 from omnisource.training.stepping.unreadable_agreement import agree_on_unreadable
 from omnisource.types import Batch
-
-
-class RunInterrupted(Interrupted):
-    """A run that was asked to stop, and saved before it did.
-
-    Attributes:
-        checkpoint: Where the run was saved.
-    """
-
-    def __init__(self, signal_number: int, checkpoint: Path) -> None:
-        super().__init__(signal_number)
-        self.checkpoint = checkpoint
 
 
 @dataclass(frozen=True)
@@ -74,7 +63,10 @@ class Trainer:
     Args:
         run: The run.
         state: What the steps change.
-        model: The recognizer of the state, in parallel over the processes. UserError: has a BatchNorm of torch's own.
+        model: The recognizer of the state, in parallel over the processes.
+
+    Raises:
+        UserError: If the model has a BatchNorm of torch's own, whose statistics would differ between processes.
     """
 
     def __init__(self, run: RunContext, state: TrainState, model: nn.Module) -> None:

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 
 from omnisource.checkpoints.file import best_path, checkpoint_path, read_checkpoint, saved_checkpoints
 from omnisource.errors import UserError
+from omnisource.training.resuming.ending import RunInterrupted
 from omnisource.training.train import train
-from omnisource.training.trainer import RunInterrupted
 from tests.support.holding import held_config, let_go, signal_in_step, wait_until_held
 from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides
 from tests.support.tiny_runs import (

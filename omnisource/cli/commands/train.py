@@ -45,8 +45,8 @@ def run_training(
 ) -> int:
     """Trains; returns 0 at the end of the run, and 128 + the signal's number if a signal asked it to stop."""
     from omnisource.distributed import processes
+    from omnisource.training.resuming.ending import RunInterrupted
     from omnisource.training.train import Invocation, train
-    from omnisource.training.trainer import RunInterrupted
 
     recipe = load_recipe(config_path, overrides)
     folder = work_dir or default_work_dir(config_path)

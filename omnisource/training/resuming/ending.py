@@ -9,7 +9,20 @@ from omnisource.errors import UserError, shortened
 from omnisource.reporting.curves import CURVES, draw_curves
 from omnisource.reporting.metrics_file import METRICS, UNREADABLE
 from omnisource.reporting.status_file import note_complete
+from omnisource.signals import Interrupted
 from omnisource.training.state import TrainState
+
+
+class RunInterrupted(Interrupted):
+    """A run that was asked to stop, and saved before it did.
+
+    Attributes:
+        checkpoint: Where the run was saved.
+    """
+
+    def __init__(self, signal_number: int, checkpoint: Path) -> None:
+        super().__init__(signal_number)
+        self.checkpoint = checkpoint
 
 
 def describe_ending(state: TrainState, work_dir: Path) -> str:

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from omnisource.errors import UserError
 from omnisource.runs.read import read_run
+from omnisource.training.resuming.ending import RunInterrupted
 from omnisource.training.train import train
-from omnisource.training.trainer import RunInterrupted
 from tests.support.holding import signal_in_step
 from tests.support.tiny_runs import tiny_recipe, validation_lines
 
