@@ -12,6 +12,7 @@ from omnisource.check.duplicates import TrainTestDuplicate
 from omnisource.check.files import FileTable
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BITS
+from omnisource.printing import printable_name
 
 DECLARED_OFF_FRAMES, DECLARED_OFF_SHARE = 3, 0.02
 """A container may declare too many or too few frames, up to the larger of these: many complete ones do."""
@@ -43,7 +44,7 @@ class Finding:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.what}" if self.path else self.what
+        return f"{printable_name(self.path)}: {self.what}" if self.path else self.what
 
 
 def list_findings(split: CheckedSplit) -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from omnisource.data.loading.results import results_as_finished
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.missing import require_data
 from omnisource.errors import UnreadableMedia, UserError
+from omnisource.printing import notice, show
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.progress import counted_progress, progress_bar
 from omnisource.signals import stopped_by_signals
@@ -74,8 +76,7 @@ def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[st
             write_report(report, folder)
             pictures = [*draw_class_histograms(report.splits, folder), *draw_duplicates(recipe, files, leaks, folder)]
     print_report(report, folder)
-    print(f"pictures: {', '.join(map(str, pictures))}")
-    print(report.verdict())
+    show(f"pictures: {', '.join(map(str, pictures))}", report.verdict())
     return report
 
 
@@ -93,9 +94,10 @@ def _missing_data(recipe: Recipe, config_path: str) -> list[Finding]:
 def _print_lists(splits: Sequence[CheckedSplit]) -> None:
     for split in splits:
         counts = split.items.class_counts(len(split.class_names))
-        print(
+        notice(
             f"source {split.source_name}, {split.name}: {len(split.items)} items of {(counts > 0).sum()} of "
-            f"{len(counts)} classes, {len(split.problems)} problems in the list"
+            f"{len(counts)} classes, {len(split.problems)} problems in the list",
+            sys.stdout,
         )
 
 
@@ -117,13 +119,15 @@ def _require_own(folder: Path) -> None:
 def _reuse_journal(files: FileTable, journal: Journal) -> None:
     """Takes over what an earlier check found in files that have not changed since."""
     if journal.is_of_others:
-        print(f"{journal.path} was written with other versions of the decoders: all files are read again")
+        notice(f"{journal.path} was written with other versions of the decoders: all files are read again", sys.stdout)
     for state, found in journal.entries():
         number = files.find(state)
         if number is not None:
             files.take(number, found, is_taken_over=True)
     if journal.num_damaged:
-        print(f"{journal.path}: {journal.num_damaged} damaged lines are left out; their files are read again")
+        notice(
+            f"{journal.path}: {journal.num_damaged} damaged lines are left out; their files are read again", sys.stdout
+        )
 
 
 def _read_files(recipe: Recipe, files: FileTable, journal: Journal) -> None:

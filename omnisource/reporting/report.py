@@ -22,8 +22,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from omnisource.distributed.cores import local_processes, usable_cores
 from omnisource.reporting.events import (
     BestFound,
@@ -52,9 +50,11 @@ from omnisource.reporting.sinks.tensorboard import TensorboardSink
 from omnisource.reporting.sinks.unreadable_file import UnreadableFileSink
 from omnisource.reporting.starvation import Starvation
 from omnisource.reporting.status_file import starting_status, validations_until
+from omnisource.reporting.terminal import open_console
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
 
 VALIDATION_LINE_SECONDS = 60.0
 """Time from one plain line to the next during a validation."""
@@ -222,7 +222,7 @@ def open_report(work_dir: str | Path, rank: int, settings: ReportSettings, conso
     if resumed_step is not None:
         drop_after(work_dir, resumed_step, validated_step)
     sinks: list[Sink] = [MetricsFileSink(work_dir), UnreadableFileSink(work_dir), LogFileSink(work_dir)]
-    sinks.append(ConsoleSink(console or Console(highlight=False)))
+    sinks.append(ConsoleSink(console or open_console()))
     if settings.tensorboard:
         sinks.append(TensorboardSink(work_dir, resumed_step))
     validations = validations_until(work_dir, validated_step)

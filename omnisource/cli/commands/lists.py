@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from omnisource.cli.arguments import non_negative
+from omnisource.printing import show
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -45,7 +46,7 @@ def _kinetics(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             progress=progress,
         )
-    print(report)
+    show(str(report))
     return 0
 
 
@@ -66,7 +67,7 @@ def _folders(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             progress=progress,
         )
-    print(report)
+    show(str(report))
     return 0
 
 

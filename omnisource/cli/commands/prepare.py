@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omnisource.cli.arguments import add_overrides, load_recipe, positive, whole_number
 from omnisource.errors import UserError
+from omnisource.printing import show
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -88,7 +89,7 @@ def run_prepare(
         job = job_from_list(source, None if folder is None else str(folder))
     settings = Settings(short_side, keyframe_interval)
     preparation = prepare(job, out, settings, num_workers or usable_cores(), shard_bytes)
-    print(preparation)
+    show(str(preparation))
     return 2 if preparation.failures else 0
 
 

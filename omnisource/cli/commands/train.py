@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omnisource.cli.arguments import add_config, add_overrides, default_work_dir, load_recipe, non_negative
+from omnisource.printing import show
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -60,7 +61,7 @@ def run_training(
             command = f"omnisource train {again}{scaled}"
             if count > 1:
                 command = f"the command that started the {count} processes, and --resume auto"
-            print(f"stopped and saved: {stop.checkpoint}\ncontinue with: {command}")
+            show(f"stopped and saved: {stop.checkpoint}\ncontinue with: {command}")
         processes.stop()
         return 128 + stop.signal_number
     except (Exception, KeyboardInterrupt) as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from omnisource.checkpoints.file import best_path, checkpoint_path
 from omnisource.errors import UserError, shortened
+from omnisource.printing import notice
 from omnisource.reporting.curves import CURVES, draw_curves
 from omnisource.reporting.metrics_file import METRICS, UNREADABLE
 from omnisource.reporting.status_file import note_complete
@@ -56,6 +58,6 @@ def make_up_ending(work_dir: Path, state: TrainState) -> None:
     note_complete(work_dir, state.step, state.best_score, state.best_step)
     if not (work_dir / CURVES).exists():
         try:
-            print(f"curves: {draw_curves(work_dir)}")
+            notice(f"curves: {draw_curves(work_dir)}", sys.stdout)
         except UserError as error:  # the run is complete without them
-            print(f"the curves cannot be drawn: {error}")
+            notice(f"the curves cannot be drawn: {error}", sys.stdout)
