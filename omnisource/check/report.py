@@ -32,6 +32,7 @@ _TITLES: dict[Kind, str] = {
     "list": "mistakes in lists",
     "unreadable": "unreadable",
     "duplicate": "held out, and trained on too",
+    "chosen_on": "tested on what the best checkpoint is chosen on",
     "missing_frames": "frames are missing",
     "wrong_count": "wrong counts of frames",
     "too_short": "fewer frames than a clip has",
@@ -49,6 +50,7 @@ class Report:
         taken_over: Those of them that an earlier check had read, and that have not changed since.
         splits: Numbers of each split.
         training_duplicates: Numbers of training files that show the same as one another.
+        notes: Which splits there are no lists of, a line each.
         findings: All that is wrong, errors first.
     """
 
@@ -58,6 +60,7 @@ class Report:
     taken_over: int
     splits: tuple[SplitSummary, ...]
     training_duplicates: TrainingDuplicates
+    notes: tuple[str, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -139,6 +142,7 @@ def _print_numbers(report: Report, folder: Path, file: TextIO) -> None:
         if split.plain:
             what = f"{_counted(split.plain, 'item')} too plain to be compared by pictures, and compared by bytes alone"
             show(f"{split.source}, {split.split}: {what}", file=file)
+    show(*report.notes, file=file)
     _print_groups(report.training_duplicates, file)
 
 
@@ -187,6 +191,7 @@ def _plain(report: Report) -> dict[str, Any]:
         "files": {"all": report.files, "taken_over": report.taken_over},
         "splits": [_plain_split(split) for split in report.splits],
         "training_duplicates": dataclasses.asdict(report.training_duplicates),
+        "notes": report.notes,
         "findings": [_plain_finding(finding) for finding in report.findings],
     }
 
