@@ -20,6 +20,7 @@ from omnisource.evaluation.metrics import confusion_matrix
 from omnisource.files.atomic import atomic_write
 from omnisource.printing import show
 from omnisource.recipe.recipe import Recipe
+from omnisource.reporting.drawing.names import drawn_names
 from omnisource.reporting.pictures import contact_sheet, draw_confusion
 from omnisource.reporting.tables import print_table
 
@@ -145,7 +146,7 @@ def write_result(evaluation: Evaluation, path: Path) -> None:
 
 def draw_predictions(evaluation: Evaluation, recipe: Recipe, items: Items, folder: Path, interval: int) -> list[Path]:
     """Draws every `interval`-th item with its label and what was predicted; returns the sheets, 24 items each."""
-    class_names = [result.name for result in evaluation.metrics.classes]
+    class_names = drawn_names([result.name for result in evaluation.metrics.classes])
     source = recipe.sources[evaluation.source]
     pictures, captions, correct = [], [], []
     sheets: list[Path] = []
