@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omnisource.cli.arguments import add_config, add_overrides, default_work_dir, load_recipe
 from omnisource.errors import UserError
-from omnisource.printing import notice, show
+from omnisource.printing import notice
 from omnisource.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run_check(
     except Interrupted as stop:
         flags = ["--report", str(folder), *([] if pictures is None else ["--pictures", str(pictures)])]
         again = shlex.join([config_path, *overrides, *flags])
-        show(f"stopped; what was read is kept in {folder}\ncontinue with: omnisource check {again}")
+        notice(f"stopped; what was read is kept in {folder}\ncontinue with: omnisource check {again}", sys.stdout)
         return 128 + stop.signal_number
     return 2 if found.errors or not is_drawn else 0
 
