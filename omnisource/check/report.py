@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from rich.cells import cell_len, set_cell_size
+
 from omnisource.check.findings import Finding, Kind
 from omnisource.check.journal import JOURNAL
 from omnisource.check.summary import SplitSummary, Spread, TrainingDuplicates
@@ -163,14 +165,14 @@ def _class_lines(split: SplitSummary) -> list[str]:
     counts = sorted(zip(split.class_counts, names, strict=True), key=lambda pair: (-pair[0], pair[1]))
     smallest, median, largest = class_sizes(split.class_counts)
     lines = [f"classes of {split.source}, {split.split}: {smallest} to {largest} items, median {median:g}"]
-    width = max(len(name) for _, name in counts)
+    width = max(cell_len(name) for _, name in counts)
     for position, (count, name) in enumerate(counts):
         if _MAX_SHOWN <= position < len(counts) - _MAX_SHOWN:
             if position == _MAX_SHOWN:
                 lines.append(f"  ... {len(counts) - 2 * _MAX_SHOWN} more")
             continue
         bar = "█" * math.ceil(_BAR * count / max(largest, 1))
-        lines.append(f"  {name:{width}}  {count:>8}  {bar}".rstrip())
+        lines.append(f"  {set_cell_size(name, width)}  {count:>8}  {bar}".rstrip())
     return lines
 
 

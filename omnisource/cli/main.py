@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from omnisource import __version__
 from omnisource.cli.commands import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
 from omnisource.errors import UserError
-from omnisource.printing import flushed_output, notice, open_streams, settle_streams
+from omnisource.printing import flushed_output, notice, open_streams, printable, settle_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +64,9 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from omnisource.errors import UserError
@@ -62,11 +63,11 @@ def _table(runs: Sequence[Run], folder: Path, width: int | None) -> list[Text]:
     if not runs:
         return [plain_text(f"no runs below {folder}")]
     rows = [HEADER, *(_cells(run, _name(run, folder)) for run in runs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     is_narrow = width is not None and sum(widths) + len(GAP) * (len(widths) - 1) > width
     lines = []
     for row, style in zip(rows, ["bold", *(STATE_STYLES[run.state] for run in runs)], strict=True):
-        name = Text(row[0] if is_narrow else row[0].ljust(widths[0]), "bold" if is_narrow else "")
+        name = Text(row[0] if is_narrow else set_cell_size(row[0], widths[0]), "bold" if is_narrow else "")
         state = Text(row[1].ljust(widths[1]), style)
         others = [Text(cell.rjust(size)) for cell, size in zip(row[2:], widths[2:], strict=True)]
         if is_narrow:
