@@ -70,7 +70,7 @@ def find_leaks(
     leaks = {number: TrainTestDuplicate(number, other, bits) for number, (bits, _, other) in nearest.items()}
     for number, other in _same_bytes(files, held_out, trained):
         leaks[number] = TrainTestDuplicate(number, other, None)
-    for number in held_out[is_trained[held_out]].tolist():
+    for number in np.flatnonzero(is_held_out & is_trained).tolist():  # whether or not it can be read
         leaks[number] = TrainTestDuplicate(number, number, None)
     return [leaks[number] for number in sorted(leaks, key=lambda number: files.first_items[number])]
 

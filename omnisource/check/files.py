@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,8 +30,8 @@ class FileState:
         read_as: "image", "video" or, for a folder, the names of its frames and how many are read.
         offset: First byte of a part of a shard; 0 for a file of its own.
         size: Bytes of the file, of the part, or of all files in the folder; -1 where there is nothing.
-        modified_ns: When the file, the shard, or the last one in the folder was modified, in nanoseconds since 1970; 0
-            for URLs.
+        modified_ns: When the file, the shard, or the last one in the folder was modified, in nanoseconds since 1970; of
+            a URL a number that stands for what its server tells of its version.
     """
 
     path: str
@@ -54,13 +55,17 @@ class StateReader:
     def __init__(self) -> None:
         # Every part of a path costs a call of the system, and items that follow one another share their folder.
         self._real_folder = functools.lru_cache(maxsize=1024)(os.path.realpath)
+        self._started_ns = time.time_ns()
 
     def state(self, request: SampleRequest) -> FileState:
         """Returns the state of the file that a request reads, as it is now."""
         if request.byte_range is not None:
             url, offset, size = request.byte_range.url, request.byte_range.offset, request.byte_range.size
             if is_url(url):
-                return FileState(url, request.media, offset, size, 0)
+                # What no server tells the version of, another check reads again: it may have changed.
+                version = request.byte_range.file_version.version
+                modified_ns = _hash(version) >> 1 if version else self._started_ns  # as JSON's readers have integers
+                return FileState(url, request.media, offset, size, modified_ns)
             path = self._real_path(url)
             return FileState(path, request.media, offset, size, _file_size_and_time(path)[1])
         path = self._real_path(request.path)

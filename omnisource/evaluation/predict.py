@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from omnisource.distributed.cores import usable_cores
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Scored
 from omnisource.evaluation.load import Loaded
+from omnisource.printing import notice
 from omnisource.recipe.recipe import Recipe
 from omnisource.types import Media
 
@@ -120,7 +120,7 @@ def predict(
         WorkerPool(
             num_workers,
             loaded.limits.timeout_seconds,
-            _warn,
+            notice,  # to standard error: standard output is for the predictions
             item_processor_seconds=loaded.limits.processor_seconds,
         ) as workers,
         contextlib.closing(classifier.classify(requests, workers, is_grouped=not is_few(files))) as results,
@@ -146,7 +146,3 @@ def _predictions(scored: Scored, loaded: Loaded, top: int) -> tuple[Prediction, 
         pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         predictions.append(Prediction(head, tuple((names[index], score) for score, index in pairs)))
     return tuple(predictions)
-
-
-def _warn(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # standard output is for the predictions

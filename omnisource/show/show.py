@@ -11,6 +11,7 @@ from omnisource.data.datasets import read_split
 from omnisource.errors import UserError
 from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer
+from omnisource.printing import show
 from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
@@ -21,7 +22,7 @@ UNKNOWN = "unknown"
 
 def print_recipe(recipe: Recipe) -> None:
     """Prints the resolved recipe, the counts of its sources, its parameters and multiply-adds."""
-    print(to_json(recipe))
+    show(to_json(recipe))
     _print_sources(recipe)
     _print_cost(recipe)
 
@@ -55,7 +56,7 @@ def _print_sources(recipe: Recipe) -> None:
     header = ["source", "media", "label space", "train", "validation", "test", "batch, one process"]
     print_table(f"Sources ({steps}, with one process)", header, rows)
     if any(count is None for of_source in counts.values() for count in of_source.values()):
-        print("unknown: the list or its files are missing or wrong; omnisource check CONFIG says which\n")
+        show("unknown: the list or its files are missing or wrong; omnisource check CONFIG says which\n")
 
 
 def _print_cost(recipe: Recipe) -> None:

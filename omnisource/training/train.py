@@ -19,6 +19,7 @@ from omnisource.models.backbones.build import build_backbone
 from omnisource.models.batch_norm import synchronize_batch_norm
 from omnisource.models.load_weights import load_initial_weights
 from omnisource.models.recognizer import Recognizer
+from omnisource.printing import show
 from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe.data import SplitName
 from omnisource.recipe.model import Model
@@ -151,8 +152,8 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
     awaits_validation = validation_items and state.awaits_validation(plan, recipe.validation.interval_epochs)
     if state.step == plan.total_steps and not awaits_validation:
         if processes.rank() == 0:
-            print(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")
             make_up_ending(work_dir, state)
+            show(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")
         return state
 
     with explain_disk_errors(work_dir), contextlib.ExitStack() as stack:
