@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from omnisource.data.lists.class_maps import format_class_names
 from omnisource.data.lists.media_files import read_class_folders
-from omnisource.data.lists.text import format_class_names, format_rows, some
+from omnisource.data.lists.text import format_rows, some
 from omnisource.errors import UserError, shortened
 from omnisource.make_lists.writing import ListReport, check_outputs, class_names, write_all
 from omnisource.randomness import derived_seed

@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Mapping
 
+from omnisource.data.lists.class_maps import format_class_names
+from omnisource.data.lists.csv_lists import csv_rows
 from omnisource.data.lists.media_files import list_folder, videos_by_stem
-from omnisource.data.lists.text import Problem, csv_rows, format_class_names, format_rows, in_order, some
+from omnisource.data.lists.text import Problem, format_rows, in_order, some
 from omnisource.errors import UserError, shortened
 from omnisource.make_lists.writing import ListReport, check_outputs, class_names, write_all
 from omnisource.types import Progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import subprocess
@@ -13,9 +14,10 @@ import pytest
 
 from omnisource.data.datasets import find_problems, read_items
 from omnisource.data.lists import file_finder, rows, text
+from omnisource.data.lists.class_maps import read_class_names
 from omnisource.data.lists.items import Items, is_same_digest
 from omnisource.data.lists.media_files import class_names_of_folders
-from omnisource.data.lists.text import find_separator, read_class_names
+from omnisource.data.lists.text import find_separator
 from omnisource.errors import UserError
 from omnisource.files import mapped_table
 from omnisource.recipe.data import Split
@@ -546,6 +548,37 @@ def test_utf16_is_reported(tmp_path):
     assert found.endswith("is UTF-16 text; save it as UTF-8")
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("a.mp4 0\n".encode("utf-32"), "is UTF-32 text"),
+        ("a.mp4 0\n".encode("utf-16-le"), "is UTF-16 text"),
+        (gzip.compress(b"a.mp4 0\n"), "is compressed with gzip; unpack it first (gunzip)"),
+        (b"PK\x03\x04 ...", "is a zip file or an Excel workbook"),
+        (b"PAR1 ...", "is a Parquet table"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html>\n", "is a web page"),
+    ],
+)
+@pytest.mark.parametrize("form", ["path_label", "csv"])
+def test_file_that_is_no_text_is_one_problem(tmp_path, content, what, form):
+    (found,) = problems_of(tmp_path, content, format=form)
+    assert what in found
+
+
+def test_lines_that_end_in_cr_alone_are_read(tmp_path):
+    make_files(tmp_path, "a.mp4", "b\rc.mp4", "d.mp4")
+    assert content(read_text(tmp_path, "a.mp4 1\rd.mp4 0\r")) == [("a.mp4", 1), ("d.mp4", 0)]
+    assert content(read_text(tmp_path, "a.mp4\t1\rd.mp4\t0")) == [("a.mp4", 1), ("d.mp4", 0)]
+    assert content(read_text(tmp_path, "path,label\ra.mp4,1\rd.mp4,0\r", format="csv")) == [("a.mp4", 1), ("d.mp4", 0)]
+    assert content(read_text(tmp_path, "a.mp4 1\nb\rc.mp4 0\n")) == [("a.mp4", 1), ("b\rc.mp4", 0)]
+
+
+def test_control_characters_of_a_list_do_not_reach_the_terminal(tmp_path):
+    (found,) = problems_of(tmp_path, "\x1b[31mred\u2028.mp4 0\n")
+    assert found == r"1: missing file: \x1b[31mred\u2028.mp4"
+
+
 def test_missing_root_list_and_folder_are_all_reported_with_the_remedy(tmp_path):
     root = tmp_path / "kinetics400"
     with pytest.raises(UserError) as caught:
@@ -657,6 +690,18 @@ def test_ids_and_folders_of_frames_that_are_there_are_given_beside_the_problems(
         ("digit 1 0\ndigit 0 1\n", ("digit 1", "digit 0")),
         ("jump, high\nrun\n", ("jump, high", "run")),
         ("jump, high 1\nrun 0\n", ("run", "jump, high")),
+        ("0 hug\n1 kick\n2 shake hands\n", NAMES),
+        ("id,name\n2,shake hands\n0,hug\n1,kick\n", NAMES),
+        ('id;name\n0;"hug"\n1;"kick"\n2;"shake hands"\n', NAMES),
+        ("0: hug\n1: kick\n2: shake hands\n", NAMES),
+        ("hug: 0\nkick: 1\nshake hands: 2\n", NAMES),
+        ("name,id\nhug,0\nkick,1\nshake hands,2\n", NAMES),
+        ("0,jump, high\n1,run\n", ("jump, high", "run")),
+        ("hug\rkick\rshake hands\r", NAMES),
+        ('["hug", "kick", "shake hands"]', NAMES),
+        ('{"shake hands": 2,\n\n "hug": "0", "kick": 1}', NAMES),
+        ('{"0": "hug", "2": "shake hands", "1": "kick"}', NAMES),
+        ('{"\\"hug\\"": 0, "kick": 1, "\\"shake hands\\"": 2}', NAMES),  # as that of Kinetics
     ],
 )
 def test_class_map_is_read(tmp_path, text, names):
@@ -674,6 +719,26 @@ def test_class_map_is_read(tmp_path, text, names):
         ("digit 0\ndigit 1\n", [":2: the same name as in line 1: 'digit'"]),
         ("", [": no names in it"]),
         (b"hug\nk\xffck\n", [":2: is not UTF-8 (byte 0xff at 1)"]),
+        ("1 a\n2 b\n3 c\n", [": no line has the index 0", ":3: index 3 in a map of 3 classes: 0 to 2"]),
+        ("1\ta\n2\tb\n", [": no line has the index 0", ":2: index 2 in a map of 2 classes: 0 to 1"]),
+        (
+            "100 m race\n200 m race\n",
+            [
+                ": every line begins with a number, but they are no indices from 0 on; if they belong to the names, "
+                "write an index after each"
+            ],
+        ),
+        ("0,n1,a\n1,n2,b\n", [": 3 columns; a class map has two, of an index and a name. Keep the names alone"]),
+        ("name\nhug\nkick\n", [":1: is the header of a table, 'name', and no class; remove it"]),
+        ("hug\nki\x1b[31mck\nhug\n", [":3: the same name as in line 1: 'hug'"]),
+        ('{"1": "a", "2": "b"}', [": its indices are not those from 0 to 1: 1, 2"]),
+        ('{"a": 0, "b": 0}', [': is JSON, but none of the forms {"hug": 0}, {"0": "hug"} and ["hug"]']),
+        (
+            '{"0": ["n1", "a"]}',
+            [': is JSON, but none of the forms {"hug": 0}, {"0": "hug"} and ["hug"]: [\'n1\', \'a\']'],
+        ),
+        ('["a", "a"]', [": names that are there twice: 'a'"]),
+        ("hug\nkick\n".encode("utf-16"), [": is UTF-16 text; save it as UTF-8"]),
     ],
 )
 def test_mistakes_of_a_class_map_are_reported_at_once(tmp_path, text, problems):
@@ -682,6 +747,13 @@ def test_mistakes_of_a_class_map_are_reported_at_once(tmp_path, text, problems):
     with pytest.raises(UserError) as caught:
         read_class_names(str(path))
     assert str(caught.value).splitlines()[:-1] == [f"{path}{problem}" for problem in problems]
+
+
+def test_class_map_that_begins_with_one_says_so(tmp_path):
+    for map_text in ("a 1\nb 2\n", "1 a\n2 b\n", "id,name\n1,a\n2,b\n", '{"a": 1, "b": 2}'):
+        (tmp_path / "classes.txt").write_text(map_text)
+        with pytest.raises(UserError, match=r"The indices begin with 1, .*: subtract 1 here, and from the labels"):
+            read_class_names(str(tmp_path / "classes.txt"))
 
 
 def test_missing_class_map_is_a_mistake(tmp_path):

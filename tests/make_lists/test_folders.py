@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from omnisource.data.lists.text import format_class_names, format_rows, read_class_names
+from omnisource.data.lists.class_maps import format_class_names, read_class_names
+from omnisource.data.lists.text import format_rows
 from omnisource.errors import UserError
 from omnisource.make_lists.folders import make_folder_lists
 from tests.support.list_files import ODD, make_files, read_back

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.data.lists.text import read_class_names
+from omnisource.data.lists.class_maps import read_class_names
 from omnisource.errors import UserError
 from omnisource.make_lists.kinetics import make_kinetics_list
 from tests.support.list_files import make_files, read_back

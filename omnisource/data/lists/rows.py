@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from omnisource.data.lists.csv_lists import csv_rows
 from omnisource.data.lists.file_finder import FileFinder
 from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import MAX_INT32, LabelReader
-from omnisource.data.lists.text import MOST_PROBLEMS, Problem, csv_rows, is_number, text_rows
+from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number, text_rows
 from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
 from omnisource.recipe.data import Split
 from omnisource.types import Progress
