@@ -132,6 +132,8 @@ def _print_numbers(report: Report, folder: Path, file: TextIO) -> None:
         what = "taken over from an earlier check, unchanged since then; to read all again, remove"
         print(f"{_counted(report.taken_over, 'file')} {what} {folder / JOURNAL}", file=file)
     for split in report.splits:
+        for note in split.notes:
+            print(f"source {split.source}, {split.split}: {note}", file=file)
         if split.shorter_than_span:
             what = f"{_counted(split.shorter_than_span, 'video')} shorter than a clip: it goes on at the beginning"
             print(f"{split.source}, {split.split}: {what}", file=file)

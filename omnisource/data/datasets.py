@@ -1,7 +1,7 @@
 """The items of the splits of a recipe, with everything that is wrong with a list said at once.
 
 What is wrong is noted and reading goes on, so that a user fixes a list once and not line by line. The text of lists
-is read in `lists.text`, files are looked for in `lists.media_files`, and `lists.items` holds what was read.
+is read in `lists.text`, files are looked for in `lists.folders`, and `lists.items` holds what was read.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from omnisource.data.lists.folders import ClassFolders
 from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import LabelReader
-from omnisource.data.lists.media_files import class_names_of_folders, count_files, files_of_class, suffixes_of
+from omnisource.data.lists.media_files import left_out_note, suffixes_of
 from omnisource.data.lists.rows import read_list
 from omnisource.data.lists.text import Problem, in_order, some
 from omnisource.data.shards.read import read_shards
@@ -147,33 +148,33 @@ def _missing_places(root: str, folder: str, split: Split, needs_folder: bool) ->
 def _read_folders(
     folder: str, media: Media, labels: LabelReader, problems: list[Problem], progress: Progress | None
 ) -> Items:
-    try:
-        found = class_names_of_folders(folder)
-    except UserError as error:
-        problems.append(Problem(folder, None, str(error).removeprefix(f"{folder}: ")))
-        return no_items(folder)
-    names = labels.class_names if labels.class_names is not None else found
+    classes = ClassFolders(folder, media, problems)
+    names = labels.class_names if labels.class_names is not None else classes.names
     index_of = {name: index for index, name in enumerate(names)}
     wrong: list[Problem] = []
     writer = TableWriter(["keys"], {"labels": np.int32})
-    num_ignored = count_files(folder, problems)
-    for done, name in enumerate(found, start=1):
+    for name, files in classes.read(progress):
         label = labels.read(str(index_of[name])) if name in index_of else f"not the name of a class: {some(names)}"
         if isinstance(label, str):
             wrong.append(Problem(os.path.join(folder, name), None, label))
             label = 0
-        keys, num_others = files_of_class(folder, name, media, problems)
-        num_ignored += num_others
-        for key in keys:
+        for key, _ in files:
             writer.add(key, label)
-        if progress is not None:
-            progress(done, len(found))
     problems += wrong
     columns = writer.finish(writer.digest())
-    if num_ignored and not len(columns["labels"]):
-        what = f"{num_ignored} files of other kinds; {media}s are known by {', '.join(suffixes_of(media))}"
+    left_out = classes.left_out
+    if left_out and not len(columns["labels"]):
+        what = f"{left_out.total()} files of other kinds; {media}s are known by {', '.join(suffixes_of(media))}"
         problems.append(Problem(folder, None, what))
-    return Items(os.path.abspath(folder), PackedStrings.of(columns, "keys"), columns["labels"], num_ignored=num_ignored)
+    notes = (left_out_note(folder, left_out, media),) if left_out else ()
+    return Items(
+        os.path.abspath(folder),
+        PackedStrings.of(columns, "keys"),
+        columns["labels"],
+        num_ignored=left_out.total(),
+        notes=notes,
+        has_class_folders=True,
+    )
 
 
 def read_split(

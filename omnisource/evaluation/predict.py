@@ -8,10 +8,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omnisource.data.lists.folders import files_below
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_by_suffix
+from omnisource.data.lists.text import Problem
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed.cores import usable_cores
-from omnisource.errors import UserError
+from omnisource.errors import UserError, shortened
 from omnisource.evaluation.classifier import Scored
 from omnisource.evaluation.load import Loaded
 from omnisource.recipe.recipe import Recipe
@@ -71,14 +73,7 @@ def media_files(paths: Sequence[str]) -> list[MediaFile]:
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            inside = [
-                MediaFile(str(file), media)
-                for file in sorted(path.rglob("*"))
-                if file.is_file() and (media := media_by_suffix(str(file)))
-            ]
-            if not inside:
-                raise UserError(f"{given}: the folder has no images or videos")
-            found += inside
+            found += _media_below(given)
         elif not path.is_file():
             raise UserError(f"{given}: no such file or folder")
         elif (media := media_by_suffix(str(path))) is None:
@@ -86,6 +81,17 @@ def media_files(paths: Sequence[str]) -> list[MediaFile]:
             raise UserError(f"{given}: neither an image nor a video by its suffix; known are {known}")
         else:
             found.append(MediaFile(given, media))
+    return found
+
+
+def _media_below(folder: str) -> list[MediaFile]:
+    problems: list[Problem] = []
+    paths = [str(Path(folder, path)) for path in files_below(folder, problems)]
+    if problems:
+        raise UserError(shortened([str(problem) for problem in problems]))
+    found = [MediaFile(path, media) for path in paths if (media := media_by_suffix(path))]
+    if not found:
+        raise UserError(f"{folder}: the folder has no images or videos")
     return found
 
 

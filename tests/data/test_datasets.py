@@ -15,8 +15,8 @@ import pytest
 from omnisource.data.datasets import find_problems, read_items
 from omnisource.data.lists import file_finder, rows, text
 from omnisource.data.lists.class_maps import read_class_names
+from omnisource.data.lists.folders import class_names_of_folders
 from omnisource.data.lists.items import Items, is_same_digest
-from omnisource.data.lists.media_files import class_names_of_folders
 from omnisource.data.lists.text import find_separator
 from omnisource.errors import UserError
 from omnisource.files import mapped_table
@@ -629,7 +629,7 @@ def test_folder_of_other_files_says_what_is_known(tmp_path):
     make_files(tmp_path, "a/1.mp4", "b/2.mp4")
     with pytest.raises(UserError) as caught:
         read(tmp_path, Split(format="folders"), media="image")
-    assert f"{tmp_path}: 2 files of other kinds; images are known by .bmp, .jpeg" in str(caught.value)
+    assert f"{tmp_path}: 2 files of other kinds; images are known by .apng, .avif" in str(caught.value)
 
 
 def test_folder_without_class_folders_is_a_mistake(tmp_path):

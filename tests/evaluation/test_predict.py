@@ -175,7 +175,7 @@ def test_every_head_of_a_media_speaks(capsys: pytest.CaptureFixture[str], tmp_pa
     [
         (["none.pt", "media"], "none.pt: "),
         (["own.pt", "none.mp4"], "none.mp4: no such file or folder"),
-        (["own.pt", "own.pt"], "own.pt: neither an image nor a video by its suffix; known are .3gp .avi"),
+        (["own.pt", "own.pt"], "own.pt: neither an image nor a video by its suffix; known are .264 .265"),
         (["own.pt", "empty"], "empty: the folder has no images or videos"),
         (["cut.pt", "media"], "cut.pt: "),
         (["text.pth", "media"], "text.pth: "),

@@ -35,7 +35,7 @@ def test_folder_list_holds_every_file_of_every_class(tmp_path):
     assert str(report).splitlines() == [
         f"{tmp_path}/meta/train.txt: 3 items of 3 classes",
         f"{tmp_path}/meta/classes.txt: 3 classes (written, in alphabetical order)",
-        f"files in {tmp_path}/data that are no images, left out: 1",
+        f"files in {tmp_path}/data that are no images, left out: 1 (1 .txt)",
     ]
     assert sorted(path.name for path in (tmp_path / "meta").iterdir()) == ["classes.txt", "train.txt"]
 
@@ -103,7 +103,7 @@ def test_class_of_one_file_stays_in_training_and_is_reported(tmp_path):
     )
     assert report.lists == {f"{tmp_path}/train.txt": 2, f"{tmp_path}/val.txt": 1}
     assert report.num_classes == 2
-    assert f"classes with nothing in {tmp_path}/val.txt: 1 (lonely)" in str(report)
+    assert f"{tmp_path}/val.txt: classes without items: 1 of 2 (lonely)" in str(report)
 
 
 @pytest.mark.parametrize("pattern", [r"seq\d+", r"(seq\d+)_"])

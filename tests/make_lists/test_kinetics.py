@@ -64,7 +64,7 @@ def test_kinetics_list_holds_the_clips_that_are_there(kinetics):
         f"{kinetics.list}: 3 items of 3 classes",
         f"{kinetics.classes}: 3 classes (written, in alphabetical order)",
         f"{kinetics.missing}: 1 of 4 clips are missing, by name",
-        "classes without a clip: 1 (abseiling)",
+        "classes without items: 1 of 3 (abseiling)",
     ]
 
 

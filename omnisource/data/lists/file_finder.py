@@ -7,14 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from omnisource.data.lists.folders import Listing, iterate_files_below, list_folder
 from omnisource.data.lists.items import PackedStrings
-from omnisource.data.lists.media_files import (
-    Listing,
-    iterate_files_below,
-    list_folder,
-    media_by_suffix,
-    videos_by_stem,
-)
+from omnisource.data.lists.media_files import media_by_suffix, videos_by_stem
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number
 from omnisource.files.mapped_table import TableWriter
 from omnisource.types import Progress
@@ -121,7 +116,7 @@ class _VideoTree:
 
     def __init__(self, folder: str, problems: list[Problem], progress: Progress | None) -> None:
         writer = TableWriter(["paths"], {"hashes": np.int64})
-        for path in iterate_files_below(folder, problems, progress):
+        for path, _ in iterate_files_below(folder, problems, progress):
             if media_by_suffix(path) == "video":
                 writer.add(path, hash(os.path.splitext(os.path.basename(path))[0]))
         columns = writer.finish()

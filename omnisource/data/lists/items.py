@@ -128,6 +128,8 @@ class Items:
             `byte_ranges`, the names of the members of their shards.
         num_ignored: Files in the class folders that are no media of the source's kind.
         byte_ranges: Where the files lie in shards, or None for files of their own.
+        notes: What is worth knowing and no mistake, such as files that were left out: a sentence each.
+        has_class_folders: Whether the labels come from folders, and not from a list.
     """
 
     folder: str
@@ -137,6 +139,8 @@ class Items:
     paths: PackedStrings | None = None
     num_ignored: int = 0
     byte_ranges: ByteRanges | None = None
+    notes: tuple[str, ...] = ()
+    has_class_folders: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,6 +175,8 @@ class Items:
             None if self.num_frames is None else columns["num_frames"],
             None if self.paths is None else PackedStrings.of(columns, "paths"),
             self.num_ignored,
+            notes=self.notes,
+            has_class_folders=self.has_class_folders,
         )
 
     def digest(self) -> str:
