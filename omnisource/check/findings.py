@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,11 +13,12 @@ from omnisource.check.duplicates import TrainTestDuplicate
 from omnisource.check.files import FileTable
 from omnisource.check.splits import CheckedSplit
 from omnisource.data.hashing.picture_hash import HASH_BITS
+from omnisource.recipe.data import Split, split_of
 
 DECLARED_OFF_FRAMES, DECLARED_OFF_SHARE = 3, 0.02
 """A container may declare too many or too few frames, up to the larger of these: many complete ones do."""
 
-Kind = Literal["data", "list", "unreadable", "duplicate", "missing_frames", "wrong_count", "too_short"]
+Kind = Literal["data", "list", "two_labels", "unreadable", "duplicate", "missing_frames", "wrong_count", "too_short"]
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,10 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        kind: "data": the recipe refers to what is not there. "list": a mistake in a list. "unreadable". "duplicate": a
-            held-out item is trained on too. "missing_frames": a folder has fewer frames than its list says.
-            "wrong_count": another count than the real one, which the loader does not use. "too_short": fewer frames
-            than a clip has, so that some are taken twice.
+        kind: "data": the recipe refers to what is not there. "list": a mistake in a list. "two_labels": an item is the
+            file of another one of another label. "unreadable". "duplicate": a held-out item is trained on too.
+            "missing_frames": a folder has fewer frames than its list says. "wrong_count": another count than the real
+            one, which the loader does not use. "too_short": fewer frames than a clip has, so that some are taken twice.
         is_error: Whether training stops at it or results cannot be trusted; otherwise it is a warning.
         source: Name of the source.
         split: "train", "validation" or "test".
@@ -48,7 +50,18 @@ class Finding:
 
 def list_findings(split: CheckedSplit) -> list[Finding]:
     """Returns what is wrong with the list of a split."""
-    return [Finding("list", True, split.source_name, split.name, "", line) for line in split.problems]
+    found = [Finding("list", True, split.source_name, split.name, "", line) for line in split.problems]
+    for conflict in split.items.label_conflicts:
+        found.append(Finding("two_labels", True, split.source_name, split.name, _list_of(split), conflict))
+    return found
+
+
+def _list_of(split: CheckedSplit) -> str:
+    """Returns the list of a split, or its folder where it has none."""
+    of_split = split_of(split.source, split.name)
+    if isinstance(of_split, Split) and of_split.format != "folders":
+        return os.path.join(os.path.expanduser(split.source.root), of_split.list)
+    return split.items.folder
 
 
 def unreadable_findings(files: FileTable) -> Iterator[Finding]:

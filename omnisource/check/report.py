@@ -29,6 +29,7 @@ _BAR = 40  # characters of the longest bar
 _TITLES: dict[Kind, str] = {
     "data": "not there",
     "list": "mistakes in lists",
+    "two_labels": "one file with two labels",
     "unreadable": "unreadable",
     "duplicate": "held out, and trained on too",
     "missing_frames": "frames are missing",
@@ -147,7 +148,8 @@ def _print_groups(duplicates: TrainingDuplicates, file: TextIO) -> None:
     if duplicates.groups:
         labels = f", {duplicates.differing_labels} of them with differing labels" if duplicates.differing_labels else ""
         groups = _counted(duplicates.groups, "group")
-        what = f"{duplicates.files} training files show the same as others, in {groups}{labels}"
+        files = "1 training file shows" if duplicates.files == 1 else f"{duplicates.files} training files show"
+        what = f"{files} the same as others, in {groups}{labels}"
         print(f"{what}; for example {', '.join(duplicates.examples[0][:2])}", file=file)
     if not duplicates.compared_pictures:
         what = "there are too many training files to compare them with one another by pictures: compared by bytes alone"

@@ -138,13 +138,13 @@ def summarize(
 
 def summarize_groups(files: FileTable, groups: Sequence[Sequence[int]], compared_pictures: bool) -> TrainingDuplicates:
     """Returns the numbers of training files that show the same, in groups of file numbers."""
-    first_items = files.first_items_where(is_training=True)
+    found = files.training_items([number for group in groups for number in group])
     differing = 0
     for group in groups:
-        items = [files.item(first_items[number]) for number in group]
+        items = [item for number in group for item in found[number]]
         labels = {(split.source.label_space, int(split.items.labels[index])) for split, index in items}
         differing += len(labels) > len({space for space, _ in labels})
-    examples = [[files.item(first_items[number]) for number in group] for group in groups[:EXAMPLES]]
+    examples = [[item for number in group for item in found[number]] for group in groups[:EXAMPLES]]
     return TrainingDuplicates(
         compared_pictures,
         len(groups),

@@ -7,6 +7,7 @@ is read in `lists.text`, files are looked for in `lists.folders`, and `lists.ite
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import LabelReader
 from omnisource.data.lists.media_files import left_out_note, suffixes_of
 from omnisource.data.lists.rows import read_list
+from omnisource.data.lists.same_files import find_same_files, label_conflicts, link_notes
 from omnisource.data.lists.text import Problem, in_order, some
 from omnisource.data.shards.read import read_shards
 from omnisource.errors import UserError, shortened
@@ -73,8 +75,10 @@ def _remedy(split: Split | TarShards, problems: list[Problem], source_name: str)
             "Pack these shards again, or name others with urls=...; media_suffix, label_suffix and label_field say "
             "which members count (docs/data.md). `omnisource check CONFIG` prints every problem."
         )
-    if any(problem.line is None for problem in problems):
+    if any(problem.what.startswith(("missing", "is not a folder")) for problem in problems if problem.line is None):
         return f"Set another place with sources.{source_name}.root=FOLDER; the layouts are in docs/data.md."
+    if all(problem.line is None for problem in problems):
+        return "docs/data.md describes the layouts and the forms; `omnisource check CONFIG` prints every problem."
     return (
         "Correct these lines or remove them. docs/data.md describes the forms; `omnisource lists` makes lists of "
         "the files that are there; `omnisource check CONFIG` prints every problem."
@@ -153,26 +157,33 @@ def _read_folders(
     index_of = {name: index for index, name in enumerate(names)}
     wrong: list[Problem] = []
     writer = TableWriter(["keys"], {"labels": np.int32})
+    identities = array("q")
     for name, files in classes.read(progress):
         label = labels.read(str(index_of[name])) if name in index_of else f"not the name of a class: {some(names)}"
         if isinstance(label, str):
             wrong.append(Problem(os.path.join(folder, name), None, label))
             label = 0
-        for key, _ in files:
+        for key, identity in files:
             writer.add(key, label)
+            identities.append(identity)
     problems += wrong
     columns = writer.finish(writer.digest())
     left_out = classes.left_out
     if left_out and not len(columns["labels"]):
         what = f"{left_out.total()} files of other kinds; {media}s are known by {', '.join(suffixes_of(media))}"
         problems.append(Problem(folder, None, what))
+    keys = PackedStrings.of(columns, "keys")
+    links = find_same_files(
+        np.frombuffer(identities, dtype=np.int64), lambda index: os.path.join(folder, keys[index])
+    ).links
     notes = (left_out_note(folder, left_out, media),) if left_out else ()
     return Items(
         os.path.abspath(folder),
-        PackedStrings.of(columns, "keys"),
+        keys,
         columns["labels"],
         num_ignored=left_out.total(),
-        notes=notes,
+        notes=(*notes, *link_notes(links, keys.__getitem__)),
+        label_conflicts=label_conflicts(links, columns["labels"], keys.__getitem__),
         has_class_folders=True,
     )
 

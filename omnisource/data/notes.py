@@ -20,8 +20,11 @@ def split_notes(items: Items, class_names: Sequence[str], trained: Items | None 
         class_names: Names of the classes, in the order of their indices; none where it is not known how many there are.
         trained: The training items of the same source, where these are held out: classes without any are no news then.
     """
+    notes = list(items.notes)
+    if items.label_conflicts:
+        notes.append(f"files with two labels: {len(items.label_conflicts)}, such as {items.label_conflicts[0]}")
     if not class_names:
-        return list(items.notes)
+        return notes
     counts = items.class_counts(len(class_names))
     if trained is None:
         note = classes_without_items(class_names, counts)
@@ -32,7 +35,7 @@ def split_notes(items: Items, class_names: Sequence[str], trained: Items | None 
             [name for name, wanted in zip(class_names, is_wanted, strict=True) if wanted], counts[is_wanted]
         )
         begins = ""
-    return [text for text in (*items.notes, note, begins) if text]
+    return [text for text in (*notes, note, begins) if text]
 
 
 def classes_without_items(class_names: Sequence[str], counts: Sequence[int] | np.ndarray) -> str:

@@ -349,7 +349,7 @@ def test_mistakes_of_a_large_list_are_found_each_time(forms: Path, monkeypatch) 
     monkeypatch.setattr(mapped_table, "MEMORY_BYTES", 0)
     for _ in range(2):
         assert problems_of(forms, "a.mp4 0\na.mp4 1\n\nb.mp4 7\n") == [
-            "2: the same item as in line 1: a.mp4",
+            "2: the same item as in line 1: a.mp4, with the label 1 here and 0 there",
             "3: empty line",
             "4: label 7 is outside the classes (allowed: 0 to 2)",
             "4: missing file: b.mp4",
@@ -391,7 +391,7 @@ def test_all_mistakes_of_a_list_are_reported_at_once_with_their_lines(tmp_path):
         "4: label 3 is outside the classes (allowed: 0 to 2)",
         "5: label 'one' is not a number (allowed: 0 to 2)",
         "6: 1 column instead of 2 (`path label`): 'd.mp4'",
-        "7: the same item as in line 1: a.mp4",
+        "7: the same item as in line 1: a.mp4, with the label 1 here and 0 there",
         "8: is not UTF-8 (byte 0xff at 0)",
         "9: label -1 is outside the classes (allowed: 0 to 2)",
         "9: missing file: gone2.mp4",
@@ -465,6 +465,46 @@ def test_one_item_in_two_spellings_of_an_id_is_a_duplicate(tmp_path):
     assert found == ["3: the same item as in line 1: a.mp4", "4: the same item as in line 1: a.mp4"]
 
 
+SPELLINGS = "a.mp4 0\n./a.mp4 1\nx//b.mp4 0\nx/b.mp4 0\nx/../a.mp4 0\n{root}/a.mp4 0\n"
+
+
+def test_other_spellings_of_a_path_are_the_same_item(tmp_path):
+    make_files(tmp_path, "a.mp4", "x/b.mp4")
+    assert problems_of(tmp_path, SPELLINGS.replace("{root}", str(tmp_path))) == [
+        "2: the same item as in line 1: ./a.mp4, which is a.mp4 there, with the label 1 here and 0 there",
+        "4: the same item as in line 3: x/b.mp4, which is x//b.mp4 there",
+        "5: the same item as in line 1: x/../a.mp4, which is a.mp4 there",
+        "6: the same item as in line 1: a.mp4, which is a.mp4 there",
+    ]
+    assert problems_of(tmp_path, "x/b 3 0\n./x/b 3 0\n", format="video_frames_label") == [
+        "2: the same item as in line 1: ./x/b.mp4, which is x/b.mp4 there"
+    ]
+    assert problems_of(tmp_path, "x 3 0\n./x/ 3 0\n", format="frames_folder") == [
+        "2: the same item as in line 1: ./x, which is x there"
+    ]
+
+
+def test_links_to_one_file_are_told_and_their_labels_compared(tmp_path):
+    make_files(tmp_path, "a.mp4", "b.mp4", "x/c.mp4")
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    os.link(tmp_path / "b.mp4", tmp_path / "hard.mp4")
+    (tmp_path / "y").symlink_to("x")
+    items = read_text(tmp_path, "a.mp4 0\nb.mp4 1\nlink.mp4 1\nhard.mp4 1\nx/c.mp4 0\ny/c.mp4 0\n")
+    assert len(items) == 6
+    assert items.notes == (
+        "items that are the file of another item under another name: 3, such as line 3, link.mp4, which is line 1, "
+        "a.mp4",
+    )
+    assert items.label_conflicts == (
+        "line 3, link.mp4, has the label 1, and line 1, a.mp4, which is the same file, has 0",
+    )
+    (tmp_path / "classes/k").mkdir(parents=True)
+    make_files(tmp_path, "classes/h/1.mp4")
+    (tmp_path / "classes/k/1.mp4").symlink_to("../h/1.mp4")
+    items = read(tmp_path, Split("classes", format="folders"))
+    assert items.label_conflicts == ("k/1.mp4, has the label 1, and h/1.mp4, which is the same file, has 0",)
+
+
 def test_missing_and_ambiguous_ids_are_reported(tmp_path):
     make_files(tmp_path, "videos/a.mp4", "videos/a.mkv", "videos/x/b.mp4", "videos/y/b.mp4")
     found = problems_of(tmp_path, "a 1 0\nb 1 0\nc 1 0\n", format="video_frames_label", folder="videos")
@@ -516,7 +556,7 @@ def test_mistakes_of_a_csv_list_are_reported_at_once(tmp_path):
         "6: label 9 is outside the classes (allowed: 0 to 2)",
         "7: nothing in the column 'path'",
         "8: is not UTF-8 (byte 0xfe at 0)",
-        "9: the same item as in line 2: a.mp4",
+        "9: the same item as in line 2: a.mp4, with the label 2 here and 0 there",
     ]
 
 

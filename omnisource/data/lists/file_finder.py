@@ -24,6 +24,7 @@ class FileFinder:
 
     Attributes:
         missing: Index of each path that was not found, and what is wrong.
+        identities: [N] int64, which file or folder each path stands for, as in `Listing`; 0 where it was not found.
         problems: Folders that cannot be listed.
     """
 
@@ -32,6 +33,7 @@ class FileFinder:
         self._progress = progress
         self.missing: list[tuple[int, str]] = []
         self.problems: list[Problem] = []
+        self.identities = np.zeros(0, dtype=np.int64)
         self._tree: _VideoTree | None = None
 
     def find_files(self, keys: PackedStrings) -> None:
@@ -40,7 +42,9 @@ class FileFinder:
             for index in indices:
                 key = keys[index]
                 name = key.rpartition("/")[2]
-                if name not in listing.files:
+                if name in listing.files:
+                    self.identities[index] = listing.files[name]
+                else:
                     self.missing.append((index, self._missing_file(key, name in listing.folders)))
 
     def _missing_file(self, key: str, is_folder: bool) -> str:
@@ -57,7 +61,9 @@ class FileFinder:
         for listing, indices in self._listings(keys):
             for index in indices:
                 name = keys[index].rpartition("/")[2]
-                if name not in listing.folders:
+                if name in listing.folders:
+                    self.identities[index] = listing.folders[name]
+                else:
                     path = os.path.join(self.folder, keys[index])
                     what = "is a file, not a folder of frames" if name in listing.files else "missing folder"
                     self.missing.append((index, f"{what}: {path}"))
@@ -77,6 +83,7 @@ class FileFinder:
                 parent, slash, name = keys[index].rpartition("/")
                 names = [name] if name in listing.files else stems.get(name, [])
                 path = self._the_video(index, keys[index], [parent + slash + file for file in names])
+                self.identities[index] = listing.files.get(path[len(parent + slash) :], 0)
                 if path.startswith(keys[index]):
                     found[index] = suffixes.setdefault(path[len(keys[index]) :], len(suffixes))
                 else:
@@ -100,6 +107,7 @@ class FileFinder:
 
     def _listings(self, keys: PackedStrings) -> Iterator[tuple[Listing, list[int]]]:
         """Yields (listing of a folder, indices of the paths in it), one folder at a time, until too much is missing."""
+        self.identities = np.zeros(len(keys), dtype=np.int64)
         num_folders, folders = _by_parent(keys)
         for done, (parent, indices) in enumerate(folders, start=1):
             if len(self.missing) > MOST_PROBLEMS:

@@ -25,12 +25,12 @@ class Listing:
     Attributes:
         files: Which file each name of a file stands for, as a hash of device and inode: the same for two names of one
             file, and perhaps by chance for others. 0 where it is not known.
-        folders: Names of folders.
+        folders: The same of names of folders.
         broken: What is wrong with names that lead to neither.
     """
 
     files: dict[str, int] = field(default_factory=dict)
-    folders: set[str] = field(default_factory=set)
+    folders: dict[str, int] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,13 +53,12 @@ def list_folder(folder: str, problems: list[Problem]) -> Listing:
 
 def _add(entry: os.DirEntry[str], device: int, listing: Listing) -> None:
     try:
-        if entry.is_dir():
-            listing.folders.add(entry.name)
-        elif entry.is_file():
+        if entry.is_dir() or entry.is_file():
             # Of a link the system was just asked; of others the folder itself tells the inode.
             found = entry.stat() if entry.is_symlink() else None
             device, inode = (found.st_dev, found.st_ino) if found else (device, entry.inode())
-            listing.files[entry.name] = 0 if inode in _UNKNOWN_INODES else hash((device, inode))
+            names = listing.folders if entry.is_dir() else listing.files
+            names[entry.name] = 0 if inode in _UNKNOWN_INODES else hash((device, inode))
         elif entry.is_symlink():
             listing.broken[entry.name] = f"is a link that leads nowhere, to {os.readlink(entry.path)}"
         else:
@@ -105,14 +104,14 @@ def iterate_files_below(
         if progress is not None and parent and "/" not in parent:
             num_begun += 1
             progress(num_begun, num_folders)
-        place = os.path.join(folder, parent)
+        place = os.path.join(folder, parent) if parent else folder
         real = os.path.realpath(place)
         if real in seen:  # links may lead back
             continue
         seen.add(real)
         listing = list_folder(place, problems)
         if notes_broken:
-            problems += broken_problems(place.rstrip("/"), listing)
+            problems += broken_problems(place, listing)
         for name, identity in listing.files.items():
             if not is_foreign(name):
                 yield os.path.join(parent, name), identity

@@ -6,6 +6,7 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,13 @@ from omnisource.data.lists.csv_lists import csv_rows
 from omnisource.data.lists.file_finder import FileFinder
 from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import MAX_INT32, LabelReader
+from omnisource.data.lists.same_files import (
+    equal_pairs,
+    find_same_files,
+    label_conflicts,
+    link_notes,
+    plain_spelling,
+)
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number, text_rows
 from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
 from omnisource.recipe.data import Split
@@ -51,7 +59,7 @@ def read_list(
     paths = None
     if split.format == "video_frames_label":
         paths = finder.find_videos(keys)
-        problems += _duplicates(path, paths, lines)
+        problems += _duplicates(path, paths, columns)
     elif check_files and os.path.isdir(folder):
         (finder.find_folders if split.format == "frames_folder" else finder.find_files)(keys)
     num_frames = columns["num_frames"] if split.format == "frames_folder" else None
@@ -60,6 +68,7 @@ def read_list(
         return items
     if not os.path.isdir(folder):
         return no_items(folder)  # noted already: one problem, not one a line
+    items = _with_same_files(items, path, columns, finder, problems)
     problems += finder.problems
     problems += [Problem(path, int(lines[index]), what) for index, what in finder.missing]
     return items.without({index for index, _ in finder.missing})
@@ -82,7 +91,7 @@ def _columns(path: str, split: Split, labels: LabelReader, problems: list[Proble
     writer = TableWriter(["keys"], {"labels": np.int32, "num_frames": np.int32, "lines": np.int32})
     hashes = array("q")
     for row in _checked(rows, path, split, labels, problems):
-        hashes.append(hash(row[0]))
+        hashes.append(hash(plain_spelling(row[0])))
         writer.add(*row)
     has_ids = split.format == "video_frames_label"  # two ids may lead to one video: that is seen by the paths
     is_doubtful = len(problems) > num_problems or (not has_ids and _has_repeated(hashes))
@@ -91,13 +100,13 @@ def _columns(path: str, split: Split, labels: LabelReader, problems: list[Proble
         is_doubtful = True
     columns = writer.finish("" if is_doubtful else key)
     if is_doubtful and not has_ids:
-        problems += _duplicates(path, PackedStrings.of(columns, "keys"), columns["lines"])
+        problems += _duplicates(path, PackedStrings.of(columns, "keys"), columns)
     return columns
 
 
 def _digest(path: str, split: Split, labels: LabelReader) -> str:
     """Returns a digest of a list and all that decides what it is read as; "" where it cannot be read."""
-    options = ("list 1", split.format, split.path_column, split.label_column, labels.options())
+    options = ("list 2", split.format, split.path_column, split.label_column, labels.options())
     digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
     try:
         with open(path, "rb") as file:
@@ -133,18 +142,48 @@ def _has_repeated(hashes: array[int]) -> bool:
     return bool(np.any(ordered[1:] == ordered[:-1]))
 
 
-def _duplicates(path: str, keys: PackedStrings, lines: np.ndarray) -> list[Problem]:
+def _duplicates(path: str, keys: PackedStrings, columns: MappedTable) -> list[Problem]:
+    """Returns the items whose keys are those of earlier ones, but for parts that mean nothing."""
     # By hashes: a dictionary of ten million paths would need more memory than everything else here.
-    hashes = np.fromiter((hash(key) for key in keys), dtype=np.int64, count=len(keys))
-    order = np.argsort(hashes, kind="stable")  # of equal ones the earliest is first
-    is_repeated = np.append(False, hashes[order[1:]] == hashes[order[:-1]]) if len(keys) else np.zeros(0, bool)
-    first_positions = np.maximum.accumulate(np.where(is_repeated, 0, np.arange(len(order))))
-    pairs = sorted(zip(order[is_repeated], order[first_positions[is_repeated]], strict=True))
-    problems = []
-    for later, first in pairs[:MOST_PROBLEMS]:
-        if keys[later] == keys[first]:
-            what = f"the same item as in line {lines[first]}: {keys[later]}"
-            problems.append(Problem(path, int(lines[later]), what))
+    hashes = np.fromiter((hash(plain_spelling(key)) for key in keys), dtype=np.int64, count=len(keys))
+    pairs = equal_pairs(hashes)
+    problems = [
+        _same_item(path, keys, columns, later, first)
+        for later, first in pairs[:MOST_PROBLEMS]
+        if plain_spelling(keys[later]) == plain_spelling(keys[first])
+    ]
     if len(pairs) > MOST_PROBLEMS:
         problems.append(Problem(path, None, f"{len(pairs) - MOST_PROBLEMS} more items are in the list twice"))
     return problems
+
+
+def _same_item(path: str, keys: PackedStrings, columns: MappedTable, later: int, first: int) -> Problem:
+    labels, lines = columns["labels"], columns["lines"]
+    what = f"the same item as in line {lines[first]}: {keys[later]}"
+    if keys[later] != keys[first]:
+        what += f", which is {keys[first]} there"
+    if labels[later] != labels[first]:
+        what += f", with the label {labels[later]} here and {labels[first]} there"
+    return Problem(path, int(lines[later]), what)
+
+
+def _with_same_files(
+    items: Items, path: str, columns: MappedTable, finder: FileFinder, problems: list[Problem]
+) -> Items:
+    """Returns the items with notes of those that are one file; notes those whose paths are spellings of one path."""
+    paths = items.keys if items.paths is None else items.paths
+    same = find_same_files(finder.identities, lambda index: os.path.join(items.folder, paths[index]))
+    problems += [
+        _same_item(path, items.keys, columns, later, first)
+        for later, first in same.spellings
+        if plain_spelling(paths[later]) != plain_spelling(paths[first])  # which was noted without the files
+    ]
+
+    def name_of(index: int) -> str:
+        return f"line {columns['lines'][index]}, {items.keys[index]}"
+
+    return replace(
+        items,
+        notes=(*items.notes, *link_notes(same.links, name_of)),
+        label_conflicts=label_conflicts(same.links, items.labels, name_of),
+    )
