@@ -447,6 +447,94 @@ def test_surplus_column_is_reported(tmp_path):
     ]
 
 
+FRAMES = 'lists of the form "frames_folder" are `folder num_frames label`'
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('"a.mp4"', 'missing file: "a.mp4" (there is a.mp4, without the quotes around it)'),
+        ("x\\b.mp4", "missing file: x\\b.mp4 (there is x/b.mp4, with slashes for the backslashes)"),
+        ("u\u0308.mp4", "missing file: u\u0308.mp4 (there is \u00fc.mp4, in another form of Unicode (NFC))"),
+        (
+            "\u00e9.mp4",
+            "missing file: \u00e9.mp4 (there is e\u0301.mp4, in another form of Unicode (NFD))",
+        ),
+        ("\uff11.mp4", "missing file: \uff11.mp4 (there is 1.mp4, in another form of Unicode (NFKC))"),
+        ("a%20b.mp4", "missing file: a%20b.mp4 (there is a b.mp4, without the percent signs of a URL)"),
+        ("/x/b.mp4", "missing file: /x/b.mp4 (there is x/b.mp4, below the folder)"),
+        (
+            "videos/x/b.mp4",
+            "missing file: videos/x/b.mp4 (there is x/b.mp4, since paths start from the folder of the split)",
+        ),
+        ("A.MP4", "missing file: A.MP4 (there is a.mp4, with other capital letters)"),
+        ("a.avi", "missing file: a.avi (there is a.mp4, with another suffix)"),
+        ("a", 'missing file: a (there is a.mp4; lists of names without suffix have format="video_frames_label")'),
+        ("a.mp4 0 120", "4 columns instead of 2 (`path label`), or a missing file: a.mp4 0 120"),
+        (
+            "x 12",
+            f"3 columns instead of 2 (`path label`), or a missing file: x 12; x is a folder: {FRAMES}",
+        ),
+        (
+            "x 0 12",
+            "4 columns instead of 2 (`path label`), or a missing file: x 0 12; x is a folder: "
+            f"{FRAMES}, without an offset",
+        ),
+        ("x\0y.mp4", r"missing file: x\x00y.mp4 (no path has a zero byte in it)"),
+    ],
+)
+def test_missing_file_tells_which_one_may_be_meant(tmp_path, line, what):
+    make_files(tmp_path / "videos", "a.mp4", "x/b.mp4", "\u00fc.mp4", "e\u0301.mp4", "1.mp4", "a b.mp4")
+    found = problems_of(tmp_path, f"{line}\t0\n", folder="videos")
+    assert [text.replace("videos/", "") for text in found] == [f"1: {what}".replace("videos/", "")]
+
+
+def test_offset_in_a_list_of_frames_is_told(tmp_path):
+    make_files(tmp_path, "x/img_00001.jpg")
+    assert problems_of(tmp_path, "x 0 12 1\n", format="frames_folder") == [
+        "1: 4 columns, or a missing folder: x 0; x is one: "
+        'lists of the form "frames_folder" are `folder num_frames label`, without an offset'
+    ]
+
+
+@pytest.mark.parametrize("labels", [(1, 2, 3), (3, 1, 1)])
+def test_labels_that_begin_with_one_are_told(tmp_path, labels):
+    make_files(tmp_path, *(f"{number}.mp4" for number in range(3)))
+    text = "".join(f"{number}.mp4 {label}\n" for number, label in enumerate(labels))
+    assert problems_of(tmp_path, text)[0] == (
+        " the labels seem to begin with 1, and classes are numbered from 0: subtract 1 from each"
+    )
+    assert not any("begin with 1" in problem for problem in problems_of(tmp_path, text + "0.mp4 0\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "split", "what"),
+    [
+        (
+            "path,label\na.mp4,1\n",
+            {},
+            "1: label 'label' is not a number (allowed: 0 to 2) (a header? Lists with one have",
+        ),
+        ("label,youtube_id,time_start,time_end,split\n", {}, "(a Kinetics CSV file: `omnisource lists kinetics` makes"),
+        ("0 a.mp4\n", {}, "(the path comes first, and the label last)"),
+        ("a.mp4,1\n", {"format": "csv"}, '(an item, and no header? Lists without one have format="path_label")'),
+        ('[{"id": "1", "label": "hug"}]', {}, "is JSON, and no list"),
+        ('{"path": "a.mp4", "label": 1}\n', {"format": "csv"}, "is JSON, and no list"),
+        ('{\n  "a.mp4": 1\n}\n', {}, "is JSON, and no list"),
+    ],
+)
+def test_list_of_another_form_is_told(tmp_path, text, split, what):
+    make_files(tmp_path, "a.mp4")
+    assert any(what in problem for problem in problems_of(tmp_path, text, **split))
+
+
+def test_split_of_hmdb51_is_no_list(tmp_path):
+    (tmp_path / "hug_test_split1.txt").write_text("a.avi 1\nb.avi 2\n")
+    split = Split(list="hug_test_split1.txt")
+    _, (found,) = find_problems(str(tmp_path), split, "video", None, 51, "tiny")
+    assert "is a split of HMDB51 by its name" in str(found)
+
+
 def test_three_columns_are_required_where_the_form_has_three(tmp_path):
     (tmp_path / "a").mkdir()
     assert problems_of(tmp_path, "a 1\na 3 1\n", format="frames_folder") == [
@@ -538,7 +626,9 @@ def test_broken_link_is_a_missing_file(tmp_path):
     make_files(tmp_path, "real.mp4")
     (tmp_path / "broken.mp4").symlink_to(tmp_path / "gone.mp4")
     (tmp_path / "good.mp4").symlink_to(tmp_path / "real.mp4")
-    assert problems_of(tmp_path, "broken.mp4 0\ngood.mp4 0\n") == ["1: missing file: broken.mp4"]
+    assert problems_of(tmp_path, "broken.mp4 0\ngood.mp4 0\n") == [
+        "1: missing file: broken.mp4 (is a link that leads nowhere, to gone.mp4)"
+    ]
 
 
 def test_path_with_a_zero_byte_is_missing(tmp_path):
@@ -684,7 +774,10 @@ def test_folder_without_class_folders_is_a_mistake(tmp_path):
 
 def test_folder_that_cannot_be_listed_is_reported(tmp_path):
     found = problems_of(tmp_path, f"{'x' * 300}/1.mp4 0\n")
-    assert found == [f"{'x' * 300}: cannot be listed: File name too long", f"1: missing file: {'x' * 300}/1.mp4"]
+    assert found == [
+        f"{'x' * 300}: cannot be listed: File name too long",
+        f"1: missing file: {'x' * 300}/1.mp4 (no name has more than 255 bytes)",
+    ]
 
 
 def test_files_are_not_looked_for_where_they_are_not_checked(tmp_path):

@@ -17,6 +17,7 @@ import torch
 from omnisource.cli.main import main
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import load_clip
+from omnisource.errors import UserError
 from omnisource.evaluation.load import load
 from omnisource.evaluation.predict import default_workers, media_files, predict
 from omnisource.recipe.model import LabelSpace
@@ -112,6 +113,20 @@ def test_folder_stands_for_its_images_and_videos_in_alphabetical_order(capsys: p
     paths = [line["path"] for line in lines]
     assert paths == sorted(paths) and len(paths) == 4
     assert [line["media"] for line in lines] == ["image", "image", "video", "video"]
+
+
+def test_folder_is_walked_as_in_training(tmp_path: Path, folder: Path) -> None:
+    inside = tmp_path / "in"
+    (inside / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in ("a.JFIF", "._a.jpg", ".ipynb_checkpoints/a.jpg", "b.txt"):
+        (inside / name).touch()
+    (inside / "linked").symlink_to(folder / "media/videos")
+    (inside / "linked again").symlink_to(inside)
+    found = [os.path.relpath(file.path, inside) for file in media_files([str(inside)])]
+    assert found == ["a.JFIF", *(f"linked/{path.name}" for path in sorted((folder / "media/videos").iterdir()))]
+    (inside / "gone.mp4").symlink_to("/gone.mp4")
+    with pytest.raises(UserError, match=r"gone\.mp4: is a link that leads nowhere, to /gone\.mp4"):
+        media_files([str(inside)])
 
 
 def test_files_may_stand_on_both_sides_of_a_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 
-from omnisource.data.lists.text import Problem, count_columns, open_list, raw_lines, read_lines
+from omnisource.data.lists.media_files import media_by_suffix
+from omnisource.data.lists.text import Problem, count_columns, is_number, open_list, raw_lines, read_lines
 
 
 def csv_rows(path: str, wanted: Sequence[str], problems: list[Problem]) -> Iterator[tuple[int, list[str]]]:
@@ -33,7 +34,9 @@ def csv_rows(path: str, wanted: Sequence[str], problems: list[Problem]) -> Itera
         header = [name.strip() for name in next(reader, [])]
         absent = [repr(name) for name in wanted if name not in header]
         if absent and first:
-            note(f"the header has no column {', '.join(absent)}; its columns are {', '.join(header)}")
+            is_item = any(is_number(name) or media_by_suffix(name) for name in header)
+            hint = ' (an item, and no header? Lists without one have format="path_label")' if is_item else ""
+            note(f"the header has no column {', '.join(absent)}; its columns are {', '.join(header)}{hint}")
             return
         positions = [header.index(name) for name in wanted if name in header]
         for row in reader:

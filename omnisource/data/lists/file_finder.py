@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from omnisource.data.lists.folders import Listing, iterate_files_below, list_folder
+from omnisource.data.lists.hints import missing_file, missing_folder
 from omnisource.data.lists.items import PackedStrings
 from omnisource.data.lists.media_files import media_by_suffix, videos_by_stem
-from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number
+from omnisource.data.lists.text import MOST_PROBLEMS, Problem
 from omnisource.files.mapped_table import TableWriter
 from omnisource.types import Progress
+
+_MOST_EXPLAINED = 20  # missing files for which others are looked for that may have been meant, which takes its time
 
 
 class FileFinder:
@@ -45,28 +49,23 @@ class FileFinder:
                 if name in listing.files:
                     self.identities[index] = listing.files[name]
                 else:
-                    self.missing.append((index, self._missing_file(key, name in listing.folders)))
-
-    def _missing_file(self, key: str, is_folder: bool) -> str:
-        path = os.path.join(self.folder, key)
-        if is_folder:
-            return f'is a folder, not a file: {path} (lists of the form "frames_folder" name folders of frames)'
-        columns = key.replace(",", " ").split()
-        if len(columns) == 2 and is_number(columns[1]):
-            return f"3 columns instead of 2 (`path label`), or a missing file: {path}"
-        return f"missing file: {path}"
+                    plain = f"missing file: {os.path.join(self.folder, key)}"
+                    self._note_missing(index, plain, partial(missing_file, self.folder, key, listing))
 
     def find_folders(self, keys: PackedStrings) -> None:
         """Looks for folders."""
         for listing, indices in self._listings(keys):
             for index in indices:
-                name = keys[index].rpartition("/")[2]
+                key = keys[index]
+                name = key.rpartition("/")[2]
                 if name in listing.folders:
                     self.identities[index] = listing.folders[name]
                 else:
-                    path = os.path.join(self.folder, keys[index])
-                    what = "is a file, not a folder of frames" if name in listing.files else "missing folder"
-                    self.missing.append((index, f"{what}: {path}"))
+                    plain = f"missing folder: {os.path.join(self.folder, key)}"
+                    self._note_missing(index, plain, partial(missing_folder, self.folder, key, listing))
+
+    def _note_missing(self, index: int, what: str, explain: Callable[[], str]) -> None:
+        self.missing.append((index, explain() if len(self.missing) < _MOST_EXPLAINED else what))
 
     def find_videos(self, keys: PackedStrings) -> PackedStrings:
         """Looks for videos by their names without suffix: at their place, or else anywhere below the folder.

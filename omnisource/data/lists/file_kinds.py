@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 START_BYTES = 4096
 """Bytes of the beginning of a file by which its kind is told."""
@@ -46,3 +47,12 @@ def foreign_kind(start: bytes) -> str | None:
     if share > 0.3:
         return "is UTF-16 text, or no text at all; save it as UTF-8"
     return None
+
+
+def looks_like_json(start: bytes) -> bool:
+    """Returns whether a text begins as JSON does, in one piece or by lines: a bracket, and what may follow it there.
+
+    Args:
+        start: Its beginning.
+    """
+    return re.match(rb"\s*(\{\s*\"|\[\s*[\[{\"]|[\[{]\s*$)", start, re.MULTILINE) is not None

@@ -25,6 +25,11 @@ class LabelReader:
         self._allowed = "0 or more" if self._limit == MAX_INT32 else f"0 to {self._limit - 1}"
         self._allowed += " or the name of a class" if has_names else ""
 
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are; None where any number may be."""
+        return None if self._limit == MAX_INT32 else self._limit
+
     def is_label(self, text: str) -> bool:
         """Returns whether the text looks like a label, be it one of these classes or not."""
         return is_number(text) or text in self._names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,6 +13,8 @@ import numpy as np
 
 from omnisource.data.lists.csv_lists import csv_rows
 from omnisource.data.lists.file_finder import FileFinder
+from omnisource.data.lists.file_kinds import START_BYTES, looks_like_json
+from omnisource.data.lists.hints import wrong_label
 from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import MAX_INT32, LabelReader
 from omnisource.data.lists.same_files import (
@@ -21,7 +24,7 @@ from omnisource.data.lists.same_files import (
     link_notes,
     plain_spelling,
 )
-from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number, text_rows
+from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number, open_list, text_rows
 from omnisource.files.mapped_table import MappedTable, TableWriter, open_table
 from omnisource.recipe.data import Split
 from omnisource.types import Progress
@@ -83,7 +86,11 @@ def _columns(path: str, split: Split, labels: LabelReader, problems: list[Proble
     found = open_table(key) if key else None
     if found is not None:
         return found
-    if split.format == "csv":
+    foreign = _foreign_list(path)
+    if foreign:
+        problems.append(Problem(path, None, foreign))
+        rows = iter(())
+    elif split.format == "csv":
         rows = csv_rows(path, (split.path_column, split.label_column), problems)
     else:
         rows = text_rows(path, _COLUMNS[split.format], labels.is_label, problems)
@@ -104,6 +111,19 @@ def _columns(path: str, split: Split, labels: LabelReader, problems: list[Proble
     return columns
 
 
+def _foreign_list(path: str) -> str:
+    """Returns what a text file is that is no list of items, and what to do; "" where nothing speaks against it."""
+    with open_list(path, []) as file:
+        if looks_like_json(file.read(START_BYTES)):
+            return 'is JSON, and no list: write a line for each item, `path label`, or CSV with a header (format="csv")'
+    if re.search(r"_test_split\d\.txt$", path):
+        return (
+            "is a split of HMDB51 by its name: its numbers say what is trained on (1) and tested on (2), and are no "
+            "labels; write a list of `path label`, or rename it if it is one"
+        )
+    return ""
+
+
 def _digest(path: str, split: Split, labels: LabelReader) -> str:
     """Returns a digest of a list and all that decides what it is read as; "" where it cannot be read."""
     options = ("list 2", split.format, split.path_column, split.label_column, labels.options())
@@ -121,10 +141,16 @@ def _checked(
     rows: Iterable[tuple[int, list[str]]], path: str, split: Split, labels: LabelReader, problems: list[Problem]
 ) -> Iterator[tuple[str, int, int, int]]:
     """Yields (key, label, frames, line) of rows."""
+    num_outside = 0  # items of the label that the last class has where the first has 1
+    has_zero = has_one = False
     for line, row in rows:
-        key, label, num_frames = row[0], labels.read(row[-1].strip()), 0
+        text = row[-1].strip()
+        key, label, num_frames = row[0], labels.read(text), 0
+        has_zero, has_one = has_zero or label == 0, has_one or label == 1
         if isinstance(label, str):
-            problems.append(Problem(path, line, label))
+            num_outside += text == str(labels.num_classes)
+            hint = "" if is_number(text) else wrong_label(row, line)
+            problems.append(Problem(path, line, label + hint))
             label = 0  # the item is kept, so that its file is looked for as well
         if split.format == "frames_folder":
             key = key.rstrip("/") or key
@@ -133,6 +159,9 @@ def _checked(
             else:
                 problems.append(Problem(path, line, f"num_frames {row[1]!r} is not a whole number of at least 1"))
         yield key, label, num_frames, line
+    if num_outside and has_one and not has_zero:
+        what = "the labels seem to begin with 1, and classes are numbered from 0: subtract 1 from each"
+        problems.append(Problem(path, None, what))
 
 
 def _has_repeated(hashes: array[int]) -> bool:
