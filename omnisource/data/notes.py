@@ -22,7 +22,7 @@ def split_notes(items: Items, class_names: Sequence[str], trained: Items | None 
     """
     notes = list(items.notes)
     if items.label_conflicts:
-        notes.append(f"files with two labels: {len(items.label_conflicts)}, such as {items.label_conflicts[0]}")
+        notes.append(conflict_note(items.label_conflicts))
     if not class_names:
         return notes
     counts = items.class_counts(len(class_names))
@@ -36,6 +36,11 @@ def split_notes(items: Items, class_names: Sequence[str], trained: Items | None 
         )
         begins = ""
     return [text for text in (*notes, note, begins) if text]
+
+
+def conflict_note(conflicts: Sequence[str]) -> str:
+    """Returns, for people, how many files have two labels; `conflicts` are those of `Items`, at least one."""
+    return f"files with two labels: {len(conflicts)}, such as {conflicts[0]}"
 
 
 def classes_without_items(class_names: Sequence[str], counts: Sequence[int] | np.ndarray) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from omnisource.data.lists.class_maps import format_class_names
 from omnisource.data.lists.folders import ClassFolders
 from omnisource.data.lists.media_files import left_out_note
+from omnisource.data.lists.same_files import find_same_files, label_conflicts, link_notes
 from omnisource.data.lists.text import Problem, format_rows, some
-from omnisource.data.notes import classes_without_items
+from omnisource.data.notes import classes_without_items, conflict_note
 from omnisource.errors import UserError, shortened
 from omnisource.make_lists.writing import ListReport, check_outputs, class_names, write_all
 from omnisource.randomness import derived_seed
@@ -60,7 +64,8 @@ def make_folder_lists(
     check_outputs(outputs, [classes_path], overwrite)
     problems: list[Problem] = []
     classes = ClassFolders(folder, media, problems)
-    keys_by_class = {name: [key for key, _ in files] for name, files in classes.read(progress)}
+    files_by_class = dict(classes.read(progress))
+    keys_by_class = {name: [key for key, _ in files] for name, files in files_by_class.items()}
     if problems:
         lines = shortened([str(problem) for problem in problems])
         remedy = "\nRemove class folders that are not wanted, or fill them." if classes.names else ""
@@ -80,6 +85,11 @@ def make_folder_lists(
             notes.append(f"{validation_path}: {lacking}")
     if classes.left_out:
         notes.append(left_out_note(folder, classes.left_out, media))
+    identities = np.array([identity for files in files_by_class.values() for _, identity in files], dtype=np.int64)
+    links = find_same_files(identities, lambda index: os.path.join(folder, rows[index][0])).links
+    notes += link_notes(links, lambda index: rows[index][0])
+    if conflicts := label_conflicts(links, [label for _, label in rows], lambda index: rows[index][0]):
+        notes.append(conflict_note(conflicts))
     texts = {path: format_rows(part) for path, part in lists.items()}
     if classes_path and not classes_read:
         texts[classes_path] = format_class_names(names)

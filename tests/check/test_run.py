@@ -161,7 +161,7 @@ def test_links_with_other_labels_are_errors_and_what_is_left_out_is_told(capsys:
     code, text = checked(capsys, str(OWN_DATA_CONFIG), *own_data_overrides())
     assert code == 2
     (found,) = [one for one in report(folder)["findings"] if one["kind"] == "two_labels"]
-    assert f"{classes[1].name}/link.mp4, has the label 1, and {classes[0].name}/{first.name}" in found["what"]
+    assert f"{classes[1].name}/link.mp4 has the label 1, and {classes[0].name}/{first.name}" in found["what"]
     assert "that are no videos, left out: 1 (1 .txt)" in text
     assert report(folder)["splits"][0]["duplicates"] == 2
     assert report(folder)["training_duplicates"]["differing_labels"] == before + 1

@@ -580,17 +580,17 @@ def test_links_to_one_file_are_told_and_their_labels_compared(tmp_path):
     items = read_text(tmp_path, "a.mp4 0\nb.mp4 1\nlink.mp4 1\nhard.mp4 1\nx/c.mp4 0\ny/c.mp4 0\n")
     assert len(items) == 6
     assert items.notes == (
-        "items that are the file of another item under another name: 3, such as line 3, link.mp4, which is line 1, "
-        "a.mp4",
+        "items that are the file of another item under another name: 3, such as line 3 (link.mp4), which is line "
+        "1 (a.mp4)",
     )
     assert items.label_conflicts == (
-        "line 3, link.mp4, has the label 1, and line 1, a.mp4, which is the same file, has 0",
+        "line 3 (link.mp4) has the label 1, and line 1 (a.mp4), which is the same file, 0",
     )
     (tmp_path / "classes/k").mkdir(parents=True)
     make_files(tmp_path, "classes/h/1.mp4")
     (tmp_path / "classes/k/1.mp4").symlink_to("../h/1.mp4")
     items = read(tmp_path, Split("classes", format="folders"))
-    assert items.label_conflicts == ("k/1.mp4, has the label 1, and h/1.mp4, which is the same file, has 0",)
+    assert items.label_conflicts == ("k/1.mp4 has the label 1, and h/1.mp4, which is the same file, 0",)
 
 
 def test_missing_and_ambiguous_ids_are_reported(tmp_path):

@@ -62,7 +62,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
     if text[:1] in ("{", "[") and text.rstrip()[-1:] in ("}", "]"):
         return _names_of_json(path, text)
     problems += [Problem(path, number, "empty line") for number, line in lines if not line]
-    indexed = _name_first(rows)
+    indexed = _name_first(rows) if rows else None
     is_name_first = indexed is not None
     if indexed is None:
         indexed = _index_first(path, rows, problems)
@@ -186,7 +186,7 @@ def _names_of_json(path: str, text: str) -> tuple[str, ...]:
 
 def _begins_with_one(indices: Iterable[int]) -> bool:
     ordered = sorted(indices)
-    return ordered == [*range(1, len(ordered) + 1)]
+    return bool(ordered) and ordered == [*range(1, len(ordered) + 1)]
 
 
 def _named_indices(content: Mapping[str, Any]) -> dict[int, Any]:

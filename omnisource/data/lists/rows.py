@@ -20,6 +20,7 @@ from omnisource.data.lists.labels import MAX_INT32, LabelReader
 from omnisource.data.lists.same_files import (
     equal_pairs,
     find_same_files,
+    has_repeated,
     label_conflicts,
     link_notes,
     plain_spelling,
@@ -101,7 +102,8 @@ def _columns(path: str, split: Split, labels: LabelReader, problems: list[Proble
         hashes.append(hash(plain_spelling(row[0])))
         writer.add(*row)
     has_ids = split.format == "video_frames_label"  # two ids may lead to one video: that is seen by the paths
-    is_doubtful = len(problems) > num_problems or (not has_ids and _has_repeated(hashes))
+    is_repeated = has_repeated(np.frombuffer(hashes, dtype=np.int64), may_reorder=True)
+    is_doubtful = len(problems) > num_problems or (not has_ids and is_repeated)
     if not is_doubtful and key != _digest(path, split, labels):
         problems.append(Problem(path, None, "was changed while it was read"))
         is_doubtful = True
@@ -164,13 +166,6 @@ def _checked(
         problems.append(Problem(path, None, what))
 
 
-def _has_repeated(hashes: array[int]) -> bool:
-    """Returns whether two hashes are equal; puts them into another order."""
-    ordered = np.frombuffer(hashes, dtype=np.int64)
-    ordered.sort()
-    return bool(np.any(ordered[1:] == ordered[:-1]))
-
-
 def _duplicates(path: str, keys: PackedStrings, columns: MappedTable) -> list[Problem]:
     """Returns the items whose keys are those of earlier ones, but for parts that mean nothing."""
     # By hashes: a dictionary of ten million paths would need more memory than everything else here.
@@ -209,7 +204,7 @@ def _with_same_files(
     ]
 
     def name_of(index: int) -> str:
-        return f"line {columns['lines'][index]}, {items.keys[index]}"
+        return f"line {columns['lines'][index]} ({items.keys[index]})"
 
     return replace(
         items,

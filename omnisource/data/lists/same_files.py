@@ -37,15 +37,24 @@ def equal_pairs(values: np.ndarray) -> list[tuple[int, int]]:
     Args:
         values: [N] int64.
     """
-    if not len(values):
-        return []
-    ordered = np.sort(values)
-    if not np.any(ordered[1:] == ordered[:-1]):
+    if not has_repeated(values):
         return []
     order = np.argsort(values, kind="stable")  # of equal ones the earliest is first
     is_repeated = np.append(False, values[order[1:]] == values[order[:-1]])
     first_positions = np.maximum.accumulate(np.where(is_repeated, 0, np.arange(len(order))))
     return sorted(zip(order[is_repeated].tolist(), order[first_positions[is_repeated]].tolist(), strict=True))
+
+
+def has_repeated(values: np.ndarray, *, may_reorder: bool = False) -> bool:
+    """Returns whether a value but 0 is there more than once.
+
+    Args:
+        values: [N] int64.
+        may_reorder: Whether they may be put into another order, which saves a copy.
+    """
+    ordered = values if may_reorder else values.copy()
+    ordered.sort()
+    return bool(np.any((ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)))
 
 
 def find_same_files(identities: np.ndarray, path_of: Callable[[int], str]) -> SameFiles:
@@ -55,6 +64,8 @@ def find_same_files(identities: np.ndarray, path_of: Callable[[int], str]) -> Sa
         identities: [N] int64, which file each item is, as in `Listing`; 0 where that is not known.
         path_of: Returns the path of an item, as it was put together of folder and key.
     """
+    if not has_repeated(identities):
+        return SameFiles()
     known = np.flatnonzero(identities)
     pairs = [(int(known[later]), int(known[first])) for later, first in equal_pairs(identities[known])]
     spellings, links = [], []
@@ -103,7 +114,7 @@ def link_notes(links: Sequence[tuple[int, int]], name_of: Callable[[int], str]) 
 
 
 def label_conflicts(
-    links: Sequence[tuple[int, int]], labels: np.ndarray, name_of: Callable[[int], str]
+    links: Sequence[tuple[int, int]], labels: Sequence[int] | np.ndarray, name_of: Callable[[int], str]
 ) -> tuple[str, ...]:
     """Returns which items give one file two labels, a sentence each.
 
@@ -113,8 +124,7 @@ def label_conflicts(
         name_of: As for `link_notes`.
     """
     return tuple(
-        f"{name_of(later)}, has the label {labels[later]}, and {name_of(first)}, which is the same file, has "
-        f"{labels[first]}"
+        f"{name_of(later)} has the label {labels[later]}, and {name_of(first)}, which is the same file, {labels[first]}"
         for later, first in links
         if labels[later] != labels[first]
     )
