@@ -19,7 +19,7 @@ from omnisource.data.lists.labels import LabelReader
 from omnisource.data.lists.media_files import left_out_note, suffixes_of
 from omnisource.data.lists.rows import read_list
 from omnisource.data.lists.same_files import find_same_files, label_conflicts, link_notes
-from omnisource.data.lists.text import Problem, in_order, some
+from omnisource.data.lists.text import NOT_UTF8, TO_UTF8, Problem, in_order, some
 from omnisource.data.shards.read import read_shards
 from omnisource.errors import UserError, shortened
 from omnisource.files.mapped_table import TableWriter
@@ -66,6 +66,8 @@ def read_items(
     form = "tar shards" if isinstance(split, TarShards) else f'format "{split.format}"'
     lines = shortened([str(problem) for problem in problems])
     remedy = _remedy(split, problems, source_name)
+    if any(problem.what.startswith(NOT_UTF8) for problem in problems):
+        remedy = f"{TO_UTF8} {remedy}"
     raise UserError(f"source {source_name}: {count} in its items ({form})\n{lines}\n{remedy}")
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omnisource.data.lists.text import (
+    NOT_UTF8,
+    TO_UTF8,
     Problem,
     find_separator,
     format_rows,
@@ -24,6 +26,7 @@ from omnisource.errors import UserError, shortened
 _FORMS = "A class map has one name a line, or `name index` a line."
 _FROM_ONE = "The indices begin with 1, and classes are numbered from 0: subtract 1 here, and from the labels of lists."
 _HEADERS = {"name", "names", "class", "classes", "label", "labels", "category", "class_name", "class_names"}
+_INDEX_HEADERS = {"id", "index", "idx", "label", "label_id", "class_id", "class_index", "number"}
 _INDEX_FIRST = re.compile(r"(\d+)(\s*[,;\t:]\s*|\s+)(\S.*)", re.ASCII)
 
 _Row = tuple[int, str, int]  # line, name, index
@@ -69,6 +72,8 @@ def read_class_names(path: str) -> tuple[str, ...]:
     if indexed is not None:
         problems += _index_problems(path, indexed)
         rows = [(number, name) for number, name, _ in sorted(indexed, key=lambda row: row[2])]
+    elif lacking := _lines_without_index(rows):
+        problems += [Problem(path, number, "has no index, which the other lines have") for number in lacking]
     elif len(rows) > 1 and rows[0][1].lower() in _HEADERS:
         problems.append(Problem(path, rows[0][0], f"is the header of a table, {rows[0][1]!r}, and no class; remove it"))
     first_line: dict[str, int] = {}
@@ -82,6 +87,8 @@ def read_class_names(path: str) -> tuple[str, ...]:
         hint = " Names that end in numbers need an index after the name on every line." if is_name_first else ""
         if indexed is not None and _begins_with_one(index for *_, index in indexed):
             hint = f" {_FROM_ONE}"
+        if any(problem.what.startswith(NOT_UTF8) for problem in problems):
+            hint += f" {TO_UTF8}"
         raise UserError(f"{shown}\n{_FORMS}{hint}")
     return tuple(name for _, name in rows)
 
@@ -91,7 +98,8 @@ def _name_first(rows: Sequence[tuple[int, str]]) -> list[_Row] | None:
     separator = find_separator((line for _, line in rows), 2)
     pairs = [split_columns(line, separator, 2) for _, line in rows]
     has_index = [len(pair) == 2 and bool(pair[0]) and is_number(pair[1]) and pair[1][0] != "-" for pair in pairs]
-    is_header = len(rows) > 1 and not has_index[0] and separator != " " and len(pairs[0]) == 2
+    is_header = len(rows) > 1 and not has_index[0] and len(pairs[0]) == 2
+    is_header = is_header and (separator != " " or pairs[0][1].lower() in _INDEX_HEADERS)
     first = 1 if is_header and all(has_index[1:]) else 0
     if not all(has_index[first:]):
         return None
@@ -104,7 +112,9 @@ def _name_first(rows: Sequence[tuple[int, str]]) -> list[_Row] | None:
 def _index_first(path: str, rows: Sequence[tuple[int, str]], problems: list[Problem]) -> list[_Row] | None:
     """Returns the rows of a map of `index name` lines, None where it is none; notes what else may be meant."""
     matches = [_INDEX_FIRST.fullmatch(line) for _, line in rows]
-    first = 1 if len(rows) > 1 and matches[0] is None and re.search(r"[,;\t]", rows[0][1]) else 0
+    columns = re.split(r"[,;\t]|\s+", rows[0][1]) if rows else []
+    is_header = len(rows) > 1 and matches[0] is None and len(columns) > 1
+    first = 1 if is_header and (columns[0].lower() in _INDEX_HEADERS or re.search(r"[,;\t]", rows[0][1])) else 0
     found: list[_Row] = []
     for (number, _), match in zip(rows[first:], matches[first:], strict=True):
         if match is None:
@@ -127,6 +137,18 @@ def _index_first(path: str, rows: Sequence[tuple[int, str]], problems: list[Prob
         problems.append(Problem(path, None, what))
         return None
     return _unquoted(found)
+
+
+def _lines_without_index(rows: Sequence[tuple[int, str]]) -> list[int]:
+    """Returns the lines that lack an index in a map of which most have one; none where numbers belong to the names."""
+    for pattern in (r"(?P<name>.*\S)[\s,;]+(?P<index>\d+)", r"(?P<index>\d+)[\s,;:]+(?P<name>\S.*)"):
+        found = [re.fullmatch(pattern, line, re.ASCII) for _, line in rows]
+        matches = [match for match in found if match is not None]
+        is_map = all(len({match[group] for match in matches}) == len(matches) for group in ("name", "index"))
+        is_map = is_map and all(int(match["index"]) <= len(rows) for match in matches)
+        if is_map and len(rows) > len(matches) > max(1, len(rows) // 2):
+            return [number for (number, _), match in zip(rows, found, strict=True) if match is None]
+    return []
 
 
 def _unquoted(rows: list[_Row]) -> list[_Row]:

@@ -16,6 +16,8 @@ MOST_PROBLEMS = 100_000
 
 
 _CONTROL_CHARACTERS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+NOT_UTF8 = "is not UTF-8"
+TO_UTF8 = "Save the text as UTF-8, for example with `iconv -f LATIN1 -t UTF-8`."
 _LINE_BYTES = 2**20  # a line end comes within these, or the file is no list
 
 
@@ -91,7 +93,7 @@ def read_lines(path: str, problems: list[Problem]) -> Iterator[tuple[int, str]]:
             try:
                 text = line.decode()
             except UnicodeDecodeError as error:
-                problems.append(Problem(path, number, f"is not UTF-8 (byte {line[error.start]:#04x} at {error.start})"))
+                problems.append(Problem(path, number, f"{NOT_UTF8} (byte {line[error.start]:#04x} at {error.start})"))
                 continue
             yield number, text.removesuffix("\n").removesuffix("\r")
 
