@@ -12,7 +12,7 @@ from omnisource.data.lists.folders import files_below
 from omnisource.data.lists.items import Items
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, left_out_note, media_by_suffix
 from omnisource.data.lists.text import Problem, some
-from omnisource.data.notes import run_notes
+from omnisource.data.notes import run_notes, split_notes
 from omnisource.errors import UserError, shortened
 from omnisource.prepare.outputs import FileJob, distinct_files, output_names, path_below
 from omnisource.recipe.data import Source, Split, SplitName, TarShards
@@ -120,7 +120,7 @@ def job_from_list(list_path: str, folder: str | None) -> PrepareJob:
             "config, which says what its files are: CONFIG:NAME."
         )
     split_job, files = _split_job(os.path.splitext(name)[0], split, items, None, original, name, "")
-    return PrepareJob(original, [root], distinct_files(files), [split_job])
+    return PrepareJob(original, [root], distinct_files(files), [split_job], notes=split_notes(items, ()))
 
 
 def job_from_source(recipe: Recipe, name: str, config_path: str) -> PrepareJob:

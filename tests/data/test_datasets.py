@@ -443,7 +443,8 @@ def test_wrong_label_names_what_is_allowed(tmp_path, label, names, num_classes, 
 def test_surplus_column_is_reported(tmp_path):
     make_files(tmp_path, "a.mp4", "b 7.mp4")
     assert problems_of(tmp_path, "a.mp4 120 1\nb 7.mp4 1\n") == [
-        "1: 3 columns instead of 2 (`path label`), or a missing file: a.mp4 120"
+        "1: 3 columns instead of 2 (`path label`), or a missing file: a.mp4 120; "
+        'lists of the form "video_frames_label" are `video_id num_frames label`'
     ]
 
 

@@ -34,6 +34,8 @@ def missing_file(folder: str, key: str, listing: Listing) -> str:
         what = f"{num_surplus + 2} columns instead of 2 (`path label`), or a missing file: {path}"
         if os.path.isdir(os.path.join(folder, base)):
             return f"{what}; {base} is a folder: {_frames_hint(num_surplus - 1)}"
+        if num_surplus == 1 and media_by_suffix(base) == "video" and os.path.isfile(os.path.join(folder, base)):
+            return f'{what}; lists of the form "video_frames_label" are `video_id num_frames label`'
         return what
     return f"missing file: {path}{_hint(folder, key, listing)}"
 
