@@ -156,12 +156,13 @@ def _read_folders(
 ) -> Items:
     classes = ClassFolders(folder, media, problems)
     names = labels.class_names if labels.class_names is not None else classes.names
-    index_of = {name: index for index, name in enumerate(names)}
+    index_of = labels.index_of if labels.class_names is not None else {name: i for i, name in enumerate(names)}.get
     wrong: list[Problem] = []
     writer = TableWriter(["keys"], {"labels": np.int32})
     identities = array("q")
     for name, files in classes.read(progress):
-        label = labels.read(str(index_of[name])) if name in index_of else f"not the name of a class: {some(names)}"
+        index = index_of(name)
+        label = f"not the name of a class: {some(names)}" if index is None else labels.read(str(index))
         if isinstance(label, str):
             wrong.append(Problem(os.path.join(folder, name), None, label))
             label = 0

@@ -163,6 +163,15 @@ def test_class_folders_follow_the_names_of_the_label_space(tmp_path):
     assert content(items) == [("kick/1.mp4", 1), ("shake hands/2.mp4", 2)]
 
 
+def test_names_of_classes_are_the_same_in_other_forms_of_unicode(tmp_path):
+    make_files(tmp_path, "cafe\u0301/1.mp4", "bar/2.mp4", "3.mp4")
+    names = ("bar", "caf\u00e9")
+    assert content(read(tmp_path, Split(format="folders"), names=names)) == [("bar/2.mp4", 0), ("cafe\u0301/1.mp4", 1)]
+    assert content(read_text(tmp_path, "3.mp4,cafe\u0301\n", names=names)) == [("3.mp4", 1)]
+    assert problems_of(tmp_path, "3.mp4,cafe\u0301\n", names=(*names, "cafe\u0301")) == []
+    assert "not the name of a class" in problems_of(tmp_path, "3.mp4,cafe\n", names=names)[0]
+
+
 def test_links_are_followed_once(tmp_path):
     make_files(tmp_path, "elsewhere/1.mp4", "data/a/2.mp4")
     (tmp_path / "data/b").symlink_to(tmp_path / "elsewhere")
@@ -869,6 +878,9 @@ def test_class_map_is_read(tmp_path, text, names):
         ("hug 0\nkick\nrun 2\n", [":2: has no index, which the other lines have"]),
         ("0 hug\nkick\n2 run\n", [":2: has no index, which the other lines have"]),
         ("0,n1,a\n1,n2,b\n", [": 3 columns; a class map has two, of an index and a name. Keep the names alone"]),
+        ("hug,kick,run\n", [":1: all names are in one line; write one a line"]),
+        ("- hug\n- kick\n", [": every line begins with a dash, as in YAML; write the names alone"]),
+        ("names:\n  0: hug\n  1: kick\n", [":1: has no index, which the other lines have"]),
         ("name\nhug\nkick\n", [":1: is the header of a table, 'name', and no class; remove it"]),
         ("hug\nki\x1b[31mck\nhug\n", [":3: the same name as in line 1: 'hug'"]),
         ('{"1": "a", "2": "b"}', [": its indices are not those from 0 to 1: 1, 2"]),

@@ -74,8 +74,8 @@ def read_class_names(path: str) -> tuple[str, ...]:
         rows = [(number, name) for number, name, _ in sorted(indexed, key=lambda row: row[2])]
     elif lacking := _lines_without_index(rows):
         problems += [Problem(path, number, "has no index, which the other lines have") for number in lacking]
-    elif len(rows) > 1 and rows[0][1].lower() in _HEADERS:
-        problems.append(Problem(path, rows[0][0], f"is the header of a table, {rows[0][1]!r}, and no class; remove it"))
+    else:
+        problems += _other_forms(path, rows)
     first_line: dict[str, int] = {}
     for number, name in sorted(rows):
         if first_line.setdefault(name, number) != number:
@@ -137,6 +137,17 @@ def _index_first(path: str, rows: Sequence[tuple[int, str]], problems: list[Prob
         problems.append(Problem(path, None, what))
         return None
     return _unquoted(found)
+
+
+def _other_forms(path: str, rows: Sequence[tuple[int, str]]) -> list[Problem]:
+    """Returns which other form lines without indices seem to have, if any."""
+    if len(rows) > 1 and rows[0][1].lower() in _HEADERS:
+        return [Problem(path, rows[0][0], f"is the header of a table, {rows[0][1]!r}, and no class; remove it")]
+    if len(rows) == 1 and "," in rows[0][1]:
+        return [Problem(path, rows[0][0], "all names are in one line; write one a line")]
+    if rows and all(line.startswith("- ") for _, line in rows):
+        return [Problem(path, None, "every line begins with a dash, as in YAML; write the names alone")]
+    return []
 
 
 def _lines_without_index(rows: Sequence[tuple[int, str]]) -> list[int]:
