@@ -613,6 +613,14 @@ def test_missing_and_ambiguous_ids_are_reported(tmp_path):
     ]
 
 
+def test_id_in_quotes_or_another_form_of_unicode_is_told(tmp_path):
+    make_files(tmp_path, "a.mp4", "e\u0301.mkv")
+    assert problems_of(tmp_path, '"a" 1 0\n\u00e9 1 0\n', format="video_frames_label") == [
+        '1: missing video: "a" with any suffix of videos (there is a.mp4, without the quotes around it)',
+        "2: missing video: \u00e9 with any suffix of videos (there is e\u0301.mkv, in another form of Unicode (NFD))",
+    ]
+
+
 def test_wrong_folders_of_frames_are_reported(tmp_path):
     make_files(tmp_path, "file", "a/img_00001.jpg", "b/img_00001.jpg")
     text = "file 3 0\na 0 0\nb many 0\ngone 2 0\ngone/deep 2 0\n"

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from omnisource.data.lists.folders import Listing, iterate_files_below, list_folder
-from omnisource.data.lists.hints import missing_file, missing_folder
+from omnisource.data.lists.hints import missing_file, missing_folder, missing_video
 from omnisource.data.lists.items import PackedStrings
 from omnisource.data.lists.media_files import media_by_suffix, videos_by_stem
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem
@@ -81,7 +81,7 @@ class FileFinder:
             for index in indices:
                 parent, slash, name = keys[index].rpartition("/")
                 names = [name] if name in listing.files else stems.get(name, [])
-                path = self._the_video(index, keys[index], [parent + slash + file for file in names])
+                path = self._the_video(index, keys[index], [parent + slash + file for file in names], stems)
                 self.identities[index] = listing.files.get(path[len(parent + slash) :], 0)
                 if path.startswith(keys[index]):
                     found[index] = suffixes.setdefault(path[len(keys[index]) :], len(suffixes))
@@ -93,7 +93,7 @@ class FileFinder:
             writer.add(elsewhere.get(index) or key + endings[found[index]])
         return PackedStrings.of(writer.finish(writer.digest()), "paths")
 
-    def _the_video(self, index: int, key: str, found: list[str]) -> str:
+    def _the_video(self, index: int, key: str, found: list[str], stems: dict[str, list[str]]) -> str:
         if not found and "/" not in key:
             if self._tree is None:
                 self._tree = _VideoTree(self.folder, self.problems, self._progress)
@@ -101,7 +101,7 @@ class FileFinder:
         if len(found) > 1:
             self.missing.append((index, f"{len(found)} videos have the id {key!r}: {', '.join(found)}"))
         elif not found:
-            self.missing.append((index, f"missing video: {os.path.join(self.folder, key)} with any suffix of videos"))
+            self.missing.append((index, missing_video(self.folder, key, stems)))
         return found[0] if found else key
 
     def _listings(self, keys: PackedStrings) -> Iterator[tuple[Listing, list[int]]]:

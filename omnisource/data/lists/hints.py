@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from omnisource.data.lists.folders import Listing
 from omnisource.data.lists.media_files import media_by_suffix
@@ -51,6 +51,22 @@ def missing_folder(folder: str, key: str, listing: Listing) -> str:
     if num_surplus and os.path.isdir(os.path.join(folder, base)):
         return f"{num_surplus + 3} columns, or a missing folder: {path}; {base} is one: {_frames_hint(num_surplus)}"
     return f"missing folder: {path}{_hint(folder, key, listing)}"
+
+
+def missing_video(folder: str, key: str, stems: Mapping[str, Sequence[str]]) -> str:
+    """Returns what is wrong with an id that no video has.
+
+    Args:
+        folder: Folder that the ids of the list start from.
+        key: The id.
+        stems: The videos beside it by their names without suffix.
+    """
+    name = key.rpartition("/")[2]
+    what = f"missing video: {os.path.join(folder, key)} with any suffix of videos"
+    for other, how in _other_spellings(name):
+        if other != name and other in stems:
+            return f"{what} (there is {stems[other][0]}, {how})"
+    return what
 
 
 def wrong_label(row: list[str], line: int) -> str:
