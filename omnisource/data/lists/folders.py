@@ -97,7 +97,7 @@ def iterate_files_below(
         progress: Called for each folder in `folder` itself, with the number begun and that of all.
         notes_broken: Whether names that lead nowhere are problems, too.
     """
-    waiting, seen = [""], set()
+    waiting, seen, start = [""], set(), os.path.realpath(folder)
     num_begun = num_folders = 0
     while waiting:
         parent = waiting.pop()
@@ -106,7 +106,7 @@ def iterate_files_below(
             progress(num_begun, num_folders)
         place = os.path.join(folder, parent) if parent else folder
         real = os.path.realpath(place)
-        if real in seen:  # links may lead back
+        if real in seen or start.startswith(os.path.join(real, "")):  # links may lead back, also out of the folder
             continue
         seen.add(real)
         listing = list_folder(place, problems)

@@ -62,6 +62,15 @@ def test_foreign_links_lead_where_they_want(tmp_path: Path) -> None:
     assert class_names_of_folders(str(tmp_path)) == ("a",)
 
 
+def test_links_that_lead_back_end(tmp_path: Path) -> None:
+    make_files(tmp_path, "data/a/1.mp4", "data/b/2.mp4", "elsewhere/3.mp4")
+    for name, target in (("self", "."), ("up", ".."), ("top", "../.."), ("aside", "../../elsewhere")):
+        link(tmp_path / "data/a" / name, target)
+    items = read_items(str(tmp_path / "data"), Split(format="folders"), "video", None, None, "tiny")
+    assert [item.key for item in items] == ["a/1.mp4", "a/aside/3.mp4", "b/2.mp4"]
+    assert items.notes == ()
+
+
 def test_foreign_folders_are_no_classes(tmp_path: Path) -> None:
     make_files(
         tmp_path, "a/1.jpg", "__MACOSX/a/1.jpg", ".ipynb_checkpoints/1.jpg", "@eaDir/1.jpg", "b/Thumbs.db", "b/2.JFIF"
