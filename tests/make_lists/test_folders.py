@@ -40,6 +40,16 @@ def test_folder_list_holds_every_file_of_every_class(tmp_path):
     assert sorted(path.name for path in (tmp_path / "meta").iterdir()) == ["classes.txt", "train.txt"]
 
 
+def test_links_are_told_with_their_labels(tmp_path):
+    make_files(tmp_path / "data", "a/1.mp4", "b/2.mp4")
+    (tmp_path / "data/b/1.mp4").symlink_to("../a/1.mp4")
+    report = make_folder_lists(str(tmp_path / "data"), str(tmp_path / "list.txt"), "video")
+    assert report.notes == (
+        "items that are the file of another item under another name: 1, such as b/1.mp4, which is a/1.mp4",
+        "files with two labels: 1, such as b/1.mp4 has the label 1, and a/1.mp4, which is the same file, 0",
+    )
+
+
 def test_list_of_names_without_blanks_has_the_published_form(tmp_path):
     make_files(tmp_path / "data", "a/1,2.mp4", "b/3.mp4")
     make_folder_lists(str(tmp_path / "data"), str(tmp_path / "list.txt"), "video")

@@ -68,6 +68,18 @@ def test_kinetics_list_holds_the_clips_that_are_there(kinetics):
     ]
 
 
+def test_link_that_leads_nowhere_is_no_missing_clip(kinetics):
+    (kinetics.videos / "air drumming/zzzzzzzzzzz_000000_000010.mp4").symlink_to("/gone.mp4")
+    (kinetics.videos / "abseiling").symlink_to("/gone")
+    with pytest.raises(UserError) as caught:
+        kinetics.make()
+    assert [line.split(";")[0] for line in str(caught.value).splitlines()] == [
+        f"{kinetics.videos}/abseiling: is a link that leads nowhere, to /gone",
+        f"{kinetics.videos}/air drumming/zzzzzzzzzzz_000000_000010.mp4: is a link that leads nowhere, to /gone.mp4",
+    ]
+    assert not kinetics.list.exists()
+
+
 def test_kinetics_list_without_class_map_is_numbered_alphabetically(kinetics):
     kinetics.make()
     assert read_back(kinetics.videos, kinetics.list) == KINETICS_ROWS
