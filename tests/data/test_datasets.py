@@ -526,6 +526,8 @@ def test_labels_that_begin_with_one_are_told(tmp_path, labels):
             "1: label 'label' is not a number (allowed: 0 to 2) (a header? Lists with one have",
         ),
         ("label,youtube_id,time_start,time_end,split\n", {}, "(a Kinetics CSV file: `omnisource lists kinetics` makes"),
+        ('"a.mp4","1"\n', {}, "1: label '\"1\"' is not a number (allowed: 0 to 2) (the quotes belong to it; write 1"),
+        ("a.mp4 \uff11\n", {}, "(its digits are not those of ASCII; write 1)"),
         ("0 a.mp4\n", {}, "(the path comes first, and the label last)"),
         ("a.mp4,1\n", {"format": "csv"}, '(an item, and no header? Lists without one have format="path_label")'),
         ('[{"id": "1", "label": "hug"}]', {}, "is JSON, and no list"),
@@ -706,6 +708,9 @@ def test_utf16_is_reported(tmp_path):
         (b"PAR1 ...", "is a Parquet table"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"<!DOCTYPE html>\n", "is a web page"),
+        (pickle.dumps(["a.mp4"]), "is a pickle"),
+        (b"\x00\x00\x00\x20ftypisom" + bytes(20), "is a video, and no text"),
+        (b"a.mp4" + bytes(252) + b"ustar\x00" + bytes(250), "is a tar archive"),
     ],
 )
 @pytest.mark.parametrize("form", ["path_label", "csv"])

@@ -22,6 +22,10 @@ _KINDS = (
     (b"PAR1", "is a Parquet table; write its columns to a CSV file"),
     (b"ARROW1", "is an Arrow table; write its columns to a CSV file"),
     (b"\x93NUMPY", "is a NumPy array; write it as text, one item a line"),
+    *((bytes((0x80, protocol)), "is a pickle; write it as text, one item a line") for protocol in (2, 3, 4, 5)),
+    (b"MATLAB ", "is a MATLAB file; write it as text, one item a line"),
+    (b"\xff\xd8\xff", "is an image, and no text"),
+    (b"\x89PNG", "is an image, and no text"),
     (b"\x89HDF", "is an HDF5 file; write its columns to a CSV file"),
     (b"SQLite format 3\0", "is an SQLite database; write its columns to a CSV file"),
     (b"version https://git-lfs", "is a Git LFS pointer, and not the file itself; fetch it with `git lfs pull`"),
@@ -40,6 +44,10 @@ def foreign_kind(start: bytes) -> str | None:
     for mark, what in _KINDS:
         if start.startswith(mark):
             return what
+    if start[257:262] == b"ustar":
+        return "is a tar archive; shards stand in the place of a list as TarShards(urls=...)"
+    if start[4:8] == b"ftyp":
+        return "is a video, and no text"
     # Without a byte order mark every second byte of Latin letters is zero in UTF-16, three of four in UTF-32.
     share = start.count(0) / max(1, len(start))
     if share > 0.6:

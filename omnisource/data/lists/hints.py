@@ -76,6 +76,10 @@ def wrong_label(row: list[str], line: int) -> str:
         return " (a Kinetics CSV file: `omnisource lists kinetics` makes a list of it)"
     if line == 1 and len(columns) > 1 and all(_HEADER.fullmatch(column) for column in columns):
         return ' (a header? Lists with one have format="csv", and path_column and label_column name two of its columns)'
+    if row[-1] != (bare := row[-1].strip("\"'")):
+        return f' (the quotes belong to it; write {bare} alone, or CSV with a header and format="csv")'
+    if is_number(plain := unicodedata.normalize("NFKC", row[-1])):
+        return f" (its digits are not those of ASCII; write {plain})"
     if is_number(row[0]) or media_by_suffix(row[-1]):
         return " (the path comes first, and the label last)"
     return ""
