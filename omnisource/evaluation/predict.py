@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def media_files(paths: Sequence[str]) -> list[MediaFile]:
     """Returns files and, in alphabetical order, all images and videos below folders.
 
     Raises:
-        UserError: If a path is missing, a file is neither image nor video by its suffix, or a folder has none.
+        UserError: If a path is missing, a file is neither image nor video by its suffix, or a folder has none, or it or
+            one in it cannot be listed or followed.
     """
     found: list[MediaFile] = []
     for given in paths:
@@ -87,8 +89,11 @@ def media_files(paths: Sequence[str]) -> list[MediaFile]:
 def _media_below(folder: str) -> list[MediaFile]:
     problems: list[Problem] = []
     paths = [str(Path(folder, path)) for path in files_below(folder, problems)]
-    if problems:
+    # A link to media that are gone is one file's fault, which is told when it is its turn.
+    dangling = [problem for problem in problems if os.path.islink(problem.path) and media_by_suffix(problem.path)]
+    if len(dangling) < len(problems):
         raise UserError(shortened([str(problem) for problem in problems]))
+    paths = sorted([*paths, *(str(Path(problem.path)) for problem in dangling)])
     found = [MediaFile(path, media) for path in paths if (media := media_by_suffix(path))]
     if not found:
         raise UserError(f"{folder}: the folder has no images or videos")
