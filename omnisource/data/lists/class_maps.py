@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ _FORMS = "A class map has one name a line, or `name index` a line."
 _FROM_ONE = "The indices begin with 1, and classes are numbered from 0: subtract 1 here, and from the labels of lists."
 _HEADERS = {"name", "names", "class", "classes", "label", "labels", "category", "class_name", "class_names"}
 _INDEX_HEADERS = {"id", "index", "idx", "label", "label_id", "class_id", "class_index", "number"}
-_INDEX_FIRST = re.compile(r"(\d+)(\s*[,;\t:]\s*|\s+)(\S.*)", re.ASCII)
+_ASSIGNMENTS = (":", "=")  # what YAML and others write between a name and its index
+_INDEX_FIRST = re.compile(r"(\d+)(\s*[,;\t:]\s*|[.)]\s+|\s+[=-]\s+|\s+)(\S.*)", re.ASCII)
 
 _Row = tuple[int, str, int]  # line, name, index
 
@@ -36,10 +38,10 @@ def format_class_names(names: Sequence[str]) -> bytes:
     """Returns the text of a class map, `name index` a line, which `read_class_names` reads back.
 
     Raises:
-        UserError: If a name has blanks around it, holds a line break or is not UTF-8, or all end in a colon.
+        UserError: If a name has blanks around it, holds a line break or is not UTF-8, or if all end in ":" or "=".
     """
-    if names and all(name.endswith(":") for name in names):
-        raise UserError(f"a class map cannot hold names that all end in a colon: {some(names)}. Rename them.")
+    if names and all(name.endswith(_ASSIGNMENTS) for name in names):
+        raise UserError(f"a class map cannot hold names that all end in : or =: {some(names)}. Rename them.")
     unfit = [repr(name) for name in names if name != name.strip()]
     if unfit:
         raise UserError(f"a class map cannot hold names with blanks around them: {some(unfit)}. Rename them.")
@@ -104,7 +106,7 @@ def _name_first(rows: Sequence[tuple[int, str]]) -> list[_Row] | None:
     if not all(has_index[first:]):
         return None
     found = [(number, pair[0], int(pair[1])) for (number, _), pair in zip(rows[first:], pairs[first:], strict=True)]
-    if all(name.endswith(":") for _, name, _ in found):  # YAML
+    if all(name.endswith(_ASSIGNMENTS) for _, name, _ in found):
         found = [(number, name[:-1].rstrip(), index) for number, name, index in found]
     return _unquoted(found) if first else found
 
@@ -122,11 +124,11 @@ def _index_first(path: str, rows: Sequence[tuple[int, str]], problems: list[Prob
         found.append((number, match[3], int(match[1])))
     if not found:
         return None
-    marks = {match[2].strip() for match in matches if match is not None}
-    if marks in ({","}, {";"}, {""}) and (mark := marks.pop() or "\t"):
-        more = [len(next(csv.reader([name], delimiter=mark))) for _, name, _ in found]
-        if min(more) > 1:
-            what = f"{max(more) + 1} columns; a class map has two, of an index and a name. Keep the names alone"
+    marks = {match[2].strip(" ") for match in matches if match is not None}
+    if marks in ({","}, {";"}, {"\t"}):  # where all names have a mark in them, they are further columns
+        num_more = [len(next(csv.reader([name], delimiter=min(marks)))) for _, name, _ in found]
+        if min(num_more) > 1:
+            what = f"{max(num_more) + 1} columns; a class map has two, of an index and a name. Keep the names alone"
             problems.append(Problem(path, None, what))
     indices = sorted(index for *_, index in found)
     if indices not in ([*range(len(found))], [*range(1, len(found) + 1)]):
@@ -145,6 +147,8 @@ def _other_forms(path: str, rows: Sequence[tuple[int, str]]) -> list[Problem]:
         return [Problem(path, rows[0][0], f"is the header of a table, {rows[0][1]!r}, and no class; remove it")]
     if len(rows) == 1 and "," in rows[0][1]:
         return [Problem(path, rows[0][0], "all names are in one line; write one a line")]
+    if rows and all(re.fullmatch(r".*\S[:=]\d+", line, re.ASCII) for _, line in rows):
+        return [Problem(path, None, "every line ends in an index behind a mark; write a blank, a comma or a tab there")]
     if rows and all(line.startswith("- ") for _, line in rows):
         return [Problem(path, None, "every line begins with a dash, as in YAML; write the names alone")]
     return []
@@ -211,7 +215,7 @@ def _names_of_json(path: str, text: str) -> tuple[str, ...]:
             f"{some([str(index) for index in sorted(named)])}\n{_FORMS}{hint}"
         )
     names = tuple(name for _, name, _ in _unquoted([(0, named[index].strip(), index) for index in sorted(named)]))
-    twice = sorted({repr(name) for name in names if names.count(name) > 1})
+    twice = sorted(repr(name) for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UserError(f"{path}: names that are there twice: {some(twice)}\n{_FORMS}")
     return names
