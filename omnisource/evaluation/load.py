@@ -17,14 +17,16 @@ from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Classifier
 from omnisource.evaluation.precision import Precision, weight_type
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
+from omnisource.files.foreign_files import is_safetensors
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
-from omnisource.models.load_weights import load_into, state_dict_in
+from omnisource.models.load_weights import load_into
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.own import OWN, required_average
 from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
 from omnisource.models.weights.read import read_weights_file
+from omnisource.models.weights.wrappers import find_weights
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
@@ -141,7 +143,7 @@ def _content_of(path: Path, average: bool) -> _Content:
         return _own_content(path, checkpoint.recipe, checkpoint.class_names, weights)
     if average:
         required_average(None, str(path))
-    if path.suffix == ".safetensors" and "recipe" in (metadata := _metadata(path)):
+    if is_safetensors(path) and "recipe" in (metadata := _metadata(path)):
         return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
     return _published_content(path, content)
 
@@ -167,7 +169,7 @@ def _own_content(
 
 
 def _published_content(path: Path, content: Mapping[str, Any]) -> _Content:
-    weights = state_dict_in(content, str(path), (PUBLISHED, OWN))
+    weights = find_weights(content, str(path), (PUBLISHED, OWN)).state
     weights = from_published(weights, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
     try:
         sizes = sizes_of(weights)
