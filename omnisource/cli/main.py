@@ -1,17 +1,19 @@
-"""The command line: the commands in one parser, and exit codes. Everything heavy is imported when a command runs."""
+"""The command line: what comes before a command, and exit codes.
+
+What is imported at the top Python has loaded when it starts: anything else could be a file of the current folder.
+"""
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
 
-from omnisource import __version__
-from omnisource.cli.commands import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
-from omnisource.errors import UserError
+from omnisource.import_path import leave_out_current_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,11 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 2: a mistake in what was given. 128 + n: stopped by signal n, after saving.
     """
-    return run(lambda: _dispatch(arguments))
+    leave_out_current_folder()
+    from omnisource.cli.parser import dispatch
+
+    return run(lambda: dispatch(arguments))
 
 
 def run(command: Callable[[], int]) -> int:
     """Runs `command` and returns its exit code; a user's mistake becomes a message and exit code 2."""
+    from omnisource.errors import UserError
+
     for stream in (sys.stdout, sys.stderr):
         # File names are bytes: one that is no text here is shown escaped, and must not end the command.
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
@@ -44,36 +51,3 @@ def run(command: Callable[[], int]) -> int:
             raise
         print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
         return 2
-
-
-def _dispatch(arguments: Sequence[str] | None) -> int:
-    parser = _parser()
-    # argparse takes the last positional arguments only in one row; those that stand after a flag come back as unknown.
-    parsed, unknown = parser.parse_known_args(arguments)
-    if any(text.startswith("-") for text in unknown):
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if hasattr(parsed, "overrides"):
-        parsed.overrides = [*parsed.overrides, *unknown]
-    elif hasattr(parsed, "files"):
-        parsed.files = [*parsed.files, *unknown]
-    elif unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return parsed.command(parsed)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Takes flags in full only: an abbreviation would change its meaning when a flag is added."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="omnisource", description="Trains one recognizer on image and video datasets together, and uses it."
-    )
-    parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, test, predict, show, check, prepare, lists, checkpoint, runs, watch, demo):
-        command.add_parser(commands)
-    return parser

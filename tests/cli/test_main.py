@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.cli.main import _parser, main, run
+from omnisource.cli.main import main, run
+from omnisource.cli.parser import make_parser
 from omnisource.errors import UserError
 from tests.support.miniature import PUBLISHED_CONFIG
 
@@ -66,7 +67,7 @@ def test_every_argument_has_a_help_text() -> None:
 
     unexplained = [
         f"{parser.prog}: {action.dest}"
-        for parser in parsers(_parser())
+        for parser in parsers(make_parser())
         for action in parser._actions
         if not action.help and not isinstance(action.choices, dict)
     ]
