@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from omnisource import __version__
+from omnisource.cli.arguments import path_text
 from omnisource.cli.commands import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
 
 
@@ -20,10 +21,18 @@ def dispatch(arguments: Sequence[str] | None) -> int:
     if hasattr(parsed, "overrides"):
         parsed.overrides = [*parsed.overrides, *unknown]
     elif hasattr(parsed, "files"):
-        parsed.files = [*parsed.files, *unknown]
+        parsed.files += make_paths(parser, unknown)
     elif unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return parsed.command(parsed)
+
+
+def make_paths(parser: argparse.ArgumentParser, texts: Sequence[str]) -> list[str]:
+    """Returns paths that argparse has not taken as such; ends the program where one is none."""
+    try:
+        return [path_text(text) for text in texts]
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
 
 
 class _Parser(argparse.ArgumentParser):

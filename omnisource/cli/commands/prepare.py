@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from omnisource.cli.arguments import add_overrides, load_recipe, positive, whole_number
+from omnisource.cli.arguments import add_overrides, load_recipe, path, path_text, positive, whole_number
 from omnisource.errors import UserError
 
 
@@ -18,8 +18,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="re-encode videos and shrink images, so that training reads them quickly",
         epilog="The same command again goes on where it was ended. The originals are never touched.",
     )
-    prepare.add_argument("source", metavar="SOURCE", help="folder, list (`path label`), or CONFIG:NAME of a source")
-    prepare.add_argument("out", metavar="OUT", type=Path, help="new folder for the prepared files and their lists")
+    prepare.add_argument(
+        "source", metavar="SOURCE", type=path_text, help="folder, list (`path label`), or CONFIG:NAME of a source"
+    )
+    prepare.add_argument("out", metavar="OUT", type=path, help="new folder for the prepared files and their lists")
     add_overrides(prepare)
     prepare.add_argument(
         "--short-side", type=_even, default=256, metavar="256|320", help="short side in pixels (%(default)s)"
@@ -28,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--keyframe-interval", type=positive, default=5, metavar="N", help="frames to the next keyframe (%(default)s)"
     )
     prepare.add_argument("--workers", type=positive, metavar="N", help="processes (one for each core)")
-    prepare.add_argument("--folder", type=Path, help="where the paths of a list start (the folder of the list)")
+    prepare.add_argument("--folder", type=path, help="where the paths of a list start (the folder of the list)")
     prepare.add_argument("--shard-size", type=_bytes, metavar="SIZE", help="pack tar shards of about this size, as 1GB")
     prepare.set_defaults(command=_prepare)
 

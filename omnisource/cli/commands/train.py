@@ -7,7 +7,15 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from omnisource.cli.arguments import add_config, add_overrides, default_work_dir, load_recipe, non_negative
+from omnisource.cli.arguments import (
+    add_config,
+    add_overrides,
+    default_work_dir,
+    load_recipe,
+    non_negative,
+    path,
+    resumed,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -19,9 +27,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_overrides(train)
     train.add_argument("--seed", type=non_negative, help="seed of the run; the same as seed=N")
     train.add_argument("--deterministic", action="store_true", help="use deterministic algorithms only")
-    train.add_argument("--work-dir", type=Path, help="where the run goes (work_dirs/NAME OF THE CONFIG)")
+    train.add_argument("--work-dir", type=path, help="where the run goes (work_dirs/NAME OF THE CONFIG)")
     train.add_argument(
-        "--resume", default="", metavar="auto|PATH", help="continue from the newest checkpoint of the run, or from PATH"
+        "--resume",
+        default="",
+        type=resumed,
+        metavar="auto|PATH",
+        help="continue from the newest checkpoint of the run, or from PATH",
     )
     train.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate to the real number of clips a step"
