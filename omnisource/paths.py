@@ -31,6 +31,17 @@ def with_home_folder(path: str) -> str:
     return f"{home.rstrip('/')}{slash}{rest}" or "/"
 
 
+def ignore_relative_base_folders() -> None:
+    """Takes variables such as `XDG_CACHE_HOME` out of the environment unless they are full paths.
+
+    The standard wants these ignored, but libraries make folders below the current one.
+    Source: XDG Base Directory Specification 0.8.
+    """
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        if not os.path.isabs(os.environ.get(name, "/")):
+            del os.environ[name]
+
+
 def home_folder(user: str = "") -> str | None:
     """Returns the home folder of a user, or with "" of the one that this process belongs to; None if there is none."""
     if not user and os.path.isabs(os.environ.get("HOME", "")):

@@ -29,13 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(command: Callable[[], int]) -> int:
     """Runs `command` and returns its exit code; a user's mistake becomes a message and exit code 2."""
-    from omnisource.errors import UserError
+    import logging
 
+    from omnisource.errors import UserError, describe_system_error
+    from omnisource.paths import ignore_relative_base_folders
+
+    ignore_relative_base_folders()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its fonts is nothing to a user of ours
     for stream in (sys.stdout, sys.stderr):
         # File names are bytes: one that is no text here is shown escaped, and must not end the command.
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
     try:
+        os.getcwd()  # torch cannot be loaded where it is gone, and relative paths lead nowhere
         return command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -46,8 +52,9 @@ def run(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
         sys.stderr.close()
         return 141
-    except OSError as error:  # a full disk, no permission, a folder where a file should be
-        if error.filename is None:
+    except (OSError, RuntimeError) as error:  # a full disk, no permission, too many open files, no thread to be had
+        description = describe_system_error(error)
+        if description is None:
             raise
-        print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+        print(f"error: {description}", file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from omnisource.cli.arguments import path
+from omnisource.errors import adding_path
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -18,4 +19,5 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _demo(arguments: argparse.Namespace) -> int:
     from omnisource.demo.run import run_demo
 
-    return run_demo(arguments.work_dir)
+    with adding_path(arguments.work_dir):
+        return run_demo(arguments.work_dir)

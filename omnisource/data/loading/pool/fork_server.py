@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from omnisource.data.loading.pool.messages import NUMBER
 from omnisource.data.loading.pool.worker import ignore_stop_signals, serve
+from omnisource.errors import describe_system_error
 
 
 def serve_forks(descriptor: int, modules: Sequence[str]) -> None:
@@ -108,8 +109,13 @@ def _end_as(work: Callable[[], None]) -> NoReturn:
     try:
         work()
         exit_code = 0
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        is_of_system = isinstance(error, OSError | RuntimeError)
+        description = describe_system_error(error) if is_of_system else None
+        if description is None:
+            traceback.print_exc()
+        else:
+            print(f"a loading worker: {description}", file=sys.stderr)
     finally:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it any more
             sys.stdout.flush()
