@@ -6,6 +6,7 @@ They import nothing of the current folder, nor of the main program's, whose code
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from typing import Literal, Protocol
 
 from omnisource.data.loading.pool import bootstrap
 from omnisource.data.loading.pool.messages import NUMBER
+from omnisource.errors import UserError
 from omnisource.import_path import environment_of_children, further_folders
 from omnisource.signals import STOP_SIGNALS
 
@@ -63,7 +65,7 @@ def start_process(start_method: StartMethod, channel: socket.socket, modules: Se
 
     Raises:
         OSError: If the system has no room for a process, or no descriptor is left.
-        EOFError: If the server that forks workers cannot be started; it has shown why.
+        UserError: If the server that forks workers cannot be started; it has shown why.
     """
     with signals_withheld():
         return _forked(channel, modules) if start_method == "forkserver" else _Spawned(channel)
@@ -185,7 +187,13 @@ def _forked(channel: socket.socket, modules: Sequence[str]) -> _Forked:
             if forked is not None:
                 return forked
             _servers.pop().close()
-    raise EOFError("the process that forks loading workers did not start; its own error, if it had one, stands above")
+    raise UserError(
+        "the process that forks loading workers did not start; its own error, if it had one, stands above. With "
+        "num_workers=0 there are no workers."
+    )
+
+
+_RUNNING_INTERPRETER = "/proc/self/exe"
 
 
 def _started(role: Literal["fork", "load"], end: socket.socket, modules: Sequence[str] = ()) -> subprocess.Popen[bytes]:
@@ -196,12 +204,17 @@ def _started(role: Literal["fork", "load"], end: socket.socket, modules: Sequenc
     else:
         flags += ["-E"] * sys.flags.ignore_environment + ["-s"] * sys.flags.no_user_site
     arguments = [role, str(end.fileno()), os.pathsep.join(further_folders()), *modules]
-    return subprocess.Popen(
-        [sys.executable, *flags, f"-Xutf8={sys.flags.utf8_mode}", os.path.abspath(bootstrap.__file__), *arguments],
-        stdin=subprocess.DEVNULL,
-        env=environment_of_children(),
-        pass_fds=[end.fileno()],
+    command = [sys.executable, *flags, f"-Xutf8={sys.flags.utf8_mode}", os.path.abspath(bootstrap.__file__), *arguments]
+    start = functools.partial(
+        subprocess.Popen, command, stdin=subprocess.DEVNULL, env=environment_of_children(), pass_fds=[end.fileno()]
     )
+    try:
+        return start()
+    except (PermissionError, FileNotFoundError):
+        if not os.path.exists(_RUNNING_INTERPRETER):
+            raise
+        # Whoever started this process could reach the interpreter, and its user cannot; or it was replaced meanwhile.
+        return start(executable=_RUNNING_INTERPRETER)
 
 
 def _number(report: socket.socket) -> int | None:

@@ -18,7 +18,7 @@ from omnisource.data.loading.pool.child_process import StartMethod
 from omnisource.data.loading.pool.tickets import Tickets
 from omnisource.data.loading.pool.worker_process import WorkerProcess
 from omnisource.data.loading.request import Load
-from omnisource.errors import UnreadableMedia
+from omnisource.errors import UnreadableMedia, UserError
 
 IN_FLIGHT = 2
 """Requests that a worker holds at once: the one it loads and the next, so that it never waits for the parent."""
@@ -123,8 +123,10 @@ class Feeder:
                 ready = self._wait()
                 for number, worker in enumerate(self.workers):
                     self._attend(number, worker, worker.channel in ready)
+        except (UserError, OSError) as error:  # no room for another worker
+            self._tickets.fail(error)
         except BaseException:
-            self._tickets.fail(f"the thread that feeds the workers failed:\n{traceback.format_exc()}")
+            self._tickets.fail(RuntimeError(f"the thread that feeds the workers failed:\n{traceback.format_exc()}"))
 
     def _hand_out(self) -> None:
         waiting, requests = self._tickets.waiting, self._tickets.requests
@@ -226,7 +228,7 @@ class Feeder:
             self._tickets.note(f"worker {number} did not start ({ending}); it is replaced")
             self.workers[number] = self._started()
             return
-        self._tickets.fail(
-            f"loading worker {number} did not start ({ending}), {allowed} times; its own error, if it had one, "
-            "stands above. With num_workers=0 there are no workers."
+        raise UserError(
+            f"loading worker {number} did not start ({ending}), {allowed} times; its own error, if it had one, stands "
+            "above. With num_workers=0 there are no workers."
         )
