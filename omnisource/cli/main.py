@@ -5,9 +5,7 @@ What is imported at the top Python has loaded when it starts: anything else coul
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 
 from omnisource.import_path import leave_out_current_folder
 
@@ -33,28 +31,28 @@ def run(command: Callable[[], int]) -> int:
 
     from omnisource.errors import UserError, describe_system_error
     from omnisource.paths import ignore_relative_base_folders
+    from omnisource.printing import flushed_output, notice, open_streams, settle_streams
 
+    open_streams()
     ignore_relative_base_folders()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its fonts is nothing to a user of ours
-    for stream in (sys.stdout, sys.stderr):
-        # File names are bytes: one that is no text here is shown escaped, and must not end the command.
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
     try:
         os.getcwd()  # torch cannot be loaded where it is gone, and relative paths lead nowhere
-        return command()
+        with flushed_output():
+            return command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        notice(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        notice("interrupted")
         return 130
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
-        sys.stderr.close()
         return 141
     except (OSError, RuntimeError) as error:  # a full disk, no permission, too many open files, no thread to be had
         description = describe_system_error(error)
         if description is None:
             raise
-        print(f"error: {description}", file=sys.stderr)
+        notice(f"error: {description}")
         return 2
+    finally:
+        settle_streams()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from omnisource import __version__
 from omnisource.cli.arguments import path_text
 from omnisource.cli.commands import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
+from omnisource.printing import printable
 
 
 def dispatch(arguments: Sequence[str] | None) -> int:
@@ -40,6 +41,9 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Every argument that is a path is read by one rule."""
+"""What several commands take: paths by one rule, sizes and shares with their units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.cli.arguments import path, path_text, resumed
+from omnisource.cli.arguments import num_bytes, path, path_text, resumed, share
 from omnisource.cli.main import main
 from omnisource.cli.mmaction2 import _test_parser, _train_parser
 from omnisource.cli.parser import make_parser
@@ -62,3 +62,38 @@ def test_files_behind_a_flag_are_paths_too(in_empty_folder: Path, capsys: pytest
     with pytest.raises(SystemExit):
         main(["predict", "checkpoint.pt", "a.jpg", "--top", "3", "~nobody_has_this_name/b.jpg"])
     assert "there is no user nobody_has_this_name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1GB", 10**9),
+        ("0.1MB", 100_000),
+        ("200KB", 200_000),
+        ("200kB", 200_000),
+        ("200kb", 200_000),
+        ("1.5 gb", 1_500_000_000),
+        (".5MB", 500_000),
+        ("64KiB", 65_536),
+        ("2MiB", 2**21),
+        ("1gib", 2**30),
+        ("0.25TiB", 2**38),
+        ("4096B", 4096),
+        ("1.1TB", 1_100_000_000_000),
+    ],
+)
+def test_size_with_its_unit_in_bytes(text: str, size: int) -> None:
+    assert num_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "1", "1G", "GB", "-1GB", "0MB", "0.1B", "1,5GB", "1e3MB", "1GBps", "1iB", "٣MB"])
+def test_other_sizes_are_refused_with_the_form(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="KiB, MiB, GiB or TiB, such as 200MB or"):
+        num_bytes(text)
+
+
+def test_share_as_a_number_or_in_percent() -> None:
+    assert (share("0.2"), share("20%"), share("12.5 %")) == (0.2, 0.2, 0.125)
+    for text in ("a fifth", "%", "20%%"):
+        with pytest.raises(argparse.ArgumentTypeError, match="wants a share, such as"):
+            share(text)

@@ -21,6 +21,7 @@ from typing import NoReturn
 from omnisource.data.loading.pool.messages import NUMBER
 from omnisource.data.loading.pool.worker import ignore_stop_signals, serve
 from omnisource.errors import describe_system_error
+from omnisource.printing import notice
 
 
 def serve_forks(descriptor: int, modules: Sequence[str]) -> None:
@@ -115,7 +116,7 @@ def _end_as(work: Callable[[], None]) -> NoReturn:
         if description is None:
             traceback.print_exc()
         else:
-            print(f"a loading worker: {description}", file=sys.stderr)
+            notice(f"a loading worker: {description}")
     finally:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it any more
             sys.stdout.flush()
