@@ -20,18 +20,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 2: a mistake in what was given. 128 + n: stopped by signal n, after saving.
     """
     leave_out_current_folder()
-    from omnisource.cli.parser import dispatch
 
-    return run(lambda: dispatch(arguments))
+    def command() -> int:
+        from omnisource.cli.parser import dispatch
+
+        return dispatch(arguments)
+
+    return run(command)
 
 
 def run(command: Callable[[], int]) -> int:
     """Runs `command` and returns its exit code; a user's mistake becomes a message and exit code 2."""
     import logging
+    import signal
 
     from omnisource.errors import UserError, describe_system_error
     from omnisource.paths import ignore_relative_base_folders
     from omnisource.printing import flushed_output, notice, open_streams, settle_streams
+    from omnisource.signals import Interrupted
 
     open_streams()
     ignore_relative_base_folders()
@@ -43,9 +49,9 @@ def run(command: Callable[[], int]) -> int:
     except UserError as error:
         notice(f"error: {error}")
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         notice("interrupted")
-        return 130
+        return 128 + (stop.signal_number if isinstance(stop, Interrupted) else signal.SIGINT)
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
         return 141
     except (OSError, RuntimeError) as error:  # a full disk, no permission, too many open files, no thread to be had
