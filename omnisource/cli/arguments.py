@@ -52,7 +52,7 @@ def path(text: str) -> Path:
     """Returns the path that an argument gives.
 
     Raises:
-        argparse.ArgumentTypeError: If it is empty, or begins with `~` where there is no such home folder.
+        argparse.ArgumentTypeError: If it is empty, has a zero byte, or begins with `~` where that is no home folder.
     """
     return Path(path_text(text))
 
@@ -61,6 +61,8 @@ def path_text(text: str) -> str:
     """Returns the path that an argument gives, otherwise as it is written; raises as `path` does."""
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; the current folder is .")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text}: no path has a zero byte in it")
     try:
         return with_home_folder(text)
     except NoHomeFolder as error:

@@ -51,10 +51,11 @@ def test_path_has_the_home_folder(read: object, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("read", [path, path_text])
-def test_empty_path_is_refused(read: object) -> None:
+def test_what_can_be_no_path_is_refused(read: object) -> None:
     assert callable(read)
-    with pytest.raises(argparse.ArgumentTypeError, match="the path is empty"):
-        read("")
+    for text, reason in (("", "the path is empty"), ("a\0b", "no path has a zero byte in it")):
+        with pytest.raises(argparse.ArgumentTypeError, match=reason):
+            read(text)
 
 
 def test_files_behind_a_flag_are_paths_too(in_empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
