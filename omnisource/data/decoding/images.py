@@ -9,7 +9,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,9 @@ IMAGE_ERRORS = (
     zlib.error,
 )
 
+ChooseBox = Callable[[int, int], tuple[int, int, int, int]]
+"""Given height and width of an image, chooses a part: its top, left, height and width, in pixels."""
+
 EXIF_ORIENTATION = 0x0112
 _EXIF = b"Exif\0\0"
 TRANSPOSITIONS = {
@@ -70,14 +73,38 @@ def decode_image(
     Raises:
         UnreadableMedia: The file is missing, no image, damaged, or larger than `MAX_IMAGE_PIXELS`.
     """
+
+    def read(image: Image.Image) -> np.ndarray:
+        if min_short_side is not None:
+            image.draft(None, (min_short_side, min_short_side))
+        image.load()
+        transposition = TRANSPOSITIONS.get(orientation_of(image))
+        return to_rgb(os.fspath(path), image if transposition is None else image.transpose(transposition))
+
+    return read_image(path, content, read)
+
+
+def read_image(
+    path: str | os.PathLike[str], content: bytes | None, read: Callable[[Image.Image], np.ndarray]
+) -> np.ndarray:
+    """Returns what is read of an image that Pillow has opened; if it fails, once more without the metadata.
+
+    Args:
+        path: The file.
+        content: Its bytes, where they do not lie at `path`, which then only names them.
+        read: Reads it; may be called twice.
+
+    Raises:
+        UnreadableMedia: The file is missing, no image, damaged, or larger than `MAX_IMAGE_PIXELS`.
+    """
     name = os.fspath(path)
     try:
-        return _pixels(name, name if content is None else io.BytesIO(content), min_short_side)
+        return _read(name, name if content is None else io.BytesIO(content), read)
     except IMAGE_ERRORS as error:
         bare = _without_metadata(name, content)  # its pixels may be whole where what lies beside them is not
         if bare is not None:
             with contextlib.suppress(*IMAGE_ERRORS):
-                return _pixels(name, io.BytesIO(bare), min_short_side)
+                return _read(name, io.BytesIO(bare), read)
         raise _explained(name, content, error) from error
 
 
@@ -116,19 +143,14 @@ def decode_frame_folder(
     return frames
 
 
-def _pixels(name: str, file: str | io.BytesIO, min_short_side: int | None) -> np.ndarray:
+def _read(name: str, file: str | io.BytesIO, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of strange notes beside the image, and of a size below our limit
         with Image.open(file, formats=_available_formats()) as image:
             width, height = image.size
             if width * height > MAX_IMAGE_PIXELS:
                 raise UnreadableMedia(name, TOO_LARGE)
-            if min_short_side is not None:
-                image.draft(None, (min_short_side, min_short_side))
-            image.load()
-            transposition = TRANSPOSITIONS.get(_orientation(image))
-            upright = image if transposition is None else image.transpose(transposition)
-            return _rgb(name, upright)
+            return read(image)
 
 
 def _without_metadata(name: str, content: bytes | None) -> bytes | None:
@@ -165,7 +187,8 @@ def _available_formats() -> list[str]:
     return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """Returns the EXIF orientation of an image, 1 where none is told; some formats tell it once they are loaded."""
     # Pillow reads several Exif segments of a JPEG as one: where the first is damaged, the others are read here.
     segments = [data for name, data in getattr(image, "applist", ()) if name == "APP1" and data.startswith(_EXIF)]
     for segment in (None, *segments):
@@ -179,7 +202,12 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _rgb(path: str, image: Image.Image) -> np.ndarray:
+def to_rgb(path: str, image: Image.Image) -> np.ndarray:
+    """Returns the pixels of an image: [H, W, 3] uint8, RGB.
+
+    Raises:
+        UnreadableMedia: They are none that can be shown; names `path`.
+    """
     if image.mode.startswith("I;16"):
         # The high byte, as for 16 bits a color; Pillow's own conversion would make everything above 255 white.
         gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
@@ -188,7 +216,7 @@ def _rgb(path: str, image: Image.Image) -> np.ndarray:
         raise UnreadableMedia(path, "its gray values have 32 bits, of which no brightness can be told: give it 8 or 16")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # palettes may hold transparency, which the next line drops
-    return np.array(image.convert("RGB"))  # a copy, which unlike the view can be written to
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # a copy that can be written to
 
 
 def is_empty_file(path: str) -> bool:
