@@ -92,24 +92,23 @@ def _clip(request: SampleRequest, views: Tensor) -> Clip:
 
 def _training_view_of_image(request: SampleRequest, view: TrainingView, content: bytes | None) -> Tensor:
     """Returns the view of an image of which no more is decoded than its crop needs: [3, 1, S, S] uint8."""
-    rng = _generator(request)
+    used: list[np.random.Generator] = []
 
     def choose_box(height: int, width: int) -> tuple[int, int, int, int]:
-        nonlocal rng
-        rng = _generator(request)  # a file that is read in two ways has the same crop in both
-        return random_resized_crop_box(height, width, view, rng)
+        used.append(_generator(request))  # a file that is read in a second way has the same crop again
+        return random_resized_crop_box(height, width, view, used[-1])
 
-    crop = decode_crop(request.path, choose_box, view.crop_size, content or content_of(request))
-    return view_of_crop(crop[None], view, rng)
+    crop = decode_crop(request.path, choose_box, view.crop_size, content_of(request) if content is None else content)
+    return view_of_crop(crop[None], view, used[-1])
 
 
 def _frames_of_image(request: SampleRequest, content: bytes | None) -> np.ndarray:
-    image = decode_image(request.path, content=content or content_of(request))
+    image = decode_image(request.path, content=content_of(request) if content is None else content)
     return image[None] if isinstance(request.view, TrainingView) else image[None, None]
 
 
 def _frames_of_video(request: SampleRequest, content: bytes | None) -> tuple[np.ndarray, np.random.Generator]:
-    with VideoFile(request.path, content or content_of(request)) as video:
+    with VideoFile(request.path, content_of(request) if content is None else content) as video:
         num_frames = video.num_frames
         while True:
             rng = _generator(request)

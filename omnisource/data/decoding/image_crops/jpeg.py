@@ -23,7 +23,7 @@ from omnisource.data.decoding.image_crops.geometry import (
 from omnisource.data.decoding.images import IMAGE_ERRORS, MAX_IMAGE_PIXELS, ChooseBox, orientation_of
 
 try:
-    import simplejpeg
+    import simplejpeg  # pyright: ignore[reportMissingImports]
 except ImportError:  # there is no wheel for every machine, and Pillow gives the same pixels
     simplejpeg = None
 
@@ -74,7 +74,7 @@ def decode_jpeg_crop(content: bytes, choose_box: ChooseBox, min_side: int) -> np
         box = reduced_box(box, reduction, height, width)
         top, left, rows, columns = box
         decoded = _decode_rows(content, frame, top + rows + _NEXT_ROWS, reduction)
-    except (*IMAGE_ERRORS,):
+    except IMAGE_ERRORS:
         return None
     if decoded is None:
         return None
@@ -113,6 +113,7 @@ def _turn(content: bytes) -> Turn:
 
 def _decode_rows(content: bytes, frame: Frame, num_rows: int, reduction: int) -> np.ndarray | None:
     """Returns the first rows of the reduced image, at least so many or all: [H', W', 3] uint8."""
+    assert simplejpeg is not None
     height = min(frame.height, num_rows * reduction)
     if height < frame.height:
         # The decoder is told that the image ends there. It passes over what follows without decoding it.

@@ -104,7 +104,8 @@ def test_the_two_decoders_give_the_same_reduced_pixels(decoder: str, monkeypatch
     if decoder == "Pillow":
         pytest.skip("compared with the other")
     rng = np.random.default_rng(0)
-    for options in ({}, {"subsampling": "4:4:4"}, {"progressive": True}, {"subsampling": "4:2:2"}):
+    every: tuple[dict[str, Any], ...] = ({}, {"subsampling": "4:4:4"}, {"progressive": True}, {"subsampling": "4:2:2"})
+    for options in every:
         height, width = (int(side) for side in rng.integers(300, 700, 2))
         path = write_image(tmp_path / "large.jpg", scenery(2, height, width), quality=90, **options)
         for _ in range(6):
