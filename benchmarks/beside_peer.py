@@ -27,6 +27,7 @@ def main() -> None:
         "images": images,
         "videos": videos,
         "lists": lists,
+        "memory": memory,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("media", type=Path, help="folder with mma_test.mp4")
@@ -75,6 +76,12 @@ def videos(media: Path, rounds: int) -> list[Row]:
 
 def lists(media: Path, rounds: int) -> list[Row]:
     from peer_lists import measure
+
+    return measure(rounds)
+
+
+def memory(media: Path, rounds: int) -> list[Row]:
+    from peer_memory import measure
 
     return measure(rounds)
 
