@@ -10,7 +10,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from omnisource import __version__
-from omnisource.cli.commands import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
+from omnisource.cli.commands import (
+    check,
+    checkpoint,
+    compare,
+    demo,
+    lists,
+    predict,
+    prepare,
+    runs,
+    show,
+    test,
+    train,
+    watch,
+)
 from omnisource.errors import UserError
 
 
@@ -74,6 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, test, predict, show, check, prepare, lists, checkpoint, runs, watch, demo):
+    for command in (train, test, predict, compare, show, check, prepare, lists, checkpoint, runs, watch, demo):
         command.add_parser(commands)
     return parser

@@ -1,0 +1,194 @@
+"""The results of an experiment: comparison.json, runs.csv, scores.npz, a figure and a table. docs/comparing.md."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnisource.compare.experiment import Experiment
+from omnisource.compare.figure import draw_comparison
+from omnisource.compare.job_files import is_done, score_files
+from omnisource.compare.plan import Cell, Job
+from omnisource.compare.run import Runner
+from omnisource.compare.statistics import Estimate, estimate, mcnemar
+from omnisource.files.atomic import atomic_path, atomic_write
+from omnisource.reporting.metrics_file import read_metrics
+from omnisource.reporting.tables import print_table
+
+FORM = 1
+"""Version of comparison.json."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that is done: its jobs, and [items] keys, labels and predictions of its test items."""
+
+    job: Job
+    stage: Job | None
+    keys: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+
+
+def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> None:
+    """Writes what is there of an experiment, and prints the table."""
+    runs, classes = _read_runs(experiment, runner)
+    if not runs:
+        print("no run is done: nothing to compare")
+        return
+    rows = [_row(run, runner) for run in runs.values()]
+    groups, differences = [], []
+    for budget, amount in itertools.product(experiment.budgets, experiment.amounts):
+        stacked = {v: _stacked(experiment, runs, (budget, amount, v)) for v in experiment.variants}
+        whole = {variant: value for variant, value in stacked.items() if value is not None}
+        where = {"budget": budget, "amount": amount}
+        for variant, (correct, clusters, labels, _) in whole.items():
+            of_seeds = dict(zip(map(str, experiment.seeds), correct.mean(axis=1).tolist(), strict=True))
+            groups.append(
+                {
+                    **where,
+                    "variant": variant,
+                    **_plain(estimate(correct, clusters)),
+                    "seeds": of_seeds,
+                    "spread": _finite(float(correct.mean(axis=1).std(ddof=1))) if len(correct) > 1 else None,
+                    "classes": _by_class(correct, labels, classes),
+                }
+            )
+        for ours, theirs in itertools.combinations(whole, 2):
+            difference = whole[ours][0] - whole[theirs][0]
+            pairs = [mcnemar(a, b) for a, b in zip(whole[ours][0], whole[theirs][0], strict=True)]
+            tests = [
+                {"seed": s, "won": w, "lost": lost, "p": p}
+                for s, (w, lost, p) in zip(experiment.seeds, pairs, strict=True)
+            ]
+            by_class = _by_class(difference, whole[ours][2], classes)
+            result = _plain(estimate(difference, whole[ours][1]))
+            differences.append(
+                {**where, "ours": ours, "theirs": theirs, **result, "mcnemar": tests, "classes": by_class}
+            )
+    content = {
+        "form": FORM,
+        "seeds": list(experiment.seeds),
+        "folds": list(experiment.folds),
+        "amount_unit": experiment.amount_unit,
+        "classes": classes,
+        "runs": rows,
+        "variants": groups,
+        "differences": differences,
+        "failed": runner.failed,
+    }
+    with atomic_write(folder / "comparison.json") as file:
+        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    _write_csv(folder / "runs.csv", rows)
+    arrays = {
+        f"{name}/{part}": getattr(run, part) for name, run in runs.items() for part in ("keys", "labels", "predicted")
+    }
+    with atomic_path(folder / "scores.npz") as path, open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    figure = draw_comparison(content, folder / "comparison.svg")
+    _print(groups, differences)
+    print(f"results: {folder / 'comparison.json'}, {folder / 'runs.csv'}, {folder / 'scores.npz'}, {figure}")
+
+
+def _read_runs(experiment: Experiment, runner: Runner) -> tuple[dict[str, _Run], list[str]]:
+    runs, classes = {}, []
+    for cell in runner.planner.cells():
+        values = runner.planner.chosen(cell, runner.score)
+        for seed in experiment.seeds if values is not None else ():
+            *stages, job = runner.planner.runs(cell, seed, values)
+            folder = runner.folder_of(job.name)
+            if is_done(folder, job.splits):
+                scores, summary = score_files(folder, "test")
+                classes = json.loads(summary.read_text())["classes"]
+                with np.load(scores) as arrays:
+                    found = [arrays[part] for part in ("keys", "labels", "predicted")]
+                runs[job.name] = _Run(job, stages[0] if stages else None, *found)
+    return runs, classes
+
+
+def _stacked(
+    experiment: Experiment, runs: dict[str, _Run], place: tuple[str, int | None, str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Returns correct [seeds, items], clusters, labels and keys [items] of all folds; None where a run is missing."""
+    budget, amount, variant = place
+    of_cell = {(run.job.cell, run.job.seed): run for run in runs.values()}
+    cells = [Cell(budget, amount, fold, variant) for fold in experiment.folds]
+    wanted = [[of_cell.get((cell, seed)) for cell in cells] for seed in experiment.seeds]
+    first = wanted[0]
+    if any(run is None for row in wanted for run in row):
+        return None
+    correct = np.stack([np.concatenate([run.predicted == run.labels for run in row if run]) for row in wanted])
+    keys = np.concatenate([run.keys for run in first if run])
+    labels = np.concatenate([run.labels for run in first if run])
+    # A cluster may be tested in several folds, as where one set is tested under several conditions: it is one cluster.
+    return correct.astype(float), np.array([experiment.cluster_of(str(key)) for key in keys]), labels, keys
+
+
+def _by_class(values: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    return {name: float(values[:, labels == k].mean()) for k, name in enumerate(classes) if (labels == k).any()}
+
+
+def _row(run: _Run, runner: Runner) -> dict[str, Any]:
+    job, cell = run.job, run.job.cell
+    assert cell is not None
+    steps, validations = read_metrics(runner.folder_of(job.name))
+    seconds = sum(record.step_seconds for record in steps)
+    stage_seconds = 0.0
+    if run.stage is not None:
+        stage_seconds = sum(record.step_seconds for record in read_metrics(runner.folder_of(run.stage.name))[0])
+    main = job.spent.recipe.main_source
+    return {
+        **asdict(cell),
+        "seed": job.seed,
+        "values": {key: value for key, value in job.values},
+        "test_top1": float((run.predicted == run.labels).mean()),
+        "validation_top1": runner.score(job.name),
+        "steps": job.spent.steps,
+        "stage_steps": run.stage.spent.steps if run.stage else 0,
+        "multiply_adds": job.spent.multiply_adds + (run.stage.spent.multiply_adds if run.stage else 0),
+        "training_seconds": seconds,
+        "stage_seconds": stage_seconds,
+        "curve": [[record.step, record.metrics["top1"]] for record in validations if record.source == main],
+        "folder": f"runs/{job.name}",
+    }
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [key for key in rows[0] if key != "curve"], extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**row, "values": json.dumps(row["values"])} for row in rows)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def _plain(result: Estimate) -> dict[str, float | None]:
+    return {key: _finite(value) for key, value in asdict(result).items()}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _print(groups: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
+    def place(row: dict[str, Any]) -> list[str]:
+        return [row["budget"], "all" if row["amount"] is None else str(row["amount"])]
+
+    def numbers(row: dict[str, Any], *names: str) -> list[str]:
+        return ["-" if row[name] is None else f"{100 * row[name]:.1f}" for name in names]
+
+    names = ("mean", "low", "high", "seed_deviation", "sampling_deviation")
+    header = ["mean", "low", "high", "of seeds", "of items"]
+    rows = [[row["variant"], *place(row), *numbers(row, *names, "spread")] for row in groups]
+    print_table("Top-1 on test items, %", ["variant", "budget", "amount", *header, "spread"], rows)
+    rows = [[f"{row['ours']} - {row['theirs']}", *place(row), *numbers(row, *names)] for row in differences]
+    print_table("Paired differences, points, 95 % intervals", ["difference", "budget", "amount", *header], rows)

@@ -1,0 +1,197 @@
+"""Running an experiment: jobs in processes of their own, what is done never again, and the results at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from omnisource.checkpoints.file import checkpoint_path
+from omnisource.compare.experiment import Experiment
+from omnisource.compare.job import TAKEN
+from omnisource.compare.job_files import FAILED, LOG, is_done, score_files, write_job
+from omnisource.compare.plan import Job, Planner
+from omnisource.distributed.cores import usable_cores
+from omnisource.recipe.plain import to_plain
+from omnisource.reporting.progress import progress_bar
+from omnisource.reporting.tables import print_table
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Share:
+    """What this command does of an experiment.
+
+    Attributes:
+        jobs: Runs at a time.
+        index: Which share of the runs, 0-based.
+        count: Shares of all commands together.
+    """
+
+    jobs: int = 1
+    index: int = 0
+    count: int = 1
+
+    def has(self, name: str) -> bool:
+        """Returns whether a run of this name is in the share."""
+        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") % self.count == self.index
+
+
+class Runner:
+    """Runs the jobs of an experiment.
+
+    Args:
+        experiment: What is compared.
+        folder: Of the comparison.
+        share: What this command does of it.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path, share: Share) -> None:
+        self._experiment = experiment
+        self.planner = Planner(experiment, folder)
+        self._folder = folder
+        self._share = share
+        self.failed: dict[str, str] = {}
+
+    def folder_of(self, name: str) -> Path:
+        """Returns the folder of a run."""
+        return self._folder / "runs" / name
+
+    def score(self, name: str) -> float | None:
+        """Returns the validation top-1 of a run; None before it is scored."""
+        path = score_files(self.folder_of(name), "validation")[1]
+        return json.loads(path.read_text())["top1"] if path.exists() else None
+
+    def jobs(self) -> dict[str, Job]:
+        """Returns all runs that are known by now, by name, in the order in which they are done."""
+        known: dict[str, Job] = {}
+        for cell in self.planner.cells():
+            known.update((job.name, job) for job in self.planner.tuning(cell))
+        for cell in self.planner.cells():
+            if (values := self.planner.chosen(cell, self.score)) is not None:
+                for seed in self._experiment.seeds:
+                    known.update((job.name, job) for job in self.planner.runs(cell, seed, values))
+        return known
+
+    def total(self) -> int:
+        """Returns the number of runs at least: those known, and those whose values are not chosen yet."""
+        open_cells = [cell for cell in self.planner.cells() if self.planner.chosen(cell, self.score) is None]
+        return len(self.jobs()) + len(open_cells) * len(self._experiment.seeds)
+
+    def run(self) -> None:
+        """Does all runs; the failed ones are in `failed`, with their logs.
+
+        Raises:
+            UserError: A run was begun with another recipe.
+            KeyboardInterrupt: After the runs at work were asked to save and stop.
+        """
+        for job in self.jobs().values():
+            if self._share.has(job.name):
+                (self.folder_of(job.name) / FAILED).unlink(missing_ok=True)
+        running: dict[str, subprocess.Popen[bytes]] = {}
+        counted: set[str] = set()
+        with progress_bar("runs", self.total(), "runs") as advance, _ending(running):
+            while True:
+                jobs = self.jobs()
+                for name in list(running):
+                    if running[name].poll() is not None:
+                        self._note(name, running.pop(name).returncode)
+                done = {name for name, job in jobs.items() if is_done(self.folder_of(name), job.splits)}
+                for name in [n for n in jobs if n not in counted and (n in done or self._has_failed(jobs[n]))]:
+                    counted.add(name)
+                    advance(has_failed=name not in done)
+                left = [job for job in jobs.values() if job.name not in counted]
+                if not left and not running:
+                    return
+                ready = [
+                    job
+                    for job in left
+                    if job.name not in running and self._share.has(job.name) and (not job.before or job.before in done)
+                ]
+                for job in ready[: self._share.jobs - len(running)]:
+                    running[job.name] = self._start(job)
+                time.sleep(_POLL_SECONDS)
+
+    def _has_failed(self, job: Job) -> bool:
+        names = [name for name in (job.name, job.before) if name and (self.folder_of(name) / FAILED).exists()]
+        for name in names:
+            self.failed.setdefault(name, str(self.folder_of(name) / LOG))
+        return bool(names)
+
+    def _note(self, name: str, code: int) -> None:
+        if code not in (0, TAKEN):
+            (self.folder_of(name) / FAILED).write_text(f"exit code {code}\n")
+
+    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+        folder = self.folder_of(job.name)
+        checkpoint = checkpoint_path(Path(), job.spent.steps)
+        write_job(
+            folder,
+            {"recipe": to_plain(job.spent.recipe), "splits": list(job.splits), "checkpoint": str(checkpoint)},
+        )
+        threads = str(max(1, usable_cores() // self._share.jobs))
+        # The runs are runs of one process each, whoever started this command.
+        outside = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        environment = {k: v for k, v in os.environ.items() if k not in outside and not k.startswith("TORCHELASTIC")}
+        with open(folder / LOG, "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "omnisource.compare.job", str(folder)],
+                env={"OMP_NUM_THREADS": threads, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches them once, through us
+            )
+
+
+def check_recipes(runner: Runner) -> None:
+    """Checks that what is on the disk was begun with the recipes of now.
+
+    Raises:
+        UserError: Naming the run and what differs.
+    """
+    for name, job in runner.jobs().items():
+        if (runner.folder_of(name) / "job.json").exists():
+            checkpoint = str(checkpoint_path(Path(), job.spent.steps))
+            splits = list(job.splits)
+            plain = to_plain(job.spent.recipe)
+            write_job(runner.folder_of(name), {"recipe": plain, "splits": splits, "checkpoint": checkpoint})
+
+
+def print_plan(runner: Runner) -> None:
+    """Prints the runs that are known, with steps and multiply-adds, and how many follow the choices."""
+    jobs = runner.jobs()
+    rows = []
+    for name, job in jobs.items():
+        state = "done" if is_done(runner.folder_of(name), job.splits) else ""
+        rows.append([name, str(job.spent.steps), f"{job.spent.multiply_adds / 1e9:.1f} G", job.before, state])
+    print_table("Runs", ["run", "steps", "multiply-adds", "starts from", ""], rows)
+    total = sum(job.spent.multiply_adds for job in jobs.values())
+    print(f"{len(jobs)} runs, {total / 1e12:.3f} T multiply-adds; {runner.total() - len(jobs)} more follow the choices")
+
+
+@contextlib.contextmanager
+def _ending(running: dict[str, subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Asks the runs that are at work to save and stop, and waits for them, where the block is left by an error."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before: Callable[..., object] | int | None = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
