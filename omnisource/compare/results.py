@@ -96,6 +96,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
         np.savez_compressed(file, **arrays)
     figure = draw_comparison(content, folder / "comparison.svg")
     _print(groups, differences)
+    _print_cost(rows)
     print(f"results: {folder / 'comparison.json'}, {folder / 'runs.csv'}, {folder / 'scores.npz'}, {figure}")
 
 
@@ -192,3 +193,14 @@ def _print(groups: list[dict[str, Any]], differences: list[dict[str, Any]]) -> N
     print_table("Top-1 on test items, %", ["variant", "budget", "amount", *header, "spread"], rows)
     rows = [[f"{row['ours']} - {row['theirs']}", *place(row), *numbers(row, *names)] for row in differences]
     print_table("Paired differences, points, 95 % intervals", ["difference", "budget", "amount", *header], rows)
+
+
+def _print_cost(runs: list[dict[str, Any]]) -> None:
+    """Prints what a run of each variant costs on average, both stages together."""
+    rows = []
+    for budget, variant in dict.fromkeys((run["budget"], run["variant"]) for run in runs):
+        of_variant = [run for run in runs if (run["budget"], run["variant"]) == (budget, variant)]
+        cost = np.mean([run["multiply_adds"] for run in of_variant]) / 1e9
+        seconds = np.mean([run["training_seconds"] + run["stage_seconds"] for run in of_variant])
+        rows.append([variant, budget, str(len(of_variant)), f"{cost:.1f} G", f"{seconds:.0f} s"])
+    print_table("Cost of a run", ["variant", "budget", "runs", "multiply-adds", "training"], rows)
