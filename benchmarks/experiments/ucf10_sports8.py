@@ -5,9 +5,9 @@
 The analysis, written down before the runs. Headline: joint - pretrained at equal compute with all training clips, top-1
 on the test clips of all five folds, 5 seeds, two-sided at 95 %, clusters of look-alike groups as units. Then the same
 at 2, 4, 8 and 15 clusters a class. Classes with an image of their sport (Archery, BalanceBeam, BaseballPitch,
-Basketball, BasketballDunk, BoxingPunchingBag, Punch) and the controls (JumpingJack, PushUps) are read from `classes`, as
-description, squats with neither. Rates are chosen on validation for each variant, amount and fold. Controls: one frame,
-and scratch, which tell what scenes alone and videos alone give.
+Basketball, BasketballDunk, BoxingPunchingBag, Punch) and the controls (JumpingJack, PushUps) are read from `classes`
+as description, squats with neither. Rates are chosen on validation for each variant, amount and fold. Controls: one
+frame, and scratch, which tell what scenes alone and videos alone give.
 """
 
 import csv
