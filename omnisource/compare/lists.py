@@ -16,6 +16,7 @@ from omnisource.data.lists.text import format_rows
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 from omnisource.recipe.data import Source, Split
+from omnisource.recipe.model import LabelSpace
 from omnisource.recipe.recipe import Recipe
 
 
@@ -59,10 +60,11 @@ def with_fold(
     name, amount, seed = recipe.main_source, *choice
     train = subset(rows["train"], amount, experiment.amount_unit, experiment.cluster_of, seed)
     source = recipe.sources[name]
-    assert isinstance(source.train, Split)
+    listed_by = source.train
+    assert isinstance(listed_by, Split)
 
     def listed(chosen: Sequence[Row]) -> Split:
-        return replace(source.train, list=_written(folder, chosen))
+        return replace(listed_by, list=_written(folder, chosen))
 
     lists = {"train": listed(train), "validation": listed(rows["validation"]), "test": listed(rows["test"])}
     return replace(recipe, sources={**recipe.sources, name: replace(source, **lists)})
@@ -100,8 +102,6 @@ def _stills(source: Source, links: Path, folder: Path) -> Source:
 
 
 def _spaces(source: Source) -> dict:
-    from omnisource.recipe.model import LabelSpace
-
     return {source.label_space: LabelSpace(head="image")}
 
 

@@ -104,7 +104,9 @@ def _read_runs(experiment: Experiment, runner: Runner) -> tuple[dict[str, _Run],
     runs, classes = {}, []
     for cell in runner.planner.cells():
         values = runner.planner.chosen(cell, runner.score)
-        for seed in experiment.seeds if values is not None else ():
+        if values is None:
+            continue
+        for seed in experiment.seeds:
             *stages, job = runner.planner.runs(cell, seed, values)
             folder = runner.folder_of(job.name)
             if is_done(folder, job.splits):

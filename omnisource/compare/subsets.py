@@ -65,7 +65,7 @@ def split_off(
 def shuffled(names: Sequence[str], *parts: int | str) -> list[str]:
     """Returns the names in an order that the parts decide."""
     order = np.random.Generator(np.random.PCG64(derived_seed(*parts))).permutation(len(names))
-    return [names[position] for position in order]
+    return [names[int(position)] for position in order]
 
 
 def _clusters(rows: Sequence[Row], label: int, cluster_of: Callable[[str], str]) -> dict[str, list[int]]:
