@@ -74,9 +74,8 @@ class Runner:
     def jobs(self) -> dict[str, Job]:
         """Returns all runs that are known by now, by name, in the order in which they are done."""
         known: dict[str, Job] = {}
-        for cell in self.planner.cells():
+        for cell in self.planner.cells():  # one after the other, so that what is there after half of the time is whole
             known.update((job.name, job) for job in self.planner.tuning(cell))
-        for cell in self.planner.cells():
             if (values := self.planner.chosen(cell, self.score)) is not None:
                 for seed in self._experiment.seeds:
                     known.update((job.name, job) for job in self.planner.runs(cell, seed, values))
