@@ -72,6 +72,7 @@ class Experiment:
         amounts: Labeled clips, or clusters, of each class; None: all.
         amount_unit: What the amounts count.
         cluster_of: Gives the cluster of a clip by its path in the list: clips of one origin.
+        class_groups: Classes whose test items are reported apart too, by the name of the group.
         grid: Values tried for each key, as `{"optimizer.learning_rate": (1e-3, 3e-3)}`; all combinations.
         tuning_seed: Seed of the runs that values are chosen with, on validation, for each variant, amount, fold.
         validation_share: Share of the training clusters that is set apart in folds without validation.
@@ -85,6 +86,7 @@ class Experiment:
     amounts: tuple[int | None, ...] = (None,)
     amount_unit: Literal["clips", "clusters"] = "clips"
     cluster_of: Callable[[str], str] = str
+    class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     grid: Mapping[str, tuple[float | int | str | bool, ...]] = field(default_factory=dict)
     tuning_seed: int = 1000
     validation_share: float = 0.2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -161,9 +161,18 @@ class Planner:
             choice = (cell.amount, seed)
             recipe = with_fold(recipe, self._experiment, self._rows[cell.fold], choice, self._folder)
         recipe, names = resolve_classes(with_stills(recipe, self._folder))
+        if self._experiment.recipe.main_source in recipe.sources:
+            self._check_groups(names[recipe.sources[recipe.main_source].label_space])
         counts = {}
         for name in recipe.sources:
             items = read_split(recipe, names, name, "train")
             assert items is not None
             counts[name] = len(items)
         return recipe, counts
+
+    def _check_groups(self, classes: Sequence[str]) -> None:
+        for name, group in self._experiment.class_groups.items():
+            unknown = [member for member in group if member not in classes]
+            if unknown or not group:
+                said = ", ".join(map(repr, unknown)) or "it is empty"
+                raise UserError(f"class_groups {name}: {said}; the classes are {', '.join(classes)}")

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
         print("no run is done: nothing to compare")
         return
     rows = [_row(run, runner) for run in runs.values()]
+    groups_of = {name: [classes.index(member) for member in group] for name, group in experiment.class_groups.items()}
     groups, differences = [], []
     for budget, amount in itertools.product(experiment.budgets, experiment.amounts):
         stacked = {v: _stacked(experiment, runs, (budget, amount, v)) for v in experiment.variants}
@@ -61,6 +62,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
                     "seeds": of_seeds,
                     "spread": _finite(float(correct.mean(axis=1).std(ddof=1))) if len(correct) > 1 else None,
                     "classes": _by_class(correct, labels, classes),
+                    "groups": _by_group(correct, clusters, labels, groups_of),
                 }
             )
         for ours, theirs in itertools.combinations(whole, 2):
@@ -70,10 +72,17 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
                 {"seed": s, "won": w, "lost": lost, "p": p}
                 for s, (w, lost, p) in zip(experiment.seeds, pairs, strict=True)
             ]
-            by_class = _by_class(difference, whole[ours][2], classes)
-            result = _plain(estimate(difference, whole[ours][1]))
+            _, clusters, labels, _ = whole[ours]
             differences.append(
-                {**where, "ours": ours, "theirs": theirs, **result, "mcnemar": tests, "classes": by_class}
+                {
+                    **where,
+                    "ours": ours,
+                    "theirs": theirs,
+                    **_plain(estimate(difference, clusters)),
+                    "mcnemar": tests,
+                    "classes": _by_class(difference, labels, classes),
+                    "groups": _by_group(difference, clusters, labels, groups_of),
+                }
             )
     content = {
         "form": FORM,
@@ -81,6 +90,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
         "folds": list(experiment.folds),
         "amount_unit": experiment.amount_unit,
         "classes": classes,
+        "class_groups": {name: list(group) for name, group in experiment.class_groups.items()},
         "runs": rows,
         "variants": groups,
         "differences": differences,
@@ -138,6 +148,13 @@ def _stacked(
 
 def _by_class(values: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     return {name: float(values[:, labels == k].mean()) for k, name in enumerate(classes) if (labels == k).any()}
+
+
+def _by_group(
+    values: np.ndarray, clusters: np.ndarray, labels: np.ndarray, groups: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    chosen = {name: np.isin(labels, group) for name, group in groups.items()}
+    return {name: _plain(estimate(values[:, of], clusters[of])) for name, of in chosen.items() if of.any()}
 
 
 def _row(run: _Run, runner: Runner) -> dict[str, Any]:
