@@ -58,11 +58,11 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
                 {
                     **where,
                     "variant": variant,
-                    **_plain(estimate(correct, clusters)),
+                    **_plain(estimate(correct, clusters, lowest=0.0)),
                     "seeds": of_seeds,
                     "spread": _finite(float(correct.mean(axis=1).std(ddof=1))) if len(correct) > 1 else None,
                     "classes": _by_class(correct, labels, classes),
-                    "groups": _by_group(correct, clusters, labels, groups_of),
+                    "groups": _by_group(correct, clusters, labels, groups_of, lowest=0.0),
                 }
             )
         for ours, theirs in itertools.combinations(whole, 2):
@@ -81,7 +81,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
                     **_plain(estimate(difference, clusters)),
                     "mcnemar": tests,
                     "classes": _by_class(difference, labels, classes),
-                    "groups": _by_group(difference, clusters, labels, groups_of),
+                    "groups": _by_group(difference, clusters, labels, groups_of, lowest=-1.0),
                 }
             )
     content = {
@@ -151,10 +151,10 @@ def _by_class(values: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
 
 
 def _by_group(
-    values: np.ndarray, clusters: np.ndarray, labels: np.ndarray, groups: Mapping[str, Sequence[int]]
+    values: np.ndarray, clusters: np.ndarray, labels: np.ndarray, groups: Mapping[str, Sequence[int]], lowest: float
 ) -> dict[str, Any]:
     chosen = {name: np.isin(labels, group) for name, group in groups.items()}
-    return {name: _plain(estimate(values[:, of], clusters[of])) for name, of in chosen.items() if of.any()}
+    return {name: _plain(estimate(values[:, of], clusters[of], lowest)) for name, of in chosen.items() if of.any()}
 
 
 def _row(run: _Run, runner: Runner) -> dict[str, Any]:
@@ -191,8 +191,8 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         file.write(text.getvalue().encode())
 
 
-def _plain(result: Estimate) -> dict[str, float | None]:
-    return {key: _finite(value) for key, value in asdict(result).items()}
+def _plain(result: Estimate) -> dict[str, Any]:
+    return {key: _finite(value) if isinstance(value, float) else value for key, value in asdict(result).items()}
 
 
 def _finite(value: float) -> float | None:
@@ -200,18 +200,28 @@ def _finite(value: float) -> float | None:
 
 
 def _print(groups: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
-    def place(row: dict[str, Any]) -> list[str]:
-        return [row["budget"], "all" if row["amount"] is None else str(row["amount"])]
-
-    def numbers(row: dict[str, Any], *names: str) -> list[str]:
-        return ["-" if row[name] is None else f"{100 * row[name]:.1f}" for name in names]
-
+    """Prints means and differences, of all classes and of groups of them, and why some have no interval."""
     names = ("mean", "low", "high", "seed_deviation", "sampling_deviation")
-    header = ["mean", "low", "high", "of seeds", "of items"]
-    rows = [[row["variant"], *place(row), *numbers(row, *names, "spread")] for row in groups]
-    print_table("Top-1 on test items, %", ["variant", "budget", "amount", *header, "spread"], rows)
-    rows = [[f"{row['ours']} - {row['theirs']}", *place(row), *numbers(row, *names)] for row in differences]
-    print_table("Paired differences, points, 95 % intervals", ["difference", "budget", "amount", *header], rows)
+    header = ["budget", "amount", "mean", "low", "high", "of seeds", "of items"]
+    reasons: dict[str, list[str]] = {}
+
+    def line(name: str, place: dict[str, Any], numbers: dict[str, Any], *more: str) -> list[str]:
+        where = [place["budget"], "all" if place["amount"] is None else str(place["amount"])]
+        if numbers["no_interval"]:
+            reasons.setdefault(numbers["no_interval"], []).append(f"{name} ({', '.join(where)})")
+        shown = ["-" if numbers[key] is None else f"{100 * numbers[key]:.1f}" for key in (*names, *more)]
+        return [name, *where, *shown]
+
+    pairs = [(f"{row['ours']} - {row['theirs']}", row) for row in differences]
+    rows = [line(row["variant"], row, row, "spread") for row in groups]
+    print_table("Top-1 on test items, %", ["variant", *header, "spread"], rows)
+    rows = [line(name, row, row) for name, row in pairs]
+    print_table("Paired differences, points, 95 % intervals", ["difference", *header], rows)
+    parts = [(row["variant"], row) for row in groups] + pairs
+    if rows := [line(f"{name}: {of}", row, part) for name, row in parts for of, part in row["groups"].items()]:
+        print_table("Groups of classes, % and points, 95 % intervals", ["classes", *header], rows)
+    for reason, of in reasons.items():
+        print(f"no interval can be estimated, {reason}: {', '.join(of[:3])}{' ...' if len(of) > 3 else ''}")
 
 
 def _print_cost(runs: list[dict[str, Any]]) -> None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_ROUNDING = 1e-20
+"""Variances of shares below it are rounding errors."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -19,11 +22,12 @@ class Estimate:
 
     Attributes:
         mean: Over seeds and items.
-        low: Lower end; NaN where there is one seed or one cluster only, of which no interval can be made.
+        low: Lower end; NaN where no interval can be made.
         high: Upper end.
         seed_deviation: Standard error of the mean that comes from the seeds.
         sampling_deviation: Standard error of the mean that comes from which items are tested.
         degrees_of_freedom: Of the interval.
+        no_interval: Why there is none; None where there is one.
     """
 
     mean: float
@@ -32,18 +36,23 @@ class Estimate:
     seed_deviation: float
     sampling_deviation: float
     degrees_of_freedom: float
+    no_interval: str | None = None
 
 
-def estimate(values: np.ndarray, clusters: Sequence[str] | np.ndarray) -> Estimate:
+def estimate(values: np.ndarray, clusters: Sequence[str] | np.ndarray, lowest: float = -1.0) -> Estimate:
     """Returns the mean of values with an interval over new seeds and new clusters of items.
 
     Seeds and clusters are crossed random effects. The variance is V(seeds) + V(clusters) - V(both), as of two-way
     clustered errors, and not below the larger of the first two; its degrees of freedom are Satterthwaite's.
 
+    Where all seeds and clusters are equal no spread was seen, which is not the same as none: [0, 0] would say that two
+    variants are known to be equal, so there is no interval then.
+
     Args:
         values: [seeds, items], one row a seed, the items of all folds beside each other: 0 or 1 of accuracies, -1 to 1
             of paired differences.
         clusters: [items], the cluster of each; clusters of different folds must have different names.
+        lowest: That a mean can be, 0 or -1; the highest is 1. The interval ends there.
 
     Source: A. C. Cameron, J. B. Gelbach, D. L. Miller, Robust inference with multiway clustering, 2011, section 2.
     """
@@ -56,17 +65,21 @@ def estimate(values: np.ndarray, clusters: Sequence[str] | np.ndarray) -> Estima
     mean = float(values.mean())
     residual = (sums - mean * sizes) / num_items  # [seeds, clusters], their sum over clusters: deviation of a seed
     if num_seeds < 2 or len(names) < 2:
-        return Estimate(mean, math.nan, math.nan, math.nan, math.nan, 0)
+        why = "one seed" if num_seeds < 2 else "one cluster of test items"
+        return Estimate(mean, math.nan, math.nan, math.nan, math.nan, 0, why)
     s, c = num_seeds, len(names)
     of_seeds = float((residual.sum(axis=1) ** 2).sum()) / (s * (s - 1))
     of_clusters = float((residual.mean(axis=0) ** 2).sum()) * c / (c - 1)
     centered = residual - residual.mean(axis=0) - residual.mean(axis=1, keepdims=True)
     of_both = float((centered**2).sum()) * c / (s * (s - 1) * (c - 1))
     variance = max(of_seeds + of_clusters - of_both, of_seeds, of_clusters)
+    if variance < _ROUNDING:
+        return Estimate(mean, math.nan, math.nan, 0.0, 0.0, 0, "all seeds and clusters are equal")
     spread = of_seeds**2 / (s - 1) + of_clusters**2 / (c - 1)
     freedom = max(1.0, min((of_seeds + of_clusters) ** 2 / spread if spread else c - 1, c - 1.0))
     half = t_quantile(0.975, freedom) * math.sqrt(variance)
-    return Estimate(mean, mean - half, mean + half, math.sqrt(of_seeds), math.sqrt(of_clusters), freedom)
+    low, high = max(lowest, mean - half), min(1.0, mean + half)
+    return Estimate(mean, low, high, math.sqrt(of_seeds), math.sqrt(of_clusters), freedom)
 
 
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:

@@ -41,6 +41,25 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_items_that_one_alone_got_righ
     assert (won, lost) == (9, 1) and p == pytest.approx(2 * 11 / 1024)
 
 
-def test_one_seed_gives_a_mean_without_an_interval() -> None:
-    result = estimate(np.array([[1.0, 0.0]]), ["a", "b"])
-    assert result.mean == 0.5 and math.isnan(result.low)
+@pytest.mark.parametrize(
+    ("values", "clusters", "why"),
+    [
+        ([[1, 0]], "ab", "one seed"),
+        ([[1, 0], [1, 1]], "aa", "one cluster"),
+        ([[0, 0, 0], [0, 0, 0]], "abc", "equal"),
+        ([[1, 1, 1], [1, 1, 1]], "aab", "equal"),
+        ([[1, -1, 0], [-1, 1, 0]], "aab", "equal"),
+    ],
+)
+def test_what_shows_no_spread_gives_a_mean_without_an_interval(
+    values: list[list[int]], clusters: str, why: str
+) -> None:
+    result = estimate(np.array(values, dtype=float), list(clusters))
+    assert result.mean == np.mean(values) and math.isnan(result.low) and math.isnan(result.high)
+    assert result.no_interval is not None and why in result.no_interval
+
+
+def test_an_interval_ends_where_no_mean_can_be() -> None:
+    values = np.array([[1.0, 1, 1, 0], [1, 0, 1, 1], [1, 1, 1, 1]])
+    result = estimate(values, list("abcd"), lowest=0.0)
+    assert 0 < result.low < result.mean < result.high == 1.0 and result.no_interval is None
