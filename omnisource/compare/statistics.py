@@ -1,11 +1,13 @@
 """What a comparison says: differences of means over seeds and clusters of test items, with intervals that hold.
 
-A percentile bootstrap of three or five seeds is too narrow: it knows n - 1 degrees of freedom only as n. Here the
-variances over seeds and over clusters are estimated apart, with these degrees of freedom, and joined in a t interval.
+A percentile bootstrap of three or five seeds is too narrow where seeds differ much: it knows n - 1 degrees of freedom
+only as n. Here the variances over seeds and over clusters are estimated apart, with these degrees of freedom, and
+joined in a t interval. `benchmarks/intervals.py` simulates both.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +45,9 @@ def estimate(values: np.ndarray, clusters: Sequence[str] | np.ndarray, lowest: f
     """Returns the mean of values with an interval over new seeds and new clusters of items.
 
     Seeds and clusters are crossed random effects. The variance is V(seeds) + V(clusters) - V(both), as of two-way
-    clustered errors, and not below the larger of the first two; its degrees of freedom are Satterthwaite's.
+    clustered errors, and not below the larger of the first two; its degrees of freedom are Satterthwaite's. They are
+    too many where three seeds by chance lie close together, so the interval is at least as wide as Student's of the
+    seeds' means.
 
     Where all seeds and clusters are equal no spread was seen, which is not the same as none: [0, 0] would say that two
     variants are known to be equal, so there is no interval then.
@@ -78,13 +82,16 @@ def estimate(values: np.ndarray, clusters: Sequence[str] | np.ndarray, lowest: f
     spread = of_seeds**2 / (s - 1) + of_clusters**2 / (c - 1)
     freedom = max(1.0, min((of_seeds + of_clusters) ** 2 / spread if spread else c - 1, c - 1.0))
     half = t_quantile(0.975, freedom) * math.sqrt(variance)
+    if (of_seeds_alone := t_quantile(0.975, s - 1) * math.sqrt(of_seeds)) > half:
+        half, freedom = of_seeds_alone, s - 1.0
     low, high = max(lowest, mean - half), min(1.0, mean + half)
     return Estimate(mean, low, high, math.sqrt(of_seeds), math.sqrt(of_clusters), freedom)
 
 
+@functools.lru_cache(maxsize=256)
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:
     """Returns the quantile of Student's t above the median, to 4 digits; 1 degree of freedom or more."""
-    angles = np.linspace(0, math.pi / 2, 20001)  # t = sqrt(n) tan(angle): the density becomes cos^(n - 1)
+    angles = np.linspace(0, math.pi / 2, 5001)  # t = sqrt(n) tan(angle): the density becomes cos^(n - 1)
     density = np.maximum(np.cos(angles), 0.0) ** (degrees_of_freedom - 1)
     distribution = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     angle = np.interp((probability - 0.5) * 2, distribution / distribution[-1], angles)
