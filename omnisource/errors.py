@@ -29,7 +29,8 @@ class UnreadableMedia(UserError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        path = self.path.replace("\n", "\\n")  # a name may have line ends
+        return f"{path}: {self.reason}"
 
 
 def with_path(error: OSError, path: str | os.PathLike[str]) -> OSError:

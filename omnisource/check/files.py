@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,8 +30,8 @@ class FileState:
         read_as: "image", "video" or, for a folder, the names of its frames and how many are read.
         offset: First byte of a part of a shard; 0 for a file of its own.
         size: Bytes of the file, of the part, or of all files in the folder; -1 where there is nothing.
-        modified_ns: When the file, the shard, or the last one in the folder was modified, in nanoseconds since 1970; 0
-            for URLs.
+        modified_ns: When the file, the shard, or the last one in the folder was modified, in nanoseconds since 1970; of
+            a URL a number that stands for what its server tells of its version.
     """
 
     path: str
@@ -54,13 +55,17 @@ class StateReader:
     def __init__(self) -> None:
         # Every part of a path costs a call of the system, and items that follow one another share their folder.
         self._real_folder = functools.lru_cache(maxsize=1024)(os.path.realpath)
+        self._started_ns = time.time_ns()
 
     def state(self, request: SampleRequest) -> FileState:
         """Returns the state of the file that a request reads, as it is now."""
         if request.byte_range is not None:
             url, offset, size = request.byte_range.url, request.byte_range.offset, request.byte_range.size
             if is_url(url):
-                return FileState(url, request.media, offset, size, 0)
+                # What no server tells the version of, another check reads again: it may have changed.
+                version = request.byte_range.file_version.version
+                modified_ns = _hash(version) >> 1 if version else self._started_ns  # as JSON's readers have integers
+                return FileState(url, request.media, offset, size, modified_ns)
             path = self._real_path(url)
             return FileState(path, request.media, offset, size, _file_size_and_time(path)[1])
         path = self._real_path(request.path)
@@ -160,6 +165,23 @@ class FileTable:
             if split.is_training == is_training:
                 first_items[numbers[::-1]] = np.arange(start, start + len(numbers))[::-1]  # the first is written last
         return first_items
+
+    def is_named_twice(self) -> np.ndarray:
+        """Returns whether several items of one training list are each file, under names of their own, [F] bool."""
+        found = np.zeros(len(self), dtype=bool)
+        for split, numbers in zip(self.splits, self.of_items, strict=True):
+            if split.is_training:
+                found |= np.bincount(numbers, minlength=len(self)) > 1
+        return found
+
+    def training_items(self, numbers: Sequence[int]) -> dict[int, list[tuple[CheckedSplit, int]]]:
+        """Returns the split and the index of every item to train on, by the numbers of the files."""
+        found: dict[int, list[tuple[CheckedSplit, int]]] = {number: [] for number in numbers}
+        for split, of_split in zip(self.splits, self.of_items, strict=True):
+            if split.is_training:
+                for index in np.flatnonzero(np.isin(of_split, numbers)).tolist():
+                    found[int(of_split[index])].append((split, index))
+        return found
 
     def take(self, number: int, found: FileReport, *, is_taken_over: bool = False) -> None:
         """Keeps what reading a file found."""

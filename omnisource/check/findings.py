@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,13 +12,26 @@ import numpy as np
 
 from omnisource.check.duplicates import TrainTestDuplicate
 from omnisource.check.files import FileTable
-from omnisource.check.splits import CheckedSplit
+from omnisource.check.splits import CheckedSplit, chooses_best
 from omnisource.data.hashing.picture_hash import HASH_BITS
+from omnisource.printing import printable_name
+from omnisource.recipe.data import Split, split_of
+from omnisource.recipe.recipe import Recipe
 
 DECLARED_OFF_FRAMES, DECLARED_OFF_SHARE = 3, 0.02
 """A container may declare too many or too few frames, up to the larger of these: many complete ones do."""
 
-Kind = Literal["data", "list", "unreadable", "duplicate", "missing_frames", "wrong_count", "too_short"]
+Kind = Literal[
+    "data",
+    "list",
+    "two_labels",
+    "unreadable",
+    "duplicate",
+    "chosen_on",
+    "missing_frames",
+    "wrong_count",
+    "too_short",
+]
 
 
 @dataclass(frozen=True)
@@ -24,10 +39,11 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        kind: "data": the recipe refers to what is not there. "list": a mistake in a list. "unreadable". "duplicate": a
-            held-out item is trained on too. "missing_frames": a folder has fewer frames than its list says.
-            "wrong_count": another count than the real one, which the loader does not use. "too_short": fewer frames
-            than a clip has, so that some are taken twice.
+        kind: "data": the recipe refers to what is not there. "list": a mistake in a list. "two_labels": an item is
+            the file of another one of another label. "unreadable". "duplicate": a held-out item is trained on too.
+            "chosen_on": a test item decides which checkpoint is the best. "missing_frames": a folder has fewer frames
+            than its list says. "wrong_count": another count than the real one, which the loader does not use.
+            "too_short": fewer frames than a clip has, so that some are taken twice.
         is_error: Whether training stops at it or results cannot be trusted; otherwise it is a warning.
         source: Name of the source.
         split: "train", "validation" or "test".
@@ -43,12 +59,23 @@ class Finding:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.what}" if self.path else self.what
+        return f"{printable_name(self.path)}: {self.what}" if self.path else self.what
 
 
 def list_findings(split: CheckedSplit) -> list[Finding]:
     """Returns what is wrong with the list of a split."""
-    return [Finding("list", True, split.source_name, split.name, "", line) for line in split.problems]
+    found = [Finding("list", True, split.source_name, split.name, "", line) for line in split.problems]
+    for conflict in split.items.label_conflicts:
+        found.append(Finding("two_labels", True, split.source_name, split.name, _list_of(split), conflict))
+    return found
+
+
+def _list_of(split: CheckedSplit) -> str:
+    """Returns the list of a split, or its folder where it has none."""
+    of_split = split_of(split.source, split.name)
+    if isinstance(of_split, Split) and of_split.format != "folders":
+        return os.path.join(os.path.expanduser(split.source.root), of_split.list)
+    return split.items.folder
 
 
 def unreadable_findings(files: FileTable) -> Iterator[Finding]:
@@ -73,6 +100,64 @@ def leak_findings(files: FileTable, leaks: Sequence[TrainTestDuplicate]) -> Iter
             bits = f"{leak.differing_bits} of {HASH_BITS} bits differ"
             what = f"shows the same as {where} ({bits}): {path}"
         yield _finding("duplicate", *files.item(held_out_items[leak.held_out]), what, is_error=True)
+
+
+def frame_leaks(files: FileTable) -> Iterator[tuple[int, Finding]]:
+    """Yields (number of a held-out file, finding) for frames that are held out in a video and images elsewhere.
+
+    Or the other way round; an image and a video are not alike as pictures. A file is reported once.
+    """
+    folders: dict[tuple[str, bool], tuple[CheckedSplit, int, int]] = {}  # by real path and whether it is trained on
+    for split, numbers in zip(files.splits, files.of_items, strict=True):
+        if split.items.num_frames is not None:
+            for index, number in enumerate(numbers.tolist()):
+                real = os.path.realpath(split.items[index].path)
+                folders.setdefault((real, split.is_training), (split, index, number))
+    if not folders:
+        return
+    real_folder = functools.lru_cache(maxsize=1024)(os.path.realpath)
+    reported: set[int] = set()
+    for split, numbers in zip(files.splits, files.of_items, strict=True):
+        if split.source.media != "image":
+            continue
+        for index, number in enumerate(numbers.tolist()):
+            folder, name = os.path.split(split.items[index].path)
+            video, video_index, video_number = folders.get((real_folder(folder), not split.is_training), (None, 0, 0))
+            if video is None or not _is_frame(name, video.request(video_index).frame_template):
+                continue
+            path = split.items[index].path
+            if split.is_training:
+                found, held_out, at = video_number, video, video_index
+                what = f"its frame {printable_name(name)} is an item of {split.source_name}, train, too"
+            else:
+                found, held_out, at = number, split, index
+                what = f"is a frame of an item of {video.source_name}, train: {video.items[video_index].path}"
+            if found not in reported:
+                reported.add(found)
+                path = held_out.items[at].path
+                yield found, Finding("duplicate", True, held_out.source_name, held_out.name, path, what)
+
+
+def choice_findings(recipe: Recipe, files: FileTable) -> Iterator[Finding]:
+    """Yields the test splits with items of the validation on which best.pt is chosen, the same files or the same bytes.
+
+    A split that has no list of its own, and so is the validation, is none of them; `fallback_notes` names it.
+    """
+    chosen = np.zeros(len(files), dtype=bool)
+    for split, numbers in zip(files.splits, files.of_items, strict=True):
+        chosen[numbers] |= chooses_best(recipe, split.source_name) and split.name == "validation"
+    readable = files.is_readable()
+    digests = np.unique(files.digests[chosen & readable])
+    is_chosen = chosen | (readable & np.isin(files.digests, digests))
+    for split, numbers in zip(files.splits, files.of_items, strict=True):
+        indices = np.flatnonzero(is_chosen[numbers])
+        if split.name == "test" and len(indices):
+            first = split.items[int(indices[0])].path
+            what = (
+                f"{len(indices)} of {len(numbers)} test items are validation items of {recipe.main_source}, on which "
+                f"best.pt is chosen: its test scores come out too high; the first is {first}"
+            )
+            yield Finding("chosen_on", False, split.source_name, split.name, "", what)
 
 
 def frame_findings(files: FileTable, split: CheckedSplit, numbers: np.ndarray) -> Iterator[Finding]:
@@ -114,3 +199,9 @@ def frame_findings(files: FileTable, split: CheckedSplit, numbers: np.ndarray) -
 
 def _finding(kind: Kind, split: CheckedSplit, index: int, what: str, *, is_error: bool = False) -> Finding:
     return Finding(kind, is_error, split.source_name, split.name, split.items[index].path, what)
+
+
+def _is_frame(name: str, template: str) -> bool:
+    """Returns whether a file of a folder is one of its frames by its name."""
+    digits = "".join(character if character.isdecimal() else " " for character in name).split()
+    return any(template.format(int(number)) == name for number in digits)

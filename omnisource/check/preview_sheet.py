@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from omnisource.reporting.drawing.names import drawn_names
 from omnisource.reporting.pictures import contact_sheet
 
 MAX_FRAMES = 8
@@ -46,6 +47,7 @@ class DrawnSample:
 def draw_sheet(name: str, samples: Sequence[DrawnSample], class_names: Sequence[str], seed: int, path: Path) -> None:
     """Draws the sheet of one source."""
     tiles = [_tile(sample) for sample in samples]
+    class_names = drawn_names(class_names)
     aspect = max(tile.shape[1] / tile.shape[0] for tile in tiles)
     contact_sheet(
         tiles,

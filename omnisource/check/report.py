@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from rich.cells import cell_len, set_cell_size
+
 from omnisource.check.findings import Finding, Kind
 from omnisource.check.journal import JOURNAL
 from omnisource.check.summary import SplitSummary, Spread, TrainingDuplicates
 from omnisource.files.atomic import atomic_write
+from omnisource.printing import printable_name, show
 from omnisource.reporting.tables import print_table
 
 REPORT_JSON, REPORT_TEXT = "report.json", "report.txt"
@@ -29,8 +32,10 @@ _BAR = 40  # characters of the longest bar
 _TITLES: dict[Kind, str] = {
     "data": "not there",
     "list": "mistakes in lists",
+    "two_labels": "one file with two labels",
     "unreadable": "unreadable",
     "duplicate": "held out, and trained on too",
+    "chosen_on": "tested on what the best checkpoint is chosen on",
     "missing_frames": "frames are missing",
     "wrong_count": "wrong counts of frames",
     "too_short": "fewer frames than a clip has",
@@ -48,6 +53,7 @@ class Report:
         taken_over: Those of them that an earlier check had read, and that have not changed since.
         splits: Numbers of each split.
         training_duplicates: Numbers of training files that show the same as one another.
+        notes: Which splits there are no lists of, a line each.
         findings: All that is wrong, errors first.
     """
 
@@ -57,6 +63,7 @@ class Report:
     taken_over: int
     splits: tuple[SplitSummary, ...]
     training_duplicates: TrainingDuplicates
+    notes: tuple[str, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -80,15 +87,15 @@ def write_report(report: Report, folder: Path) -> None:
     with atomic_write(folder / REPORT_JSON) as file:
         file.write(json.dumps(_plain(report), indent=1).encode() + b"\n")
     text = io.StringIO()
-    print(f"omnisource check of {report.config}", *report.overrides, file=text)
+    show(" ".join([f"omnisource check of {report.config}", *report.overrides]), file=text)
     _print_numbers(report, folder, text)
     for finding in report.findings:
-        print(f"{'error' if finding.is_error else 'warning'}: {_TITLES[finding.kind]}: {finding}", file=text)
-    print(report.verdict(), file=text)
+        show(f"{'error' if finding.is_error else 'warning'}: {_TITLES[finding.kind]}: {finding}", file=text)
+    show(report.verdict(), file=text)
     for group in report.training_duplicates.examples:
-        print("\nshow the same:", *group, sep="\n  ", file=text)
+        show("", "show the same:", *(f"  {path}" for path in group), file=text)
     for split in report.splits:
-        print("", *_class_lines(split), sep="\n", file=text)
+        show("", *_class_lines(split), file=text)
     with atomic_write(folder / REPORT_TEXT) as file:
         file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
@@ -106,13 +113,13 @@ def print_report(report: Report, folder: Path) -> None:
     if report.errors:
         lines = [str(error) for error in report.errors[:_MAX_SHOWN]]
         more = len(report.errors) - len(lines)
-        print(*lines, *([f"... and {more} more in {folder / REPORT_TEXT}"] if more else []), sep="\n")
+        show(*lines, *([f"... and {more} more in {folder / REPORT_TEXT}"] if more else []))
     grouped: dict[tuple[str, str, Kind], list[Finding]] = {}
     for warning in report.warnings:
         grouped.setdefault((warning.source, warning.split, warning.kind), []).append(warning)
     for (source, split, kind), warnings in grouped.items():
-        print(f"warning: {source}, {split}: {_TITLES[kind]}: {len(warnings)}, such as {warnings[0]}")
-    print(f"all of it: {folder / REPORT_TEXT}, {folder / REPORT_JSON}")
+        show(f"warning: {source}, {split}: {_TITLES[kind]}: {len(warnings)}, such as {warnings[0]}")
+    show(f"all of it: {folder / REPORT_TEXT}, {folder / REPORT_JSON}")
 
 
 def _print_numbers(report: Report, folder: Path, file: TextIO) -> None:
@@ -127,17 +134,20 @@ def _print_numbers(report: Report, folder: Path, file: TextIO) -> None:
         spreads = [_range(split.frames), _range(split.short_sides)]
         rows.append([f"{split.source}, {split.split}", str(split.items), classes, *map(str, counts), *spreads])
     print_table("what was checked", header, rows, file)
-    print(f"{_counted(report.files - report.taken_over, 'file')} read", file=file)
+    show(f"{_counted(report.files - report.taken_over, 'file')} read", file=file)
     if report.taken_over:
         what = "taken over from an earlier check, unchanged since then; to read all again, remove"
-        print(f"{_counted(report.taken_over, 'file')} {what} {folder / JOURNAL}", file=file)
+        show(f"{_counted(report.taken_over, 'file')} {what} {folder / JOURNAL}", file=file)
     for split in report.splits:
+        for note in split.notes:
+            show(f"source {split.source}, {split.split}: {note}", file=file)
         if split.shorter_than_span:
             what = f"{_counted(split.shorter_than_span, 'video')} shorter than a clip: it goes on at the beginning"
-            print(f"{split.source}, {split.split}: {what}", file=file)
+            show(f"{split.source}, {split.split}: {what}", file=file)
         if split.plain:
             what = f"{_counted(split.plain, 'item')} too plain to be compared by pictures, and compared by bytes alone"
-            print(f"{split.source}, {split.split}: {what}", file=file)
+            show(f"{split.source}, {split.split}: {what}", file=file)
+    show(*report.notes, file=file)
     _print_groups(report.training_duplicates, file)
 
 
@@ -145,26 +155,28 @@ def _print_groups(duplicates: TrainingDuplicates, file: TextIO) -> None:
     if duplicates.groups:
         labels = f", {duplicates.differing_labels} of them with differing labels" if duplicates.differing_labels else ""
         groups = _counted(duplicates.groups, "group")
-        what = f"{duplicates.files} training files show the same as others, in {groups}{labels}"
-        print(f"{what}; for example {', '.join(duplicates.examples[0][:2])}", file=file)
+        files = "1 training file shows" if duplicates.files == 1 else f"{duplicates.files} training files show"
+        what = f"{files} the same as others, in {groups}{labels}"
+        show(f"{what}; for example {', '.join(duplicates.examples[0][:2])}", file=file)
     if not duplicates.compared_pictures:
         what = "there are too many training files to compare them with one another by pictures: compared by bytes alone"
-        print(what, file=file)
+        show(what, file=file)
 
 
 def _class_lines(split: SplitSummary) -> list[str]:
     """Returns a histogram of the classes of a split, the most and the least frequent ones where there are many."""
-    counts = sorted(zip(split.class_counts, split.class_names, strict=True), key=lambda pair: (-pair[0], pair[1]))
+    names = map(printable_name, split.class_names)
+    counts = sorted(zip(split.class_counts, names, strict=True), key=lambda pair: (-pair[0], pair[1]))
     smallest, median, largest = class_sizes(split.class_counts)
     lines = [f"classes of {split.source}, {split.split}: {smallest} to {largest} items, median {median:g}"]
-    width = max(len(name) for _, name in counts)
+    width = max(cell_len(name) for _, name in counts)
     for position, (count, name) in enumerate(counts):
         if _MAX_SHOWN <= position < len(counts) - _MAX_SHOWN:
             if position == _MAX_SHOWN:
                 lines.append(f"  ... {len(counts) - 2 * _MAX_SHOWN} more")
             continue
         bar = "█" * math.ceil(_BAR * count / max(largest, 1))
-        lines.append(f"  {name:{width}}  {count:>8}  {bar}".rstrip())
+        lines.append(f"  {set_cell_size(name, width)}  {count:>8}  {bar}".rstrip())
     return lines
 
 
@@ -185,6 +197,7 @@ def _plain(report: Report) -> dict[str, Any]:
         "files": {"all": report.files, "taken_over": report.taken_over},
         "splits": [_plain_split(split) for split in report.splits],
         "training_duplicates": dataclasses.asdict(report.training_duplicates),
+        "notes": report.notes,
         "findings": [_plain_finding(finding) for finding in report.findings],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from omnisource.check.examine import FileReport, examine
 from omnisource.check.files import FileTable, StateReader
 from omnisource.check.findings import (
     Finding,
+    choice_findings,
     frame_findings,
+    frame_leaks,
     leak_findings,
     list_findings,
     unreadable_findings,
@@ -28,7 +31,7 @@ from omnisource.check.report import (
     print_report,
     write_report,
 )
-from omnisource.check.splits import SPLITS, CheckedSplit, count_lists, read_lists
+from omnisource.check.splits import SPLITS, CheckedSplit, count_lists, fallback_notes, read_lists
 from omnisource.check.summary import summarize, summarize_groups
 from omnisource.data.classes import resolve_classes
 from omnisource.data.loading.request import SampleRequest
@@ -36,6 +39,7 @@ from omnisource.data.loading.results import results_as_finished
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.missing import require_data
 from omnisource.errors import UnreadableMedia, UserError
+from omnisource.printing import notice, show
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.progress import counted_progress, progress_bar
 from omnisource.signals import stopped_by_signals
@@ -70,12 +74,11 @@ def check(recipe: Recipe, config_path: str, folder: Path, overrides: Sequence[st
                 files = FileTable(splits, advance)
             _reuse_journal(files, journal)
             _read_files(recipe, files, journal)
-            report, leaks = _evaluate(files, findings, config_path, overrides)
+            report, leaks = _evaluate(recipe, files, findings, config_path, overrides)
             write_report(report, folder)
             pictures = [*draw_class_histograms(report.splits, folder), *draw_duplicates(recipe, files, leaks, folder)]
     print_report(report, folder)
-    print(f"pictures: {', '.join(map(str, pictures))}")
-    print(report.verdict())
+    show(f"pictures: {', '.join(map(str, pictures))}", report.verdict())
     return report
 
 
@@ -93,9 +96,10 @@ def _missing_data(recipe: Recipe, config_path: str) -> list[Finding]:
 def _print_lists(splits: Sequence[CheckedSplit]) -> None:
     for split in splits:
         counts = split.items.class_counts(len(split.class_names))
-        print(
+        notice(
             f"source {split.source_name}, {split.name}: {len(split.items)} items of {(counts > 0).sum()} of "
-            f"{len(counts)} classes, {len(split.problems)} problems in the list"
+            f"{len(counts)} classes, {len(split.problems)} problems in the list",
+            sys.stdout,
         )
 
 
@@ -117,13 +121,15 @@ def _require_own(folder: Path) -> None:
 def _reuse_journal(files: FileTable, journal: Journal) -> None:
     """Takes over what an earlier check found in files that have not changed since."""
     if journal.is_of_others:
-        print(f"{journal.path} was written with other versions of the decoders: all files are read again")
+        notice(f"{journal.path} was written with other versions of the decoders: all files are read again", sys.stdout)
     for state, found in journal.entries():
         number = files.find(state)
         if number is not None:
             files.take(number, found, is_taken_over=True)
     if journal.num_damaged:
-        print(f"{journal.path}: {journal.num_damaged} damaged lines are left out; their files are read again")
+        notice(
+            f"{journal.path}: {journal.num_damaged} damaged lines are left out; their files are read again", sys.stdout
+        )
 
 
 def _read_files(recipe: Recipe, files: FileTable, journal: Journal) -> None:
@@ -156,7 +162,7 @@ def _read_files(recipe: Recipe, files: FileTable, journal: Journal) -> None:
 
 
 def _evaluate(
-    files: FileTable, findings: Sequence[Finding], config_path: str, overrides: Sequence[str]
+    recipe: Recipe, files: FileTable, findings: Sequence[Finding], config_path: str, overrides: Sequence[str]
 ) -> tuple[Report, list[TrainTestDuplicate]]:
     """Returns the report, and the held-out files that are trained on too."""
     is_trained, is_held_out = files.first_items_where(True) >= 0, files.first_items_where(False) >= 0
@@ -165,11 +171,13 @@ def _evaluate(
     with counted_progress("comparing what is trained on", "blocks") as progress:
         groups = find_groups(files, is_trained, progress)
     found = [*findings, *(finding for split in files.splits for finding in list_findings(split))]
-    found += [*unreadable_findings(files), *leak_findings(files, leaks)]
+    of_frames = dict(frame_leaks(files))
+    found += [*unreadable_findings(files), *leak_findings(files, leaks), *of_frames.values()]
+    found += choice_findings(recipe, files)
     for split, numbers in zip(files.splits, files.of_items, strict=True):
         found += frame_findings(files, split, numbers)
     is_leak, is_repeated = np.zeros((2, len(files)), dtype=bool)
-    is_leak[[leak.held_out for leak in leaks]] = True
+    is_leak[[*(leak.held_out for leak in leaks), *of_frames]] = True
     is_repeated[[number for group in groups for number in group]] = True
     summaries = [
         summarize(files, split, numbers, is_repeated if split.is_training else is_leak, found)
@@ -182,6 +190,7 @@ def _evaluate(
         taken_over=int(files.is_taken_over.sum()),
         splits=tuple(summaries),
         training_duplicates=summarize_groups(files, groups, compares_pictures(int(is_trained.sum()))),
+        notes=fallback_notes(recipe),
         findings=tuple(sorted(found, key=lambda finding: not finding.is_error)),
     )
     return report, leaks

@@ -26,7 +26,7 @@ class CheckedSplit:
     Attributes:
         source_name: Name of the source.
         source: Its description.
-        name: "train", "validation" or "test"; the first where several name the same items.
+        name: "train", "validation" or "test".
         class_names: Names of the classes, in the order of their indices.
         items: The items that are there.
         listed_frames: [N] int32, the frames of each video according to the list, -1 where it gives no number; None
@@ -60,7 +60,9 @@ class CheckedSplit:
 def read_lists(
     recipe: Recipe, class_names: Mapping[str, tuple[str, ...]], advance: Callable[[], None]
 ) -> list[CheckedSplit]:
-    """Returns the splits of all sources; one that several names of its source stand for is there once.
+    """Returns the splits of all sources, as far as they have a list of their own.
+
+    Two that name the same list are both there: what is held out may not be trained on.
 
     Args:
         recipe: A recipe with its classes resolved.
@@ -70,25 +72,35 @@ def read_lists(
     return [
         _read_list(name, source, split_name, class_names[source.label_space], advance)
         for name, source in recipe.sources.items()
-        for split_name in _distinct(source)
+        for split_name in _own_lists(source)
     ]
 
 
 def count_lists(recipe: Recipe) -> int:
     """Returns how many splits `read_lists` gives."""
-    return sum(len(_distinct(source)) for source in recipe.sources.values())
+    return sum(len(_own_lists(source)) for source in recipe.sources.values())
 
 
-def _distinct(source: Source) -> list[SplitName]:
-    """Returns the splits of a source, without those that have the same items as one before them."""
-    found = []
-    seen = []
-    for name in SPLITS:
-        split = split_of(source, name)
-        if split is not None and split not in seen:
-            found.append(name)
-            seen.append(split)
-    return found
+def fallback_notes(recipe: Recipe) -> tuple[str, ...]:
+    """Returns what is held out of sources that lack a split, a line each."""
+    notes = []
+    for name, source in recipe.sources.items():
+        if source.validation is None and source.test is None:
+            notes.append(f"{name}: nothing is held out; it is neither validated nor tested")
+        elif source.test is None:
+            chosen = ", on which best.pt is chosen" if chooses_best(recipe, name) else ""
+            notes.append(f"{name}, test: has no list of its own; tests take the validation items{chosen}")
+    return tuple(notes)
+
+
+def chooses_best(recipe: Recipe, source_name: str) -> bool:
+    """Returns whether the best checkpoint is chosen on the validation of a source."""
+    return source_name == recipe.main_source and bool(recipe.validation.interval_epochs)
+
+
+def _own_lists(source: Source) -> list[SplitName]:
+    """Returns the splits of a source that are given; without a test split the validation items are tested."""
+    return [name for name in SPLITS if getattr(source, name) is not None]
 
 
 def _read_list(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,42 @@ def load_recipe(config_path: str, overrides: Sequence[str]) -> Recipe:
 def default_work_dir(config_path: str) -> Path:
     """Returns the work dir of a run that is given none."""
     return Path("work_dirs") / Path(config_path).stem
+
+
+SIZE_FORM = "a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 200MB or 1.5GB"
+"""How a size is written, in every flag that takes one; small letters mean the same."""
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?(?:([kmgt])(i?))?b", re.IGNORECASE | re.ASCII)
+
+
+def num_bytes(text: str) -> int:
+    """Returns the bytes of a size that an argument gives.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none, or less than a byte.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    size = 0
+    if found is not None:
+        number, prefix, is_binary = found.groups()
+        power = " kmgt".index((prefix or " ").lower())
+        size = int(Fraction(number) * (1024 if is_binary else 1000) ** power)  # exact, however large
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text}: wants {SIZE_FORM}")
+    return size
+
+
+def share(text: str) -> float:
+    """Returns the share of a whole that an argument gives, as 0.2 or as 20%; which shares make sense, its command says.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no number.
+    """
+    number = text.strip().removesuffix("%")
+    try:
+        return float(number) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: wants a share, such as 0.2 or 20%") from None
 
 
 def positive(text: str) -> int:

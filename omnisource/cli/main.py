@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from omnisource import __version__
 from omnisource.cli.commands import (
@@ -25,6 +23,7 @@ from omnisource.cli.commands import (
     watch,
 )
 from omnisource.errors import UserError
+from omnisource.printing import flushed_output, notice, open_streams, printable, settle_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,26 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(command: Callable[[], int]) -> int:
     """Runs `command` and returns its exit code; a user's mistake becomes a message and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        # File names are bytes: one that is no text here is shown escaped, and must not end the command.
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
+    open_streams()
     try:
-        return command()
+        with flushed_output():
+            return command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        notice(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        notice("interrupted")
         return 130
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
-        sys.stderr.close()
         return 141
     except OSError as error:  # a full disk, no permission, a folder where a file should be
         if error.filename is None:
             raise
-        print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+        notice(f"error: {os.fsdecode(error.filename)}: {error.strerror}")
         return 2
+    finally:
+        settle_streams()
 
 
 def _dispatch(arguments: Sequence[str] | None) -> int:
@@ -79,6 +77,9 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from omnisource.evaluation.load import load
 from omnisource.evaluation.predict import MediaFile, predict
 from omnisource.evaluation.report import ReportFiles, draw_predictions
 from omnisource.evaluation.test import test
+from omnisource.printing import notice, show
 from omnisource.recipe.data import ClipSampling, EvaluationViews, Source, Split, TrainingView
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.optimization import Optimizer, Schedule
@@ -86,7 +88,7 @@ def run_demo(folder: Path) -> int:
     """
     started = time.monotonic()
     media = folder / "media"
-    print(f"making images and clips in {media}")
+    notice(f"making images and clips in {media}", sys.stdout)
     make_demo_media(media)
     recipe = demo_recipe(media)
     run = next(path for n in itertools.count(1) if not (path := folder / f"run_{n}").exists())
@@ -97,7 +99,7 @@ def run_demo(folder: Path) -> int:
 
     loaded = load(checkpoint)
     resolved, names = resolve_classes(recipe)
-    sheets = {}
+    sheets, lines = {}, []
     for name, source in recipe.sources.items():
         items = read_split(resolved, names, name, "test")
         assert items is not None
@@ -108,15 +110,13 @@ def run_demo(folder: Path) -> int:
         (result,) = predict(loaded, [MediaFile(item.path, source.media)], top=3)
         for prediction in result.predictions:
             said = ", ".join(f"{label} {score:.0%}" for label, score in prediction.top)
-            print(f"{item.path} ({labels[item.label]}): {said}")
+            lines.append(f"{item.path} ({labels[item.label]}): {said}")
 
     top1 = evaluations["clips"].metrics.top1
-    print(f"checkpoint:     {checkpoint}")
-    print(f"curves:         {draw_curves(run)}")
-    for name, paths in sheets.items():
-        print(f"contact sheet:  {paths[0]} ({name})")
-    print(f"held-out clips: top-1 {top1:.1%}, chance {CHANCE:.0%}; {time.monotonic() - started:.0f} s in all")
+    lines += [f"checkpoint:     {checkpoint}", f"curves:         {draw_curves(run)}"]
+    lines += [f"contact sheet:  {paths[0]} ({name})" for name, paths in sheets.items()]
+    lines.append(f"held-out clips: top-1 {top1:.1%}, chance {CHANCE:.0%}; {time.monotonic() - started:.0f} s in all")
     if top1 < REQUIRED:
-        print(f"the demo failed: top-1 {top1:.1%} is below {REQUIRED:.0%}, three times chance")
-        return 1
-    return 0
+        lines.append(f"the demo failed: top-1 {top1:.1%} is below {REQUIRED:.0%}, three times chance")
+    show(*lines)
+    return 1 if top1 < REQUIRED else 0

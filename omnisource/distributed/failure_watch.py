@@ -13,7 +13,6 @@ import functools
 import math
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from omnisource.distributed.watch_times import WatchTimes
+from omnisource.printing import notice
 
 T = TypeVar("T")
 
@@ -187,9 +187,8 @@ class FailureWatch:
         if self._is_over.wait(self.times.grace_seconds):
             self._is_to_leave.set()
             return
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
-            if words:
-                print(words, file=sys.stderr, flush=True)
+        if words:
+            notice(words)
         self._exit()
 
     def _see_it_leave(self) -> None:

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from omnisource.distributed.failure_watch import FailureWatch, MissingProcesses, meet, watch_run
 from omnisource.distributed.watch_times import read_watch_times, variable
 from omnisource.errors import UserError
+from omnisource.printing import notice
 
 T = TypeVar("T")
 
@@ -130,13 +131,12 @@ def is_own_failure(error: BaseException) -> bool:
 def say(text: str) -> None:
     """Prints what this process has met: the first on standard output, others on standard error with their number.
 
-    Where nobody reads that any more, the others go on without it; what becomes of the first is its caller's to decide.
+    Where nobody reads that any more, the work goes on without it.
     """
     if rank() == 0:
-        return print(text, flush=True)
-    with contextlib.suppress(OSError, ValueError):
-        for line in text.splitlines():
-            print(f"process {rank()}: {line}", file=sys.stderr, flush=True)
+        return notice(text, sys.stdout)
+    for line in text.splitlines():
+        notice(f"process {rank()}: {line}")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from omnisource.distributed import processes
+from omnisource.reporting.drawing.names import drawn_names
 from omnisource.reporting.pictures import contact_picture
 from omnisource.types import Clip
 
@@ -75,7 +76,7 @@ def draw_examples(examples: Sequence[Example], class_names: Sequence[str]) -> np
     Raises:
         ValueError: There is no example.
     """
-    captions = []
+    captions, class_names = [], drawn_names(class_names)
     for example in examples:
         wrong = "" if example.prediction == example.label else f", is {class_names[example.label]}"
         captions.append(f"{class_names[example.prediction]} {example.score:.0%}{wrong}")

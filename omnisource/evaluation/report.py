@@ -18,7 +18,9 @@ from omnisource.errors import UserError
 from omnisource.evaluation.evaluate import Evaluation
 from omnisource.evaluation.metrics import confusion_matrix
 from omnisource.files.atomic import atomic_write
+from omnisource.printing import show
 from omnisource.recipe.recipe import Recipe
+from omnisource.reporting.drawing.names import drawn_names
 from omnisource.reporting.pictures import contact_sheet, draw_confusion
 from omnisource.reporting.tables import print_table
 
@@ -81,7 +83,7 @@ def write_report(evaluation: Evaluation, folder: Path, checkpoint: str, *, is_av
         accuracy = "" if result.accuracy is None else f"{result.accuracy:.4f}"
         writer.writerow([result.name, result.count, result.correct, accuracy, result.mistaken_for])
     with atomic_write(folder / "per_class.csv") as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
     class_names = [result.name for result in evaluation.metrics.classes]
     draw_confusion(confusion_matrix(evaluation.scores, evaluation.labels), class_names, folder / "confusion.png")
 
@@ -99,16 +101,16 @@ def print_evaluation(evaluation: Evaluation, folder: Path) -> None:
     rows = [[r.name, str(r.count), str(r.correct), f"{r.accuracy:.2%}", r.mistaken_for or "-"] for r in worst]
     title = "classes" if len(worst) == len(seen) else f"the {len(worst)} worst of {len(seen)} classes"
     print_table(title, ["class", "items", "correct", "accuracy", "mostly taken for"], rows)
-    print(f"all classes: {folder / 'per_class.csv'}; confusion: {folder / 'confusion.png'}")
+    show(f"all classes: {folder / 'per_class.csv'}; confusion: {folder / 'confusion.png'}")
 
 
-def write_results(evaluations: Mapping[str, Evaluation], main_source: str, dump: Path) -> None:
-    """Writes the scores of all sources: those of the main source to `dump`, the others beside it; prints where."""
+def write_results(evaluations: Mapping[str, Evaluation], main_source: str, dump: Path) -> dict[str, Path]:
+    """Writes the scores of all sources: those of the main source to `dump`, the others beside it; returns where."""
     main = main_source if main_source in evaluations else next(iter(evaluations))
-    for name, evaluation in evaluations.items():
-        path = dump if name == main else dump.with_name(f"{dump.stem}.{name}{dump.suffix}")
-        write_result(evaluation, path)
-        print(f"scores of {name}: {path}")
+    paths = {name: dump if name == main else dump.with_name(f"{dump.stem}.{name}{dump.suffix}") for name in evaluations}
+    for name, path in paths.items():
+        write_result(evaluations[name], path)
+    return paths
 
 
 def write_result(evaluation: Evaluation, path: Path) -> None:
@@ -144,7 +146,7 @@ def write_result(evaluation: Evaluation, path: Path) -> None:
 
 def draw_predictions(evaluation: Evaluation, recipe: Recipe, items: Items, folder: Path, interval: int) -> list[Path]:
     """Draws every `interval`-th item with its label and what was predicted; returns the sheets, 24 items each."""
-    class_names = [result.name for result in evaluation.metrics.classes]
+    class_names = drawn_names([result.name for result in evaluation.metrics.classes])
     source = recipe.sources[evaluation.source]
     pictures, captions, correct = [], [], []
     sheets: list[Path] = []

@@ -27,6 +27,7 @@ from omnisource.models.load_weights import load_all_in
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import HeadNames
 from omnisource.models.weights.read import read_weights_file
+from omnisource.printing import printable_name, show
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.progress import counted_progress, progress_bar
@@ -75,16 +76,18 @@ def test(
     evaluations = _evaluate_all(recognizer, recipe, items, class_names, unreadable)
     left_out = {path: reason for part in processes.gather(unreadable.reasons) for path, reason in part.items()}
     if processes.rank() == 0:
-        print(f"tested: {'the moving average of the weights in ' if average else ''}{checkpoint}")
+        # All is written before anything is printed, and first what took longest: nobody may be there to read.
+        results = write_results(evaluations, recipe.main_source, files.dump) if files.dump is not None else {}
         for name, evaluation in evaluations.items():
             write_report(evaluation, files.folder / name, checkpoint, is_average=average)
-            print_evaluation(evaluation, files.folder / name)
+        for name, evaluation in evaluations.items():
             if files.show_dir is not None:
                 draw_predictions(evaluation, recipe, items[name], files.show_dir / name, files.show_interval)
-        if files.dump is not None:
-            write_results(evaluations, recipe.main_source, files.dump)
-        for path, reason in left_out.items():
-            print(f"left out, unreadable: {path}: {reason}")
+        show(f"tested: {'the moving average of the weights in ' if average else ''}{checkpoint}")
+        for name, evaluation in evaluations.items():
+            print_evaluation(evaluation, files.folder / name)
+        show(*(f"scores of {name}: {path}" for name, path in results.items()))
+        show(*(f"left out, unreadable: {printable_name(path)}: {reason}" for path, reason in left_out.items()))
     return evaluations
 
 

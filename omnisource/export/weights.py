@@ -145,7 +145,7 @@ def _save_safetensors(state: Mapping[str, Tensor], checkpoint: Checkpoint, targe
     metadata = {
         "format": "pt",
         "recipe": json.dumps(checkpoint.recipe),
-        "class_names": json.dumps(checkpoint.class_names, ensure_ascii=False),
+        "class_names": json.dumps(checkpoint.class_names),
     }
     tensors = {name: tensor.contiguous() for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     try:

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omnisource.errors import UserError
+from omnisource.reporting.drawing.names import cut, fonts_for
 from omnisource.reporting.metrics_file import METRICS, read_metrics
 from omnisource.reporting.records import StepRecord, ValidationRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CURVES = "curves.svg"
 _POINTS = 250
+_NAME = 40  # characters of the name of a source
 
 
 def draw_curves(work_dir: str | Path) -> Path:
@@ -34,10 +37,21 @@ def draw_curves(work_dir: str | Path) -> Path:
     steps, validations = read_metrics(work_dir)
     if not steps:
         raise UserError(f"{Path(work_dir) / METRICS}: holds no step to draw")
-    figure = Figure(figsize=(8, 8 if validations else 5.5), layout="constrained")
+    sources = list(dict.fromkeys(source for record in steps for source in record.losses))
+    path = Path(work_dir) / CURVES
+    # With the salt and without the date, the same run gives the same file.
+    with fonts_for(sources), rc_context({"svg.hashsalt": "curves"}):
+        figure = Figure(figsize=(8, 8 if validations else 5.5), layout="constrained")
+        _draw_run(figure, steps, validations, sources)
+        figure.savefig(path, metadata={"Date": None})
+    return path
+
+
+def _draw_run(
+    figure: Figure, steps: Sequence[StepRecord], validations: Sequence[ValidationRecord], sources: Sequence[str]
+) -> None:
     heights = [4, 4, 1.6] if validations else [4, 1.6]
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    sources = list(dict.fromkeys(source for record in steps for source in record.losses))
     colors = {source: f"C{index % 10}" for index, source in enumerate(sources)}
     _draw_losses(axes[0], steps, colors)
     if validations:
@@ -50,37 +64,44 @@ def draw_curves(work_dir: str | Path) -> Path:
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-    path = Path(work_dir) / CURVES
-    with rc_context({"svg.hashsalt": "curves"}):  # with it and without the date, the same run gives the same file
-        figure.savefig(path, metadata={"Date": None})
-    return path
 
 
 def _draw_losses(axes: Axes, steps: Sequence[StepRecord], colors: dict[str, str]) -> None:
+    names: list[str] = []
     for source, color in colors.items():
         records = [record for record in steps if source in record.losses]
         x, mean, lowest, highest = _points(records, [record.losses[source] for record in records])
-        axes.plot(x, mean, color=color, linewidth=1.5, label=source)
+        axes.plot(x, mean, color=color, linewidth=1.5, label=f"curve {len(names)}")
+        names.append(source)
         if len(records) > _POINTS:
             axes.fill_between(x, lowest, highest, color=color, alpha=0.15, linewidth=0)
     axes.set_ylabel("training loss")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    _name_curves(axes, names)
 
 
 def _draw_accuracies(axes: Axes, validations: Sequence[ValidationRecord], colors: dict[str, str]) -> None:
+    names: list[str] = []
     for source in dict.fromkeys(record.source for record in validations):
         records = [record for record in validations if record.source == source and "top1" in record.metrics]
         if not records:
             continue
         values = [100 * record.metrics["top1"] for record in records]
-        label = f"{source}: last {values[-1]:.1f} %, best {max(values):.1f} %"
-        axes.plot(
-            [record.step for record in records], values, "o-", color=colors.get(source), markersize=4, label=label
-        )
+        x, color, label = [record.step for record in records], colors.get(source), f"curve {len(names)}"
+        axes.plot(x, values, "o-", color=color, markersize=4, label=label)
+        names.append(f"{cut(source, _NAME)}: last {values[-1]:.1f} %, best {max(values):.1f} %")
     axes.set_ylabel("validation top-1, %")
     axes.set_ylim(0, 100)
-    axes.legend(frameon=False, loc="best")
+    _name_curves(axes, names)
+
+
+def _name_curves(axes: Axes, names: Sequence[str]) -> None:
+    """Adds the legend of the curves, whatever their names: matplotlib leaves out labels that begin with _."""
+    if not names:
+        return
+    for text, name in zip(axes.legend(frameon=False, loc="best").get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(cut(name, _NAME + 40))
 
 
 def _points(

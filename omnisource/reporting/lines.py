@@ -11,6 +11,7 @@ from rich.text import Text
 
 from omnisource.errors import UserError
 from omnisource.reporting.records import Pace, StepRecord, ValidationRecord
+from omnisource.reporting.terminal import plain_text
 
 LOG = "train.log"
 """File of a work dir that has the plain lines of its run."""
@@ -39,7 +40,7 @@ def bar_line(done: str, share: float, left: str) -> Table:
     line = Table.grid(padding=(0, 1), expand=True)
     for ratio in (None, 1, None):
         line.add_column(ratio=ratio, no_wrap=True)
-    line.add_row(Text(done, "bold"), ProgressBar(total=1.0, completed=share), Text(left))
+    line.add_row(plain_text(done, "bold"), ProgressBar(total=1.0, completed=share), plain_text(left))
     return line
 
 
@@ -57,7 +58,7 @@ def progress_text(record: StepRecord, pace: Pace) -> str:
 def figures_line(record: StepRecord, pace: Pace) -> Text:
     """Returns losses, learning rate, gradient norm, rate and share of waiting."""
     # Two spaces between the figures, so that a narrow terminal breaks the line there.
-    line = Text("  ".join(["loss", *(f"{source} {short(loss)}" for source, loss in record.losses.items())]))
+    line = plain_text("  ".join(["loss", *(f"{source} {short(loss)}" for source, loss in record.losses.items())]))
     line.append(
         f"  lr {short(record.learning_rate)}  gradient {short(record.gradient_norm)}"
         f"  {short(pace.samples_per_second)} samples/s  waiting for data {pace.waiting_share:.0%}",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from omnisource.files.atomic import atomic_write
+from omnisource.reporting.drawing.names import cut, drawable, drawn_names, fonts_for, monospace, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +44,7 @@ def draw_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Pa
     Raises:
         ValueError: A matrix that is not square, or another number of names.
     """
-    from matplotlib.colors import PowerNorm  # a second of imports, needed for pictures only
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # a second of imports, needed for pictures only
 
     counts = np.asarray(matrix, dtype=np.int64)
     if counts.shape != (len(class_names), len(class_names)):
@@ -52,7 +52,17 @@ def draw_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Pa
     num_classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(4.0, 0.34 * num_classes), 12.0) if num_classes <= _MAX_LABELED_CLASSES else 9.0  # inches
-    figure = Figure(figsize=(side, side), dpi=_DPI)
+    with fonts_for(class_names):
+        figure = Figure(figsize=(side, side), dpi=_DPI)
+        _draw_matrix(figure, counts, shares, drawn_names(class_names))
+        figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
+    return Path(path)
+
+
+def _draw_matrix(figure: Figure, counts: np.ndarray, shares: np.ndarray, class_names: Sequence[str]) -> None:
+    from matplotlib.colors import PowerNorm
+
+    num_classes, side = len(counts), figure.get_figwidth()
     axes = figure.add_axes((0, 0, 1, 1))  # what stands around it, the tight box around the picture takes in
     gamma = 1.0 if num_classes <= _MAX_NUMBERED_CLASSES else 0.5  # rare confusions are seen in small cells too
     image = axes.imshow(shares, cmap="Blues", interpolation="nearest", norm=PowerNorm(gamma, vmin=0, vmax=1))
@@ -63,9 +73,8 @@ def draw_confusion(matrix: ArrayLike, class_names: Sequence[str], path: str | Pa
     bar = figure.add_axes((1 + 0.2 / side, 0.2, 0.2 / side, 0.6))
     figure.colorbar(image, cax=bar, label="share of the class's samples")
     if num_classes > _MAX_NUMBERED_CLASSES:
-        figure.text(1 + 1.2 / side, 1, _frequent_confusions(counts, class_names), va="top", family="monospace", size=9)
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
-    return Path(path)
+        text = _frequent_confusions(counts, class_names)
+        figure.text(1 + 1.2 / side, 1, text, va="top", family=monospace(), size=9, parse_math=False)
 
 
 def draw_class_histogram(counts: Mapping[str, Sequence[int]], class_names: Sequence[str], path: str | Path) -> Path:
@@ -83,14 +92,15 @@ def draw_class_histogram(counts: Mapping[str, Sequence[int]], class_names: Seque
 
     has_rows = len(class_names) <= _MAX_LABELED_CLASSES
     height = max(1.6, 0.7 + 0.22 * len(class_names)) if has_rows else 4.5  # inches
-    figure = Figure(figsize=(1.5 + 4.5 * len(counts), height), dpi=_DPI, layout="constrained")
-    panels = figure.subplots(1, len(counts), squeeze=False, sharey=has_rows)[0]
-    for axes, (split, numbers) in zip(panels, counts.items(), strict=True):
-        (_draw_class_rows if has_rows else _draw_class_curve)(axes, np.asarray(numbers), class_names)
-        sizes = f"{min(numbers)} to {max(numbers)} a class, median {np.median(numbers):g}"
-        axes.set_title(f"{split}: {sum(numbers)} items\n{sizes}", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    with fonts_for(class_names):
+        figure = Figure(figsize=(1.5 + 4.5 * len(counts), height), dpi=_DPI, layout="constrained")
+        panels = figure.subplots(1, len(counts), squeeze=False, sharey=has_rows)[0]
+        for axes, (split, numbers) in zip(panels, counts.items(), strict=True):
+            (_draw_class_rows if has_rows else _draw_class_curve)(axes, np.asarray(numbers), drawn_names(class_names))
+            sizes = f"{min(numbers)} to {max(numbers)} a class, median {np.median(numbers):g}"
+            axes.set_title(f"{split}: {sum(numbers)} items\n{sizes}", fontsize=10)
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path)
     return Path(path)
 
 
@@ -119,9 +129,9 @@ def contact_sheet(
     Raises:
         ValueError: No pictures, pictures of another form, or another number of captions.
     """
-    figure = _contact_figure(pictures, captions, columns, correct, title, height_inches)
     path = Path(path)
-    with atomic_write(path) as file:
+    with fonts_for([*captions, title]), atomic_write(path) as file:
+        figure = _contact_figure(pictures, captions, columns, correct, title, height_inches)
         figure.savefig(file, format=path.suffix.removeprefix("."), metadata={_MARK_KEY: mark} if mark else None)
     return path
 
@@ -140,8 +150,9 @@ def contact_picture(
     """Returns what `contact_sheet` draws as a picture, [H, W, 3] uint8, 0-255, RGB."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(_contact_figure(pictures, captions, columns, correct))
-    canvas.draw()
+    with fonts_for(captions):
+        canvas = FigureCanvasAgg(_contact_figure(pictures, captions, columns, correct))
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
@@ -185,7 +196,7 @@ def _contact_figure(
         # parse_math: a dollar sign in a file name or a class name is a dollar sign.
         where = {"ha": "center", "va": "bottom", "linespacing": 1.1, "parse_math": False}
         axes.text(middle, top + 0.04, text, fontsize=8, color=color, **where)
-    axes.text(_MARGIN, full_height + title_height - _MARGIN, title, fontsize=11, va="top", parse_math=False)
+    axes.text(_MARGIN, full_height + title_height - _MARGIN, drawable(title), fontsize=11, va="top", parse_math=False)
     axes.set(xlim=(0, full_width), ylim=(0, full_height + title_height))
     return figure
 
@@ -201,10 +212,10 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
     if num_classes > _MAX_LABELED_CLASSES:
         return
     fontsize = 9 if num_classes <= _MAX_NUMBERED_CLASSES else 7
-    names = [_shortened(name, 24) for name in class_names]
+    names = [cut(name, 24) for name in class_names]
     slanted = num_classes > 8 or max(len(name) for name in names) > 6
-    axes.set_xticks(range(num_classes), names, fontsize=fontsize, rotation=90 if slanted else 0)
-    axes.set_yticks(range(num_classes), names, fontsize=fontsize)
+    axes.set_xticks(range(num_classes), names, fontsize=fontsize, rotation=90 if slanted else 0, parse_math=False)
+    axes.set_yticks(range(num_classes), names, fontsize=fontsize, parse_math=False)
 
 
 def _number_cells(axes: Axes, shares: np.ndarray) -> None:
@@ -219,7 +230,10 @@ def _frequent_confusions(counts: np.ndarray, class_names: Sequence[str]) -> str:
     order = np.argsort(-mistakes, axis=None, kind="stable")[:_LISTED_CONFUSIONS]
     lines = ["Most frequent confusions", "", "samples  of class  label → prediction"]
     numbered = len(counts) > _MAX_LABELED_CLASSES  # the axes then have indices
-    names = [f"{index} {_shortened(name, 30)}" if numbered else name for index, name in enumerate(class_names)]
+    names = [
+        f"{index} {cut(name.removeprefix(f'{index} '), 30)}" if numbered else cut(name, 30)
+        for index, name in enumerate(class_names)
+    ]
     for cell in order:
         label, prediction = divmod(int(cell), len(counts))
         count = mistakes[label, prediction]
@@ -235,7 +249,7 @@ def _draw_class_rows(axes: Axes, counts: np.ndarray, class_names: Sequence[str])
     rows = np.arange(len(counts))
     bars = axes.barh(rows, counts, color=_BARS, height=0.75)
     axes.bar_label(bars, padding=2, fontsize=7, color="0.3")
-    axes.set_yticks(rows, [_shortened(name, 24) for name in class_names], fontsize=8, parse_math=False)
+    axes.set_yticks(rows, [cut(name, 24) for name in class_names], fontsize=8, parse_math=False)
     axes.set_ylim(len(counts) - 0.4, -0.6)  # the first class on top
     axes.set_xlim(0, 1.12 * max(counts.max(), 1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -247,10 +261,10 @@ def _draw_class_curve(axes: Axes, counts: np.ndarray, class_names: Sequence[str]
     axes.fill_between(np.arange(len(counts)), counts[order], step="mid", color=_BARS, linewidth=0)
     axes.set(xlabel="classes, most frequent first", ylabel="items", xlim=(-0.5, len(counts) - 0.5))
     axes.set_ylim(0, 1.05 * max(counts.max(), 1))
-    names = [_shortened(name, 24) for name in class_names]
+    names = [cut(name, 24) for name in class_names]
     listed = [f"{counts[index]:7d}  {names[index]}" for index in order]
     text = "\n".join([*listed[:_LISTED_CLASSES], "      …", *listed[-_LISTED_CLASSES:]])
-    axes.text(1.02, 1, text, transform=axes.transAxes, va="top", family="monospace", size=7, parse_math=False)
+    axes.text(1.02, 1, text, transform=axes.transAxes, va="top", family=monospace(), size=7, parse_math=False)
 
 
 def _strip(picture: ArrayLike) -> np.ndarray:
@@ -273,15 +287,8 @@ def _cell(strips: Sequence[np.ndarray], columns: int, wanted_height: float) -> t
 
 
 def _broken(caption: str, characters: int) -> str:
-    lines = [textwrap.wrap(line, characters, break_long_words=True) or [""] for line in _drawable(caption).splitlines()]
-    return "\n".join(line for wrapped in lines for line in wrapped)
-
-
-def _shortened(name: str, characters: int) -> str:
-    name = _drawable(name)
-    return name if len(name) <= characters else name[: characters - 1] + "…"
-
-
-def _drawable(text: str) -> str:
-    """Returns text that fonts have glyphs for: in names of files, bytes that are no text are shown escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    broken = []
+    for line in drawable(caption).splitlines():
+        fitting = max(1, characters * len(line) // max(width_of(line), 1))  # wide characters take the place of two
+        broken += textwrap.wrap(line, fitting, break_long_words=True) or [""]
+    return "\n".join(broken)

@@ -9,11 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from omnisource.reporting.lines import bar_line, clock, short
-from omnisource.reporting.terminal import Foot, show_line
+from omnisource.reporting.terminal import Foot, open_console, show_line
 
 PLAIN_INTERVAL_SECONDS = 15.0
 """Time from one plain line to the next."""
@@ -131,7 +130,7 @@ def progress_bar(
         num_bytes: Bytes of all items, where rate and time left are to follow from these. 0: from the items.
     """
     counter = Counter(description, total, unit, num_bytes)
-    console = Console(file=sys.stderr)
+    console = open_console(sys.stderr)
     foot = Foot(console) if console.is_terminal else None
     shown_at = time.monotonic()
 

@@ -22,8 +22,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from omnisource.distributed.cores import local_processes, usable_cores
 from omnisource.reporting.events import (
     BestFound,
@@ -41,20 +39,22 @@ from omnisource.reporting.events import (
     WorkersStarted,
     ending_by,
 )
-from omnisource.reporting.metrics_file import drop_after
+from omnisource.reporting.metrics_file import METRICS, drop_after
 from omnisource.reporting.progress import Counter
 from omnisource.reporting.records import Pace, StepRecord, ValidationRecord
 from omnisource.reporting.sinks.console import ConsoleSink
 from omnisource.reporting.sinks.log_file import LogFileSink
 from omnisource.reporting.sinks.metrics_file import MetricsFileSink
 from omnisource.reporting.sinks.status_file import StatusFileSink
-from omnisource.reporting.sinks.tensorboard import TensorboardSink
+from omnisource.reporting.sinks.tensorboard import TensorboardSink, can_write_into
 from omnisource.reporting.sinks.unreadable_file import UnreadableFileSink
 from omnisource.reporting.starvation import Starvation
 from omnisource.reporting.status_file import starting_status, validations_until
+from omnisource.reporting.terminal import open_console
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
 
 VALIDATION_LINE_SECONDS = 60.0
 """Time from one plain line to the next during a validation."""
@@ -229,11 +229,15 @@ def open_report(work_dir: str | Path, rank: int, settings: ReportSettings, conso
     if resumed_step is not None:
         drop_after(work_dir, resumed_step, validated_step)
     sinks: list[Sink] = [MetricsFileSink(work_dir), UnreadableFileSink(work_dir), LogFileSink(work_dir)]
-    sinks.append(ConsoleSink(console or Console(highlight=False)))
-    if settings.tensorboard:
+    sinks.append(ConsoleSink(console or open_console()))
+    has_curves = settings.tensorboard and can_write_into(work_dir)
+    if has_curves:
         sinks.append(TensorboardSink(work_dir, resumed_step))
     validations = validations_until(work_dir, validated_step)
     status = starting_status(resumed_step or 0, settings.total_steps, validations)
     sinks.insert(0, StatusFileSink(work_dir, status))  # made once the others are there, and closed last
     starvation = Starvation(settings.num_workers, local_processes(), usable_cores())
-    return Report(sinks, settings.interval_steps, starvation)
+    report = Report(sinks, settings.interval_steps, starvation)
+    if settings.tensorboard and not has_curves:
+        report.message(f"{work_dir}: no UTF-8 name, as tensorboard needs one: it gets no curves; {METRICS} has them")
+    return report

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
-from rich.console import Console
 from rich.table import Table
+
+from omnisource.reporting.terminal import open_console
 
 PLAIN_WIDTH = 160
 """Width of a table that is not shown in a terminal, in characters."""
@@ -19,7 +20,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(file=file, highlight=False)
+    console = open_console(file)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
-    console.print(table, markup=False)
+    console.print(table)

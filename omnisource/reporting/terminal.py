@@ -1,19 +1,50 @@
-"""What is drawn in a terminal while a program works: lines at its foot, and the console that nobody reads any more."""
+"""The console that shows text as it is, and what is drawn in a terminal while a program works: lines at its foot."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.text import Text
+
+from omnisource.errors import adding_path
+from omnisource.printing import STANDARD_OUTPUT, printable, printable_name, send_nowhere
 
 REFRESH_SECONDS = 0.2
 """Time from one drawing to the next."""
+
+
+class _Console(Console):
+    """A console with the rules of `omnisource.printing`."""
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        return super().render_str(printable(text, self.encoding), **settings)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        with adding_path(STANDARD_OUTPUT):
+            super().print(*objects, **settings)
+
+    def on_broken_pipe(self) -> None:
+        raise  # the error that is being handled; rich would end the program here, with code 1
+
+
+def open_console(file: TextIO | None = None) -> Console:
+    """Returns a console that shows text as it is: names may hold what rich takes for colors, links or emoji.
+
+    Args:
+        file: Where it writes. None: standard output.
+    """
+    return _Console(file=file, markup=False, emoji=False, highlight=False)
+
+
+def plain_text(text: str, style: str = "") -> Text:
+    """Returns text for a console, in one line."""
+    return Text(printable_name(text), style)
 
 
 class Foot:
@@ -53,7 +84,8 @@ class Foot:
 def show_line(console: Console, line: str) -> None:
     """Shows a line as it is, without colors and not wrapped: a file or a pipe has no width."""
     with quiet_if_gone(console):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        line = printable(line, console.encoding)
+        console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -66,11 +98,7 @@ def quiet_if_gone(console: Console) -> Iterator[None]:
         yield
     except (OSError, SystemExit):  # rich leaves the program where a pipe has no reader
         console.quiet = True
-        # What the stream still holds would fail once more at the end of the program, and make its exit code 120.
-        with contextlib.suppress(OSError, ValueError):  # no descriptor, or none any more
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, console.file.fileno())
-            os.close(nowhere)
+        send_nowhere(console.file)  # or what it still holds would fail once more at the end of the program
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from omnisource.errors import UserError
+from omnisource.printing import printable_name, show_json
 from omnisource.reporting.lines import short
 from omnisource.reporting.records import json_value
+from omnisource.reporting.terminal import open_console, plain_text
 from omnisource.runs.read import Run, age, as_json, find_runs, read_run, score
 
 HEADER = ("run", "state", "step", "epoch", "best top-1", "loss", "seen", "left")
@@ -47,11 +48,11 @@ def print_runs(folder: Path, is_json: bool) -> int:
     runs.sort(key=lambda run: run.age_seconds)
     if is_json:
         for run in runs:
-            print(json.dumps(json_value(as_json(run)), ensure_ascii=False, allow_nan=False))
+            show_json(json_value(as_json(run)))
         return 0
-    console = Console(highlight=False)
+    console = open_console()
     lines = _table(runs, folder, console.width if console.is_terminal else None)
-    lines += [Text(note) for note in [*_notes(runs, folder), *faults]]
+    lines += [plain_text(note) for note in [*_notes(runs, folder), *faults]]
     for line in lines:  # soft wrap: a line stays one line in a file or a pipe, which has no width
         console.print(line, soft_wrap=not console.is_terminal)
     return 0
@@ -60,13 +61,13 @@ def print_runs(folder: Path, is_json: bool) -> int:
 def _table(runs: Sequence[Run], folder: Path, width: int | None) -> list[Text]:
     """Returns the lines of the table; in a terminal that is too narrow the names have lines of their own."""
     if not runs:
-        return [Text(f"no runs below {folder}")]
+        return [plain_text(f"no runs below {folder}")]
     rows = [HEADER, *(_cells(run, _name(run, folder)) for run in runs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     is_narrow = width is not None and sum(widths) + len(GAP) * (len(widths) - 1) > width
     lines = []
     for row, style in zip(rows, ["bold", *(STATE_STYLES[run.state] for run in runs)], strict=True):
-        name = Text(row[0] if is_narrow else row[0].ljust(widths[0]), "bold" if is_narrow else "")
+        name = Text(row[0] if is_narrow else set_cell_size(row[0], widths[0]), "bold" if is_narrow else "")
         state = Text(row[1].ljust(widths[1]), style)
         others = [Text(cell.rjust(size)) for cell, size in zip(row[2:], widths[2:], strict=True)]
         if is_narrow:
@@ -102,5 +103,5 @@ def _notes(runs: Sequence[Run], folder: Path) -> list[str]:
 
 
 def _name(run: Run, folder: Path) -> str:
-    """Returns the path of a run below `folder`."""
-    return run.path.resolve().name if run.path == folder else str(run.path.relative_to(folder))
+    """Returns the path of a run below `folder`, as it may be printed."""
+    return printable_name(run.path.resolve().name if run.path == folder else str(run.path.relative_to(folder)))

@@ -11,7 +11,9 @@ from rich.live import Live
 from rich.text import Text
 
 from omnisource.files.tail import LineFollower
+from omnisource.printing import show
 from omnisource.reporting.lines import LOG, figures_line, progress_line, progress_text, short
+from omnisource.reporting.terminal import open_console, plain_text
 from omnisource.runs.read import Run, age, read_run, score
 from omnisource.runs.table import STATE_STYLES
 
@@ -36,7 +38,7 @@ def watch(folder: Path, is_once: bool) -> int:
         UserError: The folder holds no run.
     """
     run = read_run(folder)
-    console = Console(highlight=False)
+    console = open_console()
     if is_once:
         _print(run, console)
         return 0
@@ -54,7 +56,7 @@ def _watch_live(run: Run, log: LineFollower, console: Console) -> Run:
         while True:
             for line in log.new_lines():
                 if not STEP_LINE.match(line):
-                    console.print(Text(line.decode(errors="replace")))
+                    console.print(plain_text(line.decode(errors="replace")))
             live.update(_drawing(run, has_bar=True), refresh=True)
             if _is_over(run):
                 return run
@@ -66,7 +68,7 @@ def _watch_plain(run: Run, log: LineFollower, console: Console) -> Run:
     """Prints the lines of the log as they come, and at the end the state of the run."""
     while True:
         for line in log.new_lines():
-            print(line.decode(errors="replace"), flush=True)
+            show(line.decode(errors="replace"), flush=True)
         if _is_over(run):
             _print(run, console)
             return run
@@ -95,21 +97,22 @@ def _drawing(run: Run, has_bar: bool) -> Group:
     parts: list[RenderableType] = [_state_line(run)]
     if run.reason:
         first, *more = run.reason.splitlines()
-        parts.append(Text(f"{first} ... (the rest is in {LOG})" if more else first))
+        parts.append(plain_text(f"{first} ... (the rest is in {LOG})" if more else first))
     if run.steps:
         last, pace = run.steps[-1], run.pace
-        parts += [progress_line(last, pace) if has_bar else Text(progress_text(last, pace)), figures_line(last, pace)]
+        parts.append(progress_line(last, pace) if has_bar else plain_text(progress_text(last, pace)))
+        parts.append(figures_line(last, pace))
     for validation in run.validations:
         figures = "  ".join(f"{name} {short(value)}" for name, value in validation.metrics.items())
-        parts.append(Text(f"validation of {validation.source} at step {validation.step}: {figures}"))
+        parts.append(plain_text(f"validation of {validation.source} at step {validation.step}: {figures}"))
     if run.best_score is not None:
-        parts.append(Text(f"best top-1 of {run.main_source}: {score(run)}", "bold"))
-    parts += [Text(fault, "red") for fault in run.faults]
+        parts.append(plain_text(f"best top-1 of {run.main_source}: {score(run)}", "bold"))
+    parts += [plain_text(fault, "red") for fault in run.faults]
     return Group(*parts)
 
 
 def _state_line(run: Run) -> Text:
-    line = Text(f"{run.path}  ", "bold")
+    line = plain_text(f"{run.path}  ", "bold")
     line.append(run.state, STATE_STYLES[run.state])
     if run.activity not in ("", "training"):
         line.append(f", {run.activity}")

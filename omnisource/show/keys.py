@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from omnisource.printing import show
 from omnisource.recipe.keys import describe_keys
 from omnisource.recipe.recipe import Recipe
 
@@ -9,4 +10,4 @@ from omnisource.recipe.recipe import Recipe
 def print_keys(recipe: Recipe) -> None:
     """Prints every key that an override can set, with its value and its meaning."""
     for key, value, meaning in describe_keys(recipe):
-        print(f"{key}={value}\n    {meaning}")
+        show(f"{key}={value}\n    {meaning}")

@@ -11,6 +11,7 @@ import torch
 
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
+from omnisource.data.notes import run_notes
 from omnisource.data.run_data import read_run_data
 from omnisource.distributed import processes
 from omnisource.errors import UserError
@@ -19,6 +20,7 @@ from omnisource.models.backbones.build import build_backbone
 from omnisource.models.batch_norm import synchronize_batch_norm
 from omnisource.models.load_weights import load_initial_weights
 from omnisource.models.recognizer import Recognizer
+from omnisource.printing import show
 from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe.data import SplitName
 from omnisource.recipe.model import Model
@@ -150,13 +152,14 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
         state.load_state_dict(checkpoint.state)
     beginning = f"continuing from {checkpoint_file}" if checkpoint_file else "new run"
     notes += [f"{beginning}, seed {recipe.seed}", describe_plan(recipe, plan, train_items)]
+    notes += run_notes(recipe, class_names, data.items)
     notes += [*faults, *resume_notes(checkpoint)]
     del checkpoint  # its tensors are in the model and the optimizer
     model = processes.in_parallel(recognizer)
     if state.step == plan.total_steps and not state.awaits_validation(plan, has_items=bool(validation_items)):
         if processes.rank() == 0:
-            print(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")
             make_up_ending(work_dir, state)
+            show(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")
         return state
 
     with explain_disk_errors(work_dir), contextlib.ExitStack() as stack:

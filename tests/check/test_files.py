@@ -128,4 +128,11 @@ def test_parts_of_shards_are_told_apart_by_place_and_size_and_change_with_their_
         request_of(split), byte_range=ByteRange("https://example.org/a.tar", 512, 20, FileVersion(9, ""))
     )
     state = StateReader().state(remote)
-    assert (state.path, state.offset, state.size, state.modified_ns) == ("https://example.org/a.tar", 512, 20, 0)
+    assert (state.path, state.offset, state.size) == ("https://example.org/a.tar", 512, 20)
+    assert StateReader().state(remote) != state  # the server tells no version: another check reads it again
+
+    def version_of(version: str) -> int:
+        part = ByteRange("https://example.org/a.tar", 512, 20, FileVersion(9, version))
+        return StateReader().state(dataclasses.replace(remote, byte_range=part)).version()
+
+    assert version_of('"etag 1"') == version_of('"etag 1"') != version_of('"etag 2"')

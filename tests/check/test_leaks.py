@@ -132,3 +132,80 @@ def test_held_out_items_are_compared_with_the_training_items_of_all_sources(
     (found,) = findings()
     assert (found["source"], found["split"], found["path"]) == ("kinetics400", "validation", str(still.absolute()))
     assert "an item of imagenet, train (" in found["what"] and found["what"].endswith("web.JPEG")
+
+
+def test_validation_list_that_is_the_training_list_is_found_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = len(TRAIN_LIST.read_text().splitlines())
+    the_same = [
+        "sources.kinetics400.validation.folder=videos_train",
+        f"sources.kinetics400.validation.list={TRAIN_LIST.name}",
+    ]
+    code, text = checked(capsys, CONFIG, *tiny_overrides(more=the_same))
+    assert code == 2 and f"{lines} problems" in text and "nothing is wrong" not in text
+    assert {finding["what"] for finding in findings("duplicate")} == {"is an item of kinetics400, train, too"}
+    assert split_summary("kinetics400", "validation")["duplicates"] == lines
+
+
+def test_test_items_on_which_the_best_checkpoint_is_chosen_are_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = checked(capsys, CONFIG, *tiny_overrides())
+    assert "kinetics400, test: has no list of its own; tests take the validation items, on which best.pt is" in text
+    assert "imagenet: nothing is held out; it is neither validated nor tested" in text
+    shutil.copytree(KINETICS / "videos_val", KINETICS / "videos_test")
+    own = [
+        "sources.kinetics400.test.folder=videos_test",
+        f"sources.kinetics400.test.list={VALIDATION_LIST.name}",
+    ]
+    code, text = checked(capsys, CONFIG, *tiny_overrides(more=own))
+    count = len(VALIDATION_LIST.read_text().splitlines())
+    (found,) = findings()
+    assert code == 0 and "nothing is wrong, 1 warning" in text
+    assert (found["kind"], found["severity"], found["split"]) == ("chosen_on", "warning", "test")
+    assert found["what"].startswith(f"{count} of {count} test items are validation items of kinetics400, on which")
+    never_chosen = [*own, "validation.interval_epochs=0"]
+    assert checked(capsys, CONFIG, *tiny_overrides(more=never_chosen))[0] == 0 and not findings()
+
+
+FRAMES_CONFIG = """
+from omnisource import ClipSampling, LabelSpace, Recipe, Source, Split
+
+folders = {{"format": "frames_folder", "frame_template": "img_{{:05d}}.jpg"}}
+recipe = Recipe(
+    label_spaces={{"v": LabelSpace(head="video", num_classes=1), "i": LabelSpace(head="image", num_classes=1)}},
+    sources={{
+        "videos": Source(
+            media="video", label_space="v", root=".", batch_size=1, sampling=ClipSampling(clip_length=2),
+            train=Split(list="{trained}.txt", **folders), validation=Split(list="{held_out}.txt", **folders),
+        ),
+        "images": Source(
+            media="image", label_space="i", root="elsewhere", train=Split(list="train.txt"), batch_size=1,
+            validation=Split(list="val.txt"),
+        ),
+    }},
+    main_source="videos", num_epochs=1, num_workers=0,
+)
+"""
+
+
+@pytest.mark.parametrize("trained", ["a", "b"])
+def test_frames_that_are_images_of_another_source_are_found_by_either_way(
+    trained: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate("ab"):
+        Path(name).mkdir()
+        Path(f"{name}.txt").write_text(f"{name} 3 0\n")
+        for frame in range(1, 4):
+            write_image(Path(name) / f"img_{frame:05d}.jpg", scenery(20 * number + frame))
+    Path("elsewhere").symlink_to(".")
+    write_image(Path("c.jpg"), scenery(70))
+    write_image(Path("b/cover_2.jpg"), scenery(80))
+    Path("train.txt").write_text("b/img_00002.jpg 0\nb/img_00003.jpg 0\nb/cover_2.jpg 0\n")
+    Path("val.txt").write_text("a/img_00001.jpg 0\nc.jpg 0\n")
+    Path("config.py").write_text(FRAMES_CONFIG.format(trained=trained, held_out="ba"["ab".index(trained)]))
+    code, _ = checked(capsys, "config.py", "--report", "report")
+    found = [(one["source"], one["split"], one["what"]) for one in report(Path("report"))["findings"]]
+    here = Path.cwd()
+    expected = [
+        ("videos", "validation", "its frame img_00002.jpg is an item of images, train, too"),
+        ("images", "validation", f"is a frame of an item of videos, train: {here / 'a'}"),
+    ]
+    assert code == (2 if trained == "a" else 0) and found == (expected if trained == "a" else [])

@@ -101,6 +101,7 @@ def test_overrides_may_stand_before_and_after_flags(arguments: list[str], capsys
         (["lists", "folders", "x", "--media", "audio", "--out", "y"], "invalid choice: 'audio'"),
         (["lists", "folders", "x", "--media", "image", "--out", "y", "z=3"], "unrecognized arguments: z=3"),
         (["show", CONFIG, "--kyes"], "unrecognized arguments: --kyes"),
+        (["show", CONFIG, "--\x1b[31mkeys"], "unrecognized arguments: --\\x1b[31mkeys"),
         (["show", CONFIG, "--kyes", "seed=3"], "unrecognized arguments: --kyes"),
         (["show", CONFIG, "--seed=3"], "unrecognized arguments: --seed=3"),
         (["train", CONFIG, "--work", "x"], "unrecognized arguments: --work"),

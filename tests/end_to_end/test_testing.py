@@ -78,6 +78,24 @@ def test_every_source_gets_its_scores_and_its_report(
     assert [line.split(",")[0] for line in names[1:]] == ["moving down", "moving left", "moving right"]
 
 
+def test_results_are_written_though_nothing_can_be_printed(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--work-dir", str(tmp_path / "report"), "--dump", str(tmp_path / "scores.pkl"), *trained.overrides]
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert main(["test", str(OWN_DATA_CONFIG), str(trained.checkpoint), *options]) == 2
+        monkeypatch.undo()
+    assert "error: standard output: No space left on device" in capsys.readouterr().err
+    for source, scores in (("videos", "scores.pkl"), ("images", "scores.images.pkl")):
+        assert len(pickle.loads((tmp_path / scores).read_bytes())) == 6
+        assert {path.name for path in (tmp_path / "report" / source).iterdir()} == {
+            "metrics.json",
+            "per_class.csv",
+            "confusion.png",
+        }
+
+
 def test_report_lies_beside_the_checkpoint_by_default_and_is_the_same_again(trained: Trained) -> None:
     command = [str(OWN_DATA_CONFIG), str(trained.checkpoint), "--cfg-options", *trained.overrides, "num_workers=1"]
     assert run_test_command(command) == 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from omnisource.cli.arguments import add_config, add_overrides, default_work_dir, load_recipe
 from omnisource.errors import UserError
+from omnisource.printing import notice
 from omnisource.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def run_check(
     except Interrupted as stop:
         flags = ["--report", str(folder), *([] if pictures is None else ["--pictures", str(pictures)])]
         again = shlex.join([config_path, *overrides, *flags])
-        print(f"stopped; what was read is kept in {folder}\ncontinue with: omnisource check {again}")
+        notice(f"stopped; what was read is kept in {folder}\ncontinue with: omnisource check {again}", sys.stdout)
         return 128 + stop.signal_number
     return 2 if found.errors or not is_drawn else 0
 
@@ -73,8 +74,8 @@ def _draw_batches(recipe: Recipe, config_path: str, folder: Path) -> bool:
 
     try:
         for path in draw_batches(recipe, config_path, folder):
-            print(f"training samples: {path}")
+            notice(f"training samples: {path}", sys.stdout)
     except UserError as error:
-        print(f"error: no pictures: {error}", file=sys.stderr)
+        notice(f"error: no pictures: {error}")
         return False
     return True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from omnisource.printing import show, show_json
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -28,7 +29,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from omnisource.export.weights import describe_checkpoint, print_checkpoint
 
     if arguments.json:
-        print(json.dumps(describe_checkpoint(arguments.file), indent=2, ensure_ascii=False))
+        show_json(describe_checkpoint(arguments.file), indent=2)
     else:
         print_checkpoint(arguments.file)
     return 0
@@ -38,5 +39,5 @@ def _export(arguments: argparse.Namespace) -> int:
     from omnisource.export.weights import export_checkpoint
 
     export_checkpoint(arguments.file, arguments.out, average=arguments.ema)
-    print(f"written: {arguments.out}")
+    show(f"written: {arguments.out}")
     return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from omnisource.cli.arguments import non_negative
+from omnisource.cli.arguments import non_negative, share
+from omnisource.printing import show
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -18,7 +19,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     folders = kinds.add_parser("folders", help="from a folder with one folder a class")
     folders.add_argument("folder", metavar="FOLDER", type=Path, help="folder that holds one folder a class")
     folders.add_argument("--media", choices=("image", "video"), required=True, help="which files count, by suffix")
-    folders.add_argument("--validation-share", type=float, default=0.0, help="share of each class to hold out")
+    folders.add_argument(
+        "--validation-share",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of each class to hold out: 0.2 or 20%%",
+    )
     folders.add_argument("--validation-out", type=Path, metavar="LIST", help="list of the items held out")
     folders.add_argument("--seed", type=non_negative, default=0, help="seed of what is held out (%(default)s)")
     folders.add_argument(
@@ -45,7 +52,7 @@ def _kinetics(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             progress=progress,
         )
-    print(report)
+    show(str(report))
     return 0
 
 
@@ -66,7 +73,7 @@ def _folders(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             progress=progress,
         )
-    print(report)
+    show(str(report))
     return 0
 
 

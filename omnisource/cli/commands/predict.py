@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from typing import TYPE_CHECKING, TextIO
 
 from omnisource.cli.arguments import non_negative, positive
 from omnisource.errors import UnreadableMedia, UserError
+from omnisource.printing import notice, printable_name, show, show_json
 
 if TYPE_CHECKING:
     from omnisource.evaluation.predict import FileResult
@@ -66,11 +66,11 @@ def _predict(arguments: argparse.Namespace) -> int:
         for result in results:
             if result.error is not None:  # one file's fault, so the others are still wanted
                 failed += 1
-                print(f"error: {result.error}", file=sys.stderr)
+                notice(f"error: {result.error}")
             show(result, arguments.ema, output)
             advance()
     if failed:
-        print(f"{failed} of {len(files)} files could not be classified", file=sys.stderr)
+        notice(f"{failed} of {len(files)} files could not be classified")
     return 2 if failed else 0
 
 
@@ -79,7 +79,7 @@ def _show_json(result: FileResult, is_average: bool, output: TextIO | None) -> N
     file, error = result.file, result.error
     if error is not None:
         reason = error.reason if isinstance(error, UnreadableMedia) else str(error)
-        print(json.dumps({"path": file.path, "error": reason}, ensure_ascii=False), file=output, flush=True)
+        show_json({"path": file.path, "error": reason}, file=output, flush=True)
     for prediction in result.predictions:
         line = {
             "path": file.path,
@@ -88,13 +88,13 @@ def _show_json(result: FileResult, is_average: bool, output: TextIO | None) -> N
             "ema": is_average,
             "top": [{"class": name, "score": round(score, 6)} for name, score in prediction.top],
         }
-        print(json.dumps(line, ensure_ascii=False), file=output, flush=True)
+        show_json(line, file=output, flush=True)
 
 
 def _show_text(result: FileResult, is_average: bool, output: TextIO | None) -> None:
     """Prints the file and, below it, the best classes of each head; nothing where there are none."""
     for prediction in result.predictions:
         average = ", moving average of the weights" if is_average else ""
-        print(f"{result.file.path} ({prediction.head}{average})", file=output)
+        show(f"{printable_name(result.file.path)} ({prediction.head}{average})", file=output)
         for name, score in prediction.top:
-            print(f"  {score:7.2%}  {name}", file=output)
+            show(f"  {score:7.2%}  {printable_name(name)}", file=output)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from omnisource.cli.arguments import add_overrides, load_recipe, positive, whole_number
+from omnisource.cli.arguments import SIZE_FORM, add_overrides, load_recipe, num_bytes, positive, whole_number
 from omnisource.errors import UserError
+from omnisource.printing import show
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -22,14 +22,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     prepare.add_argument("out", metavar="OUT", type=Path, help="new folder for the prepared files and their lists")
     add_overrides(prepare)
     prepare.add_argument(
-        "--short-side", type=_even, default=256, metavar="256|320", help="short side in pixels (%(default)s)"
+        "--short-side", type=_even, default=256, metavar="PIXELS", help="short side, an even number (%(default)s)"
     )
     prepare.add_argument(
         "--keyframe-interval", type=positive, default=5, metavar="N", help="frames to the next keyframe (%(default)s)"
     )
     prepare.add_argument("--workers", type=positive, metavar="N", help="processes (one for each core)")
     prepare.add_argument("--folder", type=Path, help="where the paths of a list start (the folder of the list)")
-    prepare.add_argument("--shard-size", type=_bytes, metavar="SIZE", help="pack tar shards of about this size, as 1GB")
+    prepare.add_argument(
+        "--shard-size", type=num_bytes, metavar="SIZE", help=f"pack tar shards of about this size: {SIZE_FORM}"
+    )
     prepare.set_defaults(command=_prepare)
 
 
@@ -88,7 +90,7 @@ def run_prepare(
         job = job_from_list(source, None if folder is None else str(folder))
     settings = Settings(short_side, keyframe_interval)
     preparation = prepare(job, out, settings, num_workers or usable_cores(), shard_bytes)
-    print(preparation)
+    show(str(preparation))
     return 2 if preparation.failures else 0
 
 
@@ -97,10 +99,3 @@ def _even(text: str) -> int:
     if number % 2:
         raise argparse.ArgumentTypeError(f"{text}: wants an even number, since videos store color for 2 x 2 pixels")
     return number
-
-
-def _bytes(text: str) -> int:
-    found = re.fullmatch(r"([1-9][0-9]{0,5})(MB|GB)", text.upper())
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text}: wants a number of MB or GB, such as 1GB")
-    return int(found[1]) * (10**6 if found[2] == "MB" else 10**9)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from omnisource.cli.arguments import add_config, add_overrides, default_work_dir, load_recipe, non_negative
+from omnisource.printing import notice
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -60,7 +62,7 @@ def run_training(
             command = f"omnisource train {again}{scaled}"
             if count > 1:
                 command = f"the command that started the {count} processes, and --resume auto"
-            print(f"stopped and saved: {stop.checkpoint}\ncontinue with: {command}")
+            notice(f"stopped and saved: {stop.checkpoint}\ncontinue with: {command}", sys.stdout)
         processes.stop()
         return 128 + stop.signal_number
     except (Exception, KeyboardInterrupt) as error:

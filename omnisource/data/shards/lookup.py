@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from omnisource.files.byte_ranges import (
     version_of,
 )
 from omnisource.files.cache import cache_folder, mark_used, remove_old
+from omnisource.printing import notice
 
 KEPT_INDEXES = 4096
 """Indexes that are kept in the cache folder; older ones go when a new one comes, unless they are in use."""
@@ -73,12 +73,12 @@ def index_of(url: str, version: FileVersion) -> ShardIndex:
     in_cache = _path_in_cache(url)
     for index_url in (url + INDEX_SUFFIX, str(in_cache)):
         index = _kept_index(index_url)
-        if index is None:
+        if index is None or index.problems:  # what was wrong may be read by now, by what this version leaves out
             continue
         if index.size == version.size and (is_url(index_url) or index.version == version.version):
             mark_used(in_cache)
             return index
-        _say(f"{index_url}: is of another version of the shard; the headers of the shard are read instead")
+        notice(f"{index_url}: is of another version of the shard; the headers of the shard are read instead")
     index = _scanned(url, version)
     if FileVersion(index.size, index.version) != version:
         raise UnreadableShard("was replaced while it was read; start again")
@@ -99,7 +99,7 @@ def _kept_index(index_url: str) -> ShardIndex | None:
         reason = f"cannot be read: {error.strerror}"
     except ValueError as error:
         reason = str(error)
-    _say(f"{index_url}: {reason}; the headers of the shard are read instead")
+    notice(f"{index_url}: {reason}; the headers of the shard are read instead")
     return None
 
 
@@ -131,7 +131,7 @@ def _scanned(url: str, version: FileVersion) -> ShardIndex:
 
 
 def _scanned_remote(url: str, version: FileVersion) -> ShardIndex:
-    _say(f"{url}: has no index; its headers are read, once")
+    notice(f"{url}: has no index; its headers are read, once")
     filesystem, path = remote_filesystem(url)
 
     def scan() -> ShardIndex:
@@ -163,13 +163,9 @@ def _keep(index: ShardIndex, url: str, in_cache: Path) -> None:
         save_index(index, in_cache)
         remove_old(in_cache.parent, INDEX_SUFFIX, KEPT_INDEXES)
     except OSError as error:
-        _say(f"{url}: its index cannot be kept, and is made again each time: {error}")
+        notice(f"{url}: its index cannot be kept, and is made again each time: {error}")
 
 
 def _path_in_cache(url: str) -> Path:
     name = hashlib.blake2b(url.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return cache_folder() / "shards" / f"{name}{INDEX_SUFFIX}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console, RenderableType
 
+from omnisource.printing import printable
 from omnisource.reporting.events import Event, IntervalDone, ItemValidated, Message, RunEnded, StepDone, ValidationDone
 from omnisource.reporting.lines import figures_line, plain_line, progress_line, validation_line
 from omnisource.reporting.terminal import Foot, show_line
@@ -60,5 +61,5 @@ class ConsoleSink:
             foot.draw(*self._run_lines, event.progress.line())
 
     def _show(self, text: str) -> None:
-        for line in text.splitlines():
+        for line in printable(text).splitlines():
             show_line(self._console, line)

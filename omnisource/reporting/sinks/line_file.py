@@ -20,13 +20,13 @@ class LineFile:
             raise cannot_write(path, error) from error
 
     def write(self, line: str) -> None:
-        """Adds a line.
+        """Adds a line; bytes of a file name that are no text stand in it escaped.
 
         Raises:
             UserError: The file cannot be written to, for example because the disk is full.
         """
         try:
-            self._file.append(line.encode() + b"\n")
+            self._file.append(line.encode("utf-8", "backslashreplace") + b"\n")
         except OSError as error:
             raise cannot_write(self._path, error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from omnisource.printing import printable
 from omnisource.reporting.events import Event, IntervalDone, ItemValidated, Message, RunEnded, ValidationDone
 from omnisource.reporting.lines import LOG, plain_line, validation_line
 from omnisource.reporting.sinks.line_file import LineFile
@@ -56,5 +57,5 @@ class LogFileSink:
 
     def _write(self, text: str) -> None:
         time_of_day = time.strftime("%Y-%m-%d %H:%M:%S")
-        for line in text.splitlines():
+        for line in printable(text).splitlines():  # a terminal shows the log, too
             self._file.write(f"{time_of_day}  {line}")

@@ -20,6 +20,15 @@ from omnisource.reporting.sinks.memory import memory_in_use
 FOLDER = "tensorboard"
 
 
+def can_write_into(work_dir: Path) -> bool:
+    """Returns whether tensorboard can write below a folder: its name, and those above it, must be UTF-8."""
+    try:
+        str(work_dir).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class TensorboardSink:
     """Writes the event file of a process.
 

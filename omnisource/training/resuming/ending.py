@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from omnisource.checkpoints.file import best_path, checkpoint_path
 from omnisource.errors import UserError, shortened
+from omnisource.printing import notice, printable_name
 from omnisource.reporting.curves import CURVES, draw_curves
 from omnisource.reporting.metrics_file import METRICS, UNREADABLE
 from omnisource.reporting.status_file import note_complete
@@ -40,7 +42,7 @@ def describe_ending(state: TrainState, work_dir: Path) -> str:
         count = "1 file" if len(state.unreadable) == 1 else f"{len(state.unreadable)} files"
         lines.append(f"{count} could not be read, training samples replaced: {times}")
         files = [
-            f"  {path}: {reason}; replaced {state.replacements.get(path, 0)} times"
+            f"  {printable_name(path)}: {reason}; replaced {state.replacements.get(path, 0)} times"
             for path, reason in state.unreadable.items()
         ]
         lines.append(shortened(files))
@@ -56,6 +58,6 @@ def make_up_ending(work_dir: Path, state: TrainState) -> None:
     note_complete(work_dir, state.step, state.best_score, state.best_step)
     if not (work_dir / CURVES).exists():
         try:
-            print(f"curves: {draw_curves(work_dir)}")
+            notice(f"curves: {draw_curves(work_dir)}", sys.stdout)
         except UserError as error:  # the run is complete without them
-            print(f"the curves cannot be drawn: {error}")
+            notice(f"the curves cannot be drawn: {error}", sys.stdout)

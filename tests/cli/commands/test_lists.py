@@ -92,7 +92,7 @@ def test_kinetics_list_made_by_the_command_is_the_published_one(
                 "--validation-share",
                 "x",
             ],
-            "invalid float value: 'x'",
+            "x: wants a share, such as 0.2 or 20%",
         ),
     ],
 )

@@ -23,7 +23,10 @@ from tests.support.preparing import CONFIG, rows
         (["my_data", "out", "--folder", "x"], "--folder x: is for lists"),
         (["my_data", "out", "--short-side", "255"], "255: wants an even number"),
         (["my_data", "out", "--keyframe-interval", "0"], "wants a whole number of at least 1"),
-        (["my_data", "out", "--shard-size", "lots"], "lots: wants a number of MB or GB"),
+        (
+            ["my_data", "out", "--shard-size", "lots"],
+            "lots: wants a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB, such as",
+        ),
         (["my_data", "out", "--shard-size", "1GB"], "shards hold labels, and a folder has none"),
         (["bad.txt", "out"], "bad.txt:1: missing file"),
     ],
