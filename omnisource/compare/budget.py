@@ -10,6 +10,7 @@ import torch
 
 from omnisource.models.cost import count_multiply_adds
 from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.data import Source
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.plan import make_plan
@@ -42,14 +43,22 @@ def step_cost(recipe: Recipe, counts: Mapping[str, int]) -> float:
         counts: Training items of each source.
     """
     plan = make_plan(recipe, counts, num_processes=1)
+    return sum(
+        training_cost(recipe, name) * float(plan.batch_sizes[name]) * plan.microbatches for name in recipe.sources
+    )
+
+
+def training_cost(recipe: Recipe, source_name: str) -> int:
+    """Returns the multiply-adds of training on one view of one item of a source; numbers of classes must be known."""
     model, spaces = replace(recipe.model, weights=""), tuple(recipe.label_spaces.items())
-    total = 0.0
-    for name, source in recipe.sources.items():
-        frames = 1 if source.media == "image" else source.sampling.clip_length
-        size = source.training_view.crop_size
-        cost = _view_cost(model, spaces, source.label_space, source.media, (frames, size))
-        total += cost * float(plan.batch_sizes[name]) * plan.microbatches
-    return BACKWARD * total
+    source = recipe.sources[source_name]
+    return BACKWARD * _view_cost(model, spaces, source.label_space, source.media, view_shape(source))
+
+
+def view_shape(source: Source) -> tuple[int, int]:
+    """Returns frames, and height and width, of a view that is trained on."""
+    frames = 1 if source.media == "image" else source.sampling.clip_length
+    return frames, source.training_view.crop_size
 
 
 @functools.lru_cache(maxsize=256)

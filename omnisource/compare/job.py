@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from omnisource.evaluation.report import ReportFiles
 from omnisource.evaluation.test import test
 from omnisource.files.atomic import atomic_path, atomic_write
 from omnisource.files.lock import LockHeld, take_lock
+from omnisource.printing import notice
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.resuming.ending import RunInterrupted
@@ -35,18 +37,19 @@ def run_job(folder: Path) -> int:
     except RunInterrupted as stop:
         return 128 + stop.signal_number
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        notice(f"error: {error}")
         return 2
 
 
 def _run(folder: Path) -> int:
+    beginning = time.monotonic()
     job: dict[str, Any] = json.loads((folder / JOB).read_text())
     recipe = from_plain(Recipe, job["recipe"], str(folder / JOB))
     if not (folder / TRAINED).exists():
         if recipe.model.weights and not Path(recipe.model.weights).exists():
             raise UserError(f"{recipe.model.weights}: {WEIGHTS_GONE}")
         train(recipe, folder, resume="auto")
-        _write_json(folder / TRAINED, {"checkpoint": job["checkpoint"]})
+        _write_json(folder / TRAINED, {"checkpoint": job["checkpoint"], "seconds": time.monotonic() - beginning})
     for split in job["splits"]:
         if not all(path.exists() for path in score_files(folder, split)):
             _score(recipe, folder, folder / job["checkpoint"], split)

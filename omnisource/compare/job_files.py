@@ -27,27 +27,30 @@ def is_done(folder: Path, splits: tuple[str, ...]) -> bool:
     return (folder / TRAINED).exists() and all(p.exists() for split in splits for p in score_files(folder, split))
 
 
-def write_job(folder: Path, job: dict[str, Any]) -> None:
-    """Writes job.json, or checks the one that is there.
+def check_job(folder: Path, job: dict[str, Any]) -> None:
+    """Checks that a run that was begun is the one of job.json.
 
     Raises:
         UserError: The run of this name was begun with another recipe.
     """
     path = folder / JOB
-    if path.exists():
-        theirs = json.loads(path.read_text())
-        differing = [
-            f"  {key}: {before!r} before, {now!r} now"
-            for key, now, before in differences(job["recipe"], theirs["recipe"])
-            if not is_among(key, _MAY_DIFFER)
-        ]
-        if differing:
-            raise UserError(
-                f"{folder}: this run was begun with another recipe:\n{shortened(differing)}\nThe experiment or its "
-                "data have changed: take another --work-dir, or undo the change. Nothing was touched."
-            )
-        if theirs == job:
-            return
+    if not path.exists():
+        return
+    differing = [
+        f"  {key}: {before!r} before, {now!r} now"
+        for key, now, before in differences(job["recipe"], json.loads(path.read_text())["recipe"])
+        if not is_among(key, _MAY_DIFFER)
+    ]
+    if differing:
+        raise UserError(
+            f"{folder}: this run was begun with another recipe:\n{shortened(differing)}\nThe experiment or its "
+            "data have changed: take another --work-dir, or undo the change. Nothing was touched."
+        )
+
+
+def write_job(folder: Path, job: dict[str, Any]) -> None:
+    """Writes job.json; raises as `check_job`."""
+    check_job(folder, job)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
+    with atomic_write(folder / JOB) as file:
         file.write((json.dumps(job, indent=2) + "\n").encode())

@@ -1,7 +1,11 @@
-"""The lists that the runs of an experiment read: subsets, validation parts, images as folders of one frame."""
+"""The lists that the runs of an experiment read: subsets, validation parts, images as folders of one frame.
+
+They are planned first, since their names are in the recipes, and written when a run needs them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -12,12 +16,51 @@ from omnisource.compare.experiment import STILL_CLIPS, Experiment
 from omnisource.compare.subsets import Row, split_off, subset
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_split
+from omnisource.data.lists.items import Items
 from omnisource.data.lists.text import format_rows
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
-from omnisource.recipe.data import Source, Split
-from omnisource.recipe.model import LabelSpace
+from omnisource.recipe.data import Split
 from omnisource.recipe.recipe import Recipe
+
+
+class PlannedFiles:
+    """Lists and links that runs will read, below the folder of a comparison.
+
+    Args:
+        folder: Of the comparison.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+        self._lists: dict[Path, bytes] = {}
+        self._links: dict[Path, str] = {}
+
+    def list(self, text: bytes) -> str:
+        """Returns the path of a list; its content decides its name, so that another list is another recipe."""
+        path = self._folder / "lists" / f"{hashlib.blake2b(text, digest_size=8).hexdigest()}.txt"
+        self._lists[path] = text
+        return str(path)
+
+    def still(self, source: str, name: str, image: str) -> Path:
+        """Returns the folder of a source's stills; one of them, `name`, has a link to an image as its only frame."""
+        folder = self._folder / "stills" / source
+        self._links[folder / name / STILL_CLIPS.format(1)] = os.path.abspath(image)
+        return folder
+
+    def write(self) -> None:
+        """Writes what was planned and is not there yet."""
+        for path, text in self._lists.items():
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_write(path, sync=False) as file:
+                    file.write(text)
+        for link, image in self._links.items():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # of a run before, or of another part of the comparison just now
+                link.symlink_to(image)
+        self._lists.clear()
+        self._links.clear()
 
 
 def fold_rows(experiment: Experiment, fold_name: str) -> dict[str, list[Row]]:
@@ -46,16 +89,16 @@ def fold_rows(experiment: Experiment, fold_name: str) -> dict[str, list[Row]]:
 
 
 def with_fold(
-    recipe: Recipe, experiment: Experiment, rows: dict[str, list[Row]], choice: tuple, folder: Path
-) -> Recipe:
-    """Returns the recipe with the lists of a fold for its main source, written below `folder`.
+    recipe: Recipe, experiment: Experiment, rows: dict[str, list[Row]], choice: tuple, files: PlannedFiles
+) -> tuple[Recipe, int]:
+    """Returns the recipe with the lists of a fold for its main source, and how many clips it trains on.
 
     Args:
         recipe: Has the main source.
         experiment: Gives clusters and units.
         rows: Those of the fold.
         choice: The amount, and the seed of the subset.
-        folder: Of the comparison.
+        files: Gets the lists.
     """
     name, amount, seed = recipe.main_source, *choice
     train = subset(rows["train"], amount, experiment.amount_unit, experiment.cluster_of, seed)
@@ -64,45 +107,42 @@ def with_fold(
     assert isinstance(listed_by, Split)
 
     def listed(chosen: Sequence[Row]) -> Split:
-        return replace(listed_by, list=_written(folder, chosen))
+        return replace(listed_by, list=files.list(format_rows(chosen)))
 
     lists = {"train": listed(train), "validation": listed(rows["validation"]), "test": listed(rows["test"])}
-    return replace(recipe, sources={**recipe.sources, name: replace(source, **lists)})
+    return replace(recipe, sources={**recipe.sources, name: replace(source, **lists)}), len(train)
 
 
-def with_stills(recipe: Recipe, folder: Path) -> Recipe:
-    """Returns the recipe with folders of one frame, links, for the images that are to stand still as clips."""
-    sources = {name: _stills(source, folder / "stills" / name, folder) for name, source in recipe.sources.items()}
-    return replace(recipe, sources=sources)
+def with_stills(recipe: Recipe, files: PlannedFiles) -> tuple[Recipe, dict[str, int]]:
+    """Returns the recipe with folders of one frame, links, for the images that stand still, and their numbers."""
+    sources, counts = dict(recipe.sources), {}
+    for name, source in recipe.sources.items():
+        if isinstance(source.train, Split) and source.train.frame_template == STILL_CLIPS:
+            items = _images(recipe, name)
+            folder = Path()
+            for index in range(len(items)):
+                folder = files.still(name, f"{index:07d}", items[index].path)
+            text = "".join(f"{index:07d} 1 {items[index].label}\n" for index in range(len(items))).encode()
+            train = replace(source.train, folder=str(folder), list=files.list(text))
+            sources[name], counts[name] = replace(source, train=train), len(items)
+    return replace(recipe, sources=sources), counts
 
 
-def _stills(source: Source, links: Path, folder: Path) -> Source:
-    if not (isinstance(source.train, Split) and source.train.frame_template == STILL_CLIPS):
-        return source
-    as_images = replace(source, media="image", train=replace(source.train, format="path_label", frame_template=""))
-    images = Recipe(
-        label_spaces=_spaces(as_images),
-        sources={"images": replace(as_images, batch_size=1)},
-        main_source="images",
+def _images(recipe: Recipe, name: str) -> Items:
+    """Returns the images that a source of still clips had as a source of images."""
+    source = recipe.sources[name]
+    assert isinstance(source.train, Split)
+    train = replace(source.train, format="path_label", frame_template="")
+    alone = Recipe(
+        label_spaces={source.label_space: replace(recipe.label_spaces[source.label_space], head="image")},
+        sources={name: replace(source, media="image", train=train, ratio_to="", ends_with="", batch_size=1)},
+        main_source=name,
         num_epochs=1,
     )
-    resolved, names = resolve_classes(images)
-    items = read_split(resolved, names, "images", "train")
+    resolved, names = resolve_classes(alone)
+    items = read_split(resolved, names, name, "train")
     assert items is not None
-    rows = []
-    for index in range(len(items)):
-        item, name = items[index], f"{index:07d}"
-        link = links / name / STILL_CLIPS.format(1)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(os.path.abspath(item.path))
-        rows.append((name, item.label))
-    text = "".join(f"{name} 1 {label}\n" for name, label in rows).encode()
-    return replace(source, train=replace(source.train, folder=str(links.absolute()), list=_kept(folder, text)))
-
-
-def _spaces(source: Source) -> dict:
-    return {source.label_space: LabelSpace(head="image")}
+    return items
 
 
 def _rows(recipe: Recipe, path: str) -> list[Row]:
@@ -114,17 +154,3 @@ def _rows(recipe: Recipe, path: str) -> list[Row]:
     items = read_split(resolved, names, recipe.main_source, "train")
     assert items is not None
     return [(item.key, item.label) for item in map(items.__getitem__, range(len(items)))]
-
-
-def _written(folder: Path, rows: Sequence[Row]) -> str:
-    return _kept(folder, format_rows(rows))
-
-
-def _kept(folder: Path, text: bytes) -> str:
-    """Writes a list under a name that its content decides, so that another list is another recipe; returns its path."""
-    path = (folder / "lists" / f"{hashlib.blake2b(text, digest_size=8).hexdigest()}.txt").absolute()
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, sync=False) as file:
-            file.write(text)
-    return str(path)

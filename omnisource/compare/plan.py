@@ -12,7 +12,7 @@ from typing import Literal
 from omnisource.checkpoints.file import checkpoint_path
 from omnisource.compare.budget import Spent, step_cost, with_steps
 from omnisource.compare.experiment import Change, Experiment
-from omnisource.compare.lists import fold_rows, with_fold, with_stills
+from omnisource.compare.lists import PlannedFiles, fold_rows, with_fold, with_stills
 from omnisource.compare.subsets import Row
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_split
@@ -68,12 +68,16 @@ class Planner:
 
     Args:
         experiment: What is compared.
-        folder: Of the comparison; lists are written there.
+        folder: Of the comparison.
+
+    Attributes:
+        files: What the runs will read and nobody has written yet.
     """
 
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self._experiment = experiment
         self._folder = folder
+        self.files = PlannedFiles(folder)
         self._rows: dict[str, dict[str, list[Row]]] = {}
         self._jobs: dict[tuple[Cell, int, Values], list[Job]] = {}
         known = dict(leaves(experiment.recipe))
@@ -155,19 +159,23 @@ class Planner:
             raise UserError(f"variant {cell.variant}: {error}") from None
         known = dict(leaves(recipe))
         recipe = apply_overrides(recipe, [f"{key}={value}" for key, value in values if key in known])
-        if self._experiment.recipe.main_source in recipe.sources:
+        counts = {}
+        if (main := self._experiment.recipe.main_source) in recipe.sources:
             if cell.fold not in self._rows:
                 self._rows[cell.fold] = fold_rows(self._experiment, cell.fold)
             choice = (cell.amount, seed)
-            recipe = with_fold(recipe, self._experiment, self._rows[cell.fold], choice, self._folder)
-        recipe, names = resolve_classes(with_stills(recipe, self._folder))
-        if self._experiment.recipe.main_source in recipe.sources:
-            self._check_groups(names[recipe.sources[recipe.main_source].label_space])
-        counts = {}
+            rows = self._rows[cell.fold]
+            recipe, counts[main] = with_fold(recipe, self._experiment, rows, choice, self.files)
+        recipe, of_stills = with_stills(recipe, self.files)
+        recipe, names = resolve_classes(recipe)
+        if main in recipe.sources:
+            self._check_groups(names[recipe.sources[main].label_space])
+        counts |= of_stills
         for name in recipe.sources:
-            items = read_split(recipe, names, name, "train")
-            assert items is not None
-            counts[name] = len(items)
+            if name not in counts:
+                items = read_split(recipe, names, name, "train")
+                assert items is not None
+                counts[name] = len(items)
         return recipe, counts
 
     def _check_groups(self, classes: Sequence[str]) -> None:

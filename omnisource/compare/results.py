@@ -21,6 +21,7 @@ from omnisource.compare.plan import Cell, Job
 from omnisource.compare.run import Runner
 from omnisource.compare.statistics import Estimate, estimate, mcnemar
 from omnisource.files.atomic import atomic_path, atomic_write
+from omnisource.printing import show
 from omnisource.reporting.metrics_file import read_metrics
 from omnisource.reporting.tables import print_table
 
@@ -43,7 +44,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
     """Writes what is there of an experiment, and prints the table."""
     runs, classes = _read_runs(experiment, runner)
     if not runs:
-        print("no run is done: nothing to compare")
+        show("no run is done: nothing to compare")
         return
     rows = [_row(run, runner) for run in runs.values()]
     groups_of = {name: [classes.index(member) for member in group] for name, group in experiment.class_groups.items()}
@@ -107,7 +108,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
     figure = draw_comparison(content, folder / "comparison.svg")
     _print(groups, differences)
     _print_cost(rows)
-    print(f"results: {folder / 'comparison.json'}, {folder / 'runs.csv'}, {folder / 'scores.npz'}, {figure}")
+    show(f"results: {folder / 'comparison.json'}, {folder / 'runs.csv'}, {folder / 'scores.npz'}, {figure}")
 
 
 def _read_runs(experiment: Experiment, runner: Runner) -> tuple[dict[str, _Run], list[str]]:
@@ -221,7 +222,7 @@ def _print(groups: list[dict[str, Any]], differences: list[dict[str, Any]]) -> N
     if rows := [line(f"{name}: {of}", row, part) for name, row in parts for of, part in row["groups"].items()]:
         print_table("Groups of classes, % and points, 95 % intervals", ["classes", *header], rows)
     for reason, of in reasons.items():
-        print(f"no interval can be estimated, {reason}: {', '.join(of[:3])}{' ...' if len(of) > 3 else ''}")
+        show(f"no interval can be estimated, {reason}: {', '.join(of[:3])}{' ...' if len(of) > 3 else ''}")
 
 
 def _print_cost(runs: list[dict[str, Any]]) -> None:

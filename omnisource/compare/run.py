@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -13,23 +14,26 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from omnisource.checkpoints.file import checkpoint_path
 from omnisource.compare.experiment import Experiment
 from omnisource.compare.job import TAKEN
-from omnisource.compare.job_files import FAILED, LOG, is_done, score_files, write_job
+from omnisource.compare.job_files import FAILED, LOCK, LOG, check_job, is_done, score_files, write_job
 from omnisource.compare.plan import Job, Planner
 from omnisource.distributed.cores import usable_cores
+from omnisource.files.lock import is_locked
 from omnisource.recipe.plain import to_plain
 from omnisource.reporting.progress import progress_bar
-from omnisource.reporting.tables import print_table
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Share:
-    """What this command does of an experiment.
+    """What this command does first of an experiment; then it helps with what nobody does.
 
     Attributes:
         jobs: Runs at a time.
@@ -59,7 +63,8 @@ class Runner:
         self._experiment = experiment
         self.planner = Planner(experiment, folder)
         self._folder = folder
-        self._share = share
+        self.share = share
+        self._scores: dict[str, float] = {}
         self.failed: dict[str, str] = {}
 
     def folder_of(self, name: str) -> Path:
@@ -69,7 +74,9 @@ class Runner:
     def score(self, name: str) -> float | None:
         """Returns the validation top-1 of a run; None before it is scored."""
         path = score_files(self.folder_of(name), "validation")[1]
-        return json.loads(path.read_text())["top1"] if path.exists() else None
+        if name not in self._scores and path.exists():
+            self._scores[name] = json.loads(path.read_text())["top1"]
+        return self._scores.get(name)
 
     def jobs(self) -> dict[str, Job]:
         """Returns all runs that are known by now, by name, in the order in which they are done."""
@@ -86,6 +93,19 @@ class Runner:
         open_cells = [cell for cell in self.planner.cells() if self.planner.chosen(cell, self.score) is None]
         return len(self.jobs()) + len(open_cells) * len(self._experiment.seeds)
 
+    def left(self) -> dict[str, Job]:
+        """Returns the runs of this share that are not done, with the first values where they are not chosen yet."""
+        known = self.jobs()
+        for cell in self.planner.cells():
+            if self.planner.chosen(cell, self.score) is None:
+                for seed in self._experiment.seeds:
+                    known.update((j.name, j) for j in self.planner.runs(cell, seed, self.planner.choices()[0]))
+        return {
+            name: job
+            for name, job in known.items()
+            if self.share.has(name) and not is_done(self.folder_of(name), job.splits)
+        }
+
     def run(self) -> None:
         """Does all runs; the failed ones are in `failed`, with their logs.
 
@@ -94,9 +114,11 @@ class Runner:
             KeyboardInterrupt: After the runs at work were asked to save and stop.
         """
         for job in self.jobs().values():
-            if self._share.has(job.name):
+            if self.share.has(job.name):
                 (self.folder_of(job.name) / FAILED).unlink(missing_ok=True)
         running: dict[str, subprocess.Popen[bytes]] = {}
+        slots: dict[str, int] = {}
+        done: set[str] = set()
         counted: set[str] = set()
         with progress_bar("runs", self.total(), "runs") as advance, _ending(running):
             while True:
@@ -104,21 +126,28 @@ class Runner:
                 for name in list(running):
                     if running[name].poll() is not None:
                         self._note(name, running.pop(name).returncode)
-                done = {name for name, job in jobs.items() if is_done(self.folder_of(name), job.splits)}
+                done |= {n for n, j in jobs.items() if n not in done and is_done(self.folder_of(n), j.splits)}
                 for name in [n for n in jobs if n not in counted and (n in done or self._has_failed(jobs[n]))]:
                     counted.add(name)
                     advance(has_failed=name not in done)
                 left = [job for job in jobs.values() if job.name not in counted]
                 if not left and not running:
                     return
-                ready = [
-                    job
-                    for job in left
-                    if job.name not in running and self._share.has(job.name) and (not job.before or job.before in done)
-                ]
-                for job in ready[: self._share.jobs - len(running)]:
-                    running[job.name] = self._start(job)
+                ready = [job for job in left if job.name not in running and (not job.before or job.before in done)]
+                for job in self._in_turn(ready, self.share.jobs - len(running)):
+                    slots[job.name] = min(set(range(self.share.jobs)) - {slots[name] for name in running})
+                    running[job.name] = self._start(job, slots[job.name])
                 time.sleep(_POLL_SECONDS)
+
+    def _in_turn(self, ready: list[Job], number: int) -> list[Job]:
+        """Returns so many runs to start: those of this share, then of the others, none that a process is at already.
+
+        So a share never waits for one that was not started, or was killed: what nobody does, it does.
+        """
+        ours = [job for job in ready if self.share.has(job.name)]
+        theirs = [job for job in reversed(ready) if not self.share.has(job.name)]  # they begin at the other end
+        free = (job for job in ours + theirs if not is_locked(self.folder_of(job.name) / LOCK))
+        return list(itertools.islice(free, number))
 
     def _has_failed(self, job: Job) -> bool:
         names = [name for name in (job.name, job.before) if name and (self.folder_of(name) / FAILED).exists()]
@@ -130,17 +159,17 @@ class Runner:
         if code not in (0, TAKEN):
             (self.folder_of(name) / FAILED).write_text(f"exit code {code}\n")
 
-    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+    def _start(self, job: Job, slot: int) -> subprocess.Popen[bytes]:
         folder = self.folder_of(job.name)
-        checkpoint = checkpoint_path(Path(), job.spent.steps)
-        write_job(
-            folder,
-            {"recipe": to_plain(job.spent.recipe), "splits": list(job.splits), "checkpoint": str(checkpoint)},
-        )
-        threads = str(max(1, usable_cores() // self._share.jobs))
+        self.planner.files.write()
+        write_job(folder, _plain(job))
+        threads = str(max(1, usable_cores() // self.share.jobs))
         # The runs are runs of one process each, whoever started this command.
         outside = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
         environment = {k: v for k, v in os.environ.items() if k not in outside and not k.startswith("TORCHELASTIC")}
+        environment |= gpu_of(
+            slot + self.share.jobs * int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        )
         with open(folder / LOG, "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "omnisource.compare.job", str(folder)],
@@ -152,6 +181,15 @@ class Runner:
             )
 
 
+def gpu_of(slot: int, count: int) -> dict[str, str]:
+    """Returns the variables by which a run sees one of `count` GPUs only, in turn; none where there are not several."""
+    if count < 2:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return {"CUDA_VISIBLE_DEVICES": names[slot % count]}
+
+
 def check_recipes(runner: Runner) -> None:
     """Checks that what is on the disk was begun with the recipes of now.
 
@@ -159,23 +197,12 @@ def check_recipes(runner: Runner) -> None:
         UserError: Naming the run and what differs.
     """
     for name, job in runner.jobs().items():
-        if (runner.folder_of(name) / "job.json").exists():
-            checkpoint = str(checkpoint_path(Path(), job.spent.steps))
-            splits = list(job.splits)
-            plain = to_plain(job.spent.recipe)
-            write_job(runner.folder_of(name), {"recipe": plain, "splits": splits, "checkpoint": checkpoint})
+        check_job(runner.folder_of(name), _plain(job))
 
 
-def print_plan(runner: Runner) -> None:
-    """Prints the runs that are known, with steps and multiply-adds, and how many follow the choices."""
-    jobs = runner.jobs()
-    rows = []
-    for name, job in jobs.items():
-        state = "done" if is_done(runner.folder_of(name), job.splits) else ""
-        rows.append([name, str(job.spent.steps), f"{job.spent.multiply_adds / 1e9:.1f} G", job.before, state])
-    print_table("Runs", ["run", "steps", "multiply-adds", "starts from", ""], rows)
-    total = sum(job.spent.multiply_adds for job in jobs.values())
-    print(f"{len(jobs)} runs, {total / 1e12:.3f} T multiply-adds; {runner.total() - len(jobs)} more follow the choices")
+def _plain(job: Job) -> dict[str, Any]:
+    checkpoint = str(checkpoint_path(Path(), job.spent.steps))
+    return {"recipe": to_plain(job.spent.recipe), "splits": list(job.splits), "checkpoint": checkpoint}
 
 
 @contextlib.contextmanager

@@ -11,51 +11,20 @@ from pathlib import Path
 import pytest
 
 from omnisource.cli.main import main
+from omnisource.compare.run import gpu_of
+from tests.support.experiments import write_experiment
 from tests.support.tiny_runs import environment
-
-EXPERIMENT = """
-from pathlib import Path
-from omnisource.compare.experiment import Budget, Experiment, Fold, joint, pretrained
-from tests.support.tiny_runs import tiny_recipe
-
-experiment = Experiment(
-    recipe=tiny_recipe(
-        Path("data").absolute(),
-        "sources.kinetics400.train.folder=",
-        "sources.imagenet.ends_with=",
-        "sources.imagenet.batch_size=3",
-        OVERRIDE,
-    ),
-    variants={"pretrained": pretrained(), "joint": joint()},
-    folds={"one": Fold(train="train.txt", validation="validation.txt", test="test.txt")},
-    budgets={"steps": Budget("video_steps", 12)},
-    seeds=(0, 1),
-)
-"""
-
-
-@pytest.fixture
-def folder(in_data: Path) -> Path:
-    root = in_data / "data/kinetics400"
-    train, held_out = root / "kinetics400_train_list_videos.txt", root / "kinetics400_val_list_videos.txt"
-    (root / "train.txt").write_text("".join(f"videos_train/{line}\n" for line in train.read_text().splitlines()))
-    lines = [f"videos_val/{line}\n" for line in held_out.read_text().splitlines()]
-    (root / "validation.txt").write_text("".join(lines[::2]))
-    (root / "test.txt").write_text("".join(lines[1::2]))
-    write_experiment(in_data, "seed=0")
-    return in_data
-
-
-def write_experiment(folder: Path, override: str) -> None:
-    (folder / "experiment.py").write_text(EXPERIMENT.replace("OVERRIDE", repr(override)))
 
 
 def test_killed_comparison_goes_on_does_nothing_twice_and_refuses_another_recipe(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    in_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folder = in_data
+    write_experiment(folder)
     command = ["compare", "experiment.py", "--work-dir", "out"]
     assert main([*command, "--dry-run"]) == 0
-    assert "6 runs" in capsys.readouterr().out and not (folder / "out/runs").exists()
+    output = capsys.readouterr().out
+    assert "3 runs" in output and "left: 3 runs" in output and not (folder / "out").exists()
 
     process = subprocess.Popen(
         [sys.executable, "-m", "omnisource", *command], cwd=folder, env=environment(), start_new_session=True
@@ -67,9 +36,12 @@ def test_killed_comparison_goes_on_does_nothing_twice_and_refuses_another_recipe
     first = {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/**/trained.json")}
     assert first and not (folder / "out/comparison.json").exists()
 
-    assert main([*command, "--jobs", "2"]) == 0
+    # The first of two parts was not started: the second does what it leaves, and ends.
+    assert main([*command, "--jobs", "2", "--shard", "2/2"]) == 0
+    assert not (folder / "out/comparison.json").exists()
+    assert main(command) == 0
     done = {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/**/trained.json")}
-    assert len(done) == 6 and first.items() <= done.items()
+    assert len(done) == 3 and first.items() <= done.items()
     content = json.loads((folder / "out/comparison.json").read_text())
     assert [group["variant"] for group in content["variants"]] == ["pretrained", "joint"]
     assert content["differences"][0]["mean"] == pytest.approx(
@@ -78,10 +50,19 @@ def test_killed_comparison_goes_on_does_nothing_twice_and_refuses_another_recipe
     assert all(
         row["steps"] == 12 and (row["stage_steps"] > 0) == (row["variant"] == "pretrained") for row in content["runs"]
     )
-    assert (folder / "out/comparison.svg").exists() and len((folder / "out/runs.csv").read_text().splitlines()) == 5
+    assert (folder / "out/comparison.svg").exists() and len((folder / "out/runs.csv").read_text().splitlines()) == 3
 
-    assert main(command) == 0
+    (folder / "out/comparison.json").unlink()
+    assert main([*command, "--results"]) == 0 and (folder / "out/comparison.json").exists()
     assert done == {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/**/trained.json")}
     write_experiment(folder, "optimizer.learning_rate=0.02")
     assert main([*command, "--dry-run"]) == 2
     assert "optimizer.learning_rate: 0.01 before, 0.02 now" in capsys.readouterr().err
+
+
+def test_runs_take_the_visible_gpus_in_turn_where_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [gpu_of(0, count) for count in (0, 1)] == [{}, {}]
+    assert [gpu_of(slot, 2)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
+    assert [gpu_of(slot, 2)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["5", "GPU-7", "5"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 
 from omnisource.cli.arguments import default_work_dir, positive
+from omnisource.printing import notice, show
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -22,14 +24,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="I/N",
         help="do the I-th of N parts, from 1; by default what torchrun or a SLURM array says",
     )
-    compare.add_argument("--dry-run", action="store_true", help="list the runs and what they cost; train nothing")
+    instead = compare.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="list the runs and what they cost; write nothing")
+    instead.add_argument("--results", action="store_true", help="write the results of what is done; train nothing")
     compare.set_defaults(command=_compare)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     from omnisource.compare.experiment import Experiment
+    from omnisource.compare.forecast import print_plan
     from omnisource.compare.results import write_comparison
-    from omnisource.compare.run import Runner, Share, check_recipes, print_plan
+    from omnisource.compare.run import Runner, Share, check_recipes
     from omnisource.recipe.loading import load_config
 
     experiment = load_config(arguments.experiment, Experiment, "experiment")
@@ -40,13 +45,16 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print_plan(runner)
         return 0
+    if arguments.results:
+        write_comparison(experiment, runner, folder)
+        return 0
     try:
         runner.run()
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here")
+        notice("stopped; the same command goes on from here, and --results writes what is done", sys.stdout)
         return 130
     for name, log in runner.failed.items():
-        print(f"failed: {name}: {log}")
+        show(f"failed: {name}: {log}")
     if index == 0:
         write_comparison(experiment, runner, folder)
     return 1 if runner.failed else 0
