@@ -92,23 +92,36 @@ class Experiment:
     validation_share: float = 0.2
 
     def __post_init__(self) -> None:
-        faults = [
-            f"{what} {name!r}: a name is letters, digits, _ and -, since folders are named so"
-            for what, names in (("variant", self.variants), ("fold", self.folds), ("budget", self.budgets))
-            for name in names
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name)
-        ]
-        for what in ("variants", "folds", "budgets", "seeds", "amounts"):
+        faults = []
+        for what, kind in (("variants", Variant), ("folds", Fold), ("budgets", Budget)):
             values = getattr(self, what)
-            if not values:
-                faults.append(f"{what}: at least one is needed")
+            if not isinstance(values, Mapping) or not values:
+                raise ValueError(f"{what}: wants at least one {kind.__name__}, by name")
+            for name, value in values.items():
+                if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                    faults.append(f"{what} {name!r}: a name is letters, digits, _ and -, since folders are named so")
+                if not isinstance(value, kind):
+                    faults.append(f"{what} {name!r}: is {value!r}, and no {kind.__name__}")
+        for what in ("seeds", "amounts"):
+            values = getattr(self, what)
+            if not isinstance(values, tuple | list) or not values:
+                raise ValueError(f"{what}={values!r}: wants at least one, such as (1, 2)")
             if len(set(values)) != len(values):
                 faults.append(f"{what}: one is there twice")
         faults += [f"amounts: {amount} is below 1" for amount in self.amounts if amount is not None and amount < 1]
-        faults += [f"grid {key}: has no values" for key, values in self.grid.items() if not values]
+        for key, values in self.grid.items():
+            if not isinstance(values, tuple | list) or not values:
+                faults.append(f"grid {key}={values!r}: wants the values to try, such as (0.001, 0.003)")
         if not 0 < self.validation_share < 1:
             faults.append(f"validation_share={self.validation_share}: must lie between 0 and 1")
+        if faults:
+            raise ValueError("; ".join(faults))
+        for name, variant in self.variants.items():
+            if not 0 < variant.pretraining_share < 1:
+                faults.append(f"variant {name}: pretraining_share={variant.pretraining_share}: must be between 0 and 1")
         for name, budget in self.budgets.items():
+            if budget.equal not in ("compute", "video_steps"):
+                faults.append(f"budget {name}: equal={budget.equal!r}: must be compute or video_steps")
             if budget.video_steps < 1:
                 faults.append(f"budget {name}: video_steps={budget.video_steps} is below 1")
             if budget.equal == "compute" and budget.of not in self.variants:
@@ -167,6 +180,20 @@ def joint_from_pretrained(share: float = 0.5) -> Variant:
 def still_clips() -> Variant:
     """Returns the joint training with every image as a clip that stands still; its files are linked in the work dir."""
     return Variant(_with_still_clips)
+
+
+def single_frame() -> Variant:
+    """Returns the training on one frame of each video, a control: what scenes tell without motion."""
+
+    def of_one_frame(recipe: Recipe) -> Recipe:
+        videos = only(recipe, "video")
+        sources = {
+            name: replace(source, sampling=replace(source.sampling, clip_length=1))
+            for name, source in videos.sources.items()
+        }
+        return replace(videos, sources=sources)
+
+    return Variant(of_one_frame)
 
 
 STILL_CLIPS = "{:05d}.still"

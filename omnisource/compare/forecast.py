@@ -21,6 +21,7 @@ from omnisource.reporting.lines import clock
 from omnisource.reporting.tables import print_table
 from omnisource.types import Batch
 
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (0, ""))
 _MEASURED_SECONDS = 1.0
 """At least so long steps are measured, and three of them; the first one allocates, and does not count."""
 
@@ -31,16 +32,21 @@ def print_plan(runner: Runner) -> None:
     rows = []
     for name, job in jobs.items():
         state = "done" if is_done(runner.folder_of(name), job.splits) else ""
-        rows.append([name, str(job.spent.steps), f"{job.spent.multiply_adds / 1e9:.1f} G", job.before, state])
+        rows.append([name, str(job.spent.steps), _counted(job.spent.multiply_adds), job.before, state])
     print_table("Runs", ["run", "steps", "multiply-adds", "starts from", ""], rows)
     total = sum(job.spent.multiply_adds for job in jobs.values())
-    show(f"{len(jobs)} runs, {total / 1e12:.3f} T multiply-adds; {runner.total() - len(jobs)} more follow the choices")
+    show(f"{len(jobs)} runs, {_counted(total)} multiply-adds; {runner.total() - len(jobs)} more follow the choices")
     if left := runner.left():
         cost = sum(job.spent.multiply_adds for job in left.values())
         pace, of_what = _pace(runner, next(iter(left.values())).spent.recipe)
         time_left = clock(cost * pace / runner.share.jobs)
         at_a_time = f"{runner.share.jobs} at a time" if runner.share.jobs > 1 else "one at a time"
-        show(f"left: {len(left)} runs, {cost / 1e12:.3f} T multiply-adds, about {time_left} {at_a_time}, {of_what}")
+        show(f"left: {len(left)} runs, {_counted(cost)} multiply-adds, about {time_left} {at_a_time}, {of_what}")
+
+
+def _counted(multiply_adds: float) -> str:
+    unit, name = next((unit, name) for unit, name in _UNITS if multiply_adds >= unit)
+    return f"{multiply_adds / (unit or 1):.1f} {name}".rstrip()
 
 
 def _pace(runner: Runner, recipe: Recipe) -> tuple[float, str]:

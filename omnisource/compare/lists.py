@@ -71,7 +71,7 @@ def fold_rows(experiment: Experiment, fold_name: str) -> dict[str, list[Row]]:
     """
     fold = experiment.folds[fold_name]
     lists = {"train": fold.train, "test": fold.test, **({"validation": fold.validation} if fold.validation else {})}
-    rows = {name: _rows(experiment.recipe, path) for name, path in lists.items()}
+    rows = {name: _rows(experiment.recipe, path, f"fold {fold_name}, {name}") for name, path in lists.items()}
     if not fold.validation:
         try:
             rows["train"], rows["validation"] = split_off(
@@ -145,12 +145,18 @@ def _images(recipe: Recipe, name: str) -> Items:
     return items
 
 
-def _rows(recipe: Recipe, path: str) -> list[Row]:
+def _rows(recipe: Recipe, path: str, where: str) -> list[Row]:
     source = recipe.sources[recipe.main_source]
     if not isinstance(source.train, Split) or source.train.format != "path_label":
-        raise UserError(f"source {recipe.main_source}: a comparison needs lists of the form `path label`")
+        raise UserError(
+            f"source {recipe.main_source}: a comparison needs lists of the form `path label`; `omnisource lists` makes "
+            "them of folders and of other lists"
+        )
     listed = replace(source, train=replace(source.train, list=path))
-    resolved, names = resolve_classes(replace(recipe, sources={**recipe.sources, recipe.main_source: listed}))
-    items = read_split(resolved, names, recipe.main_source, "train")
+    try:
+        resolved, names = resolve_classes(replace(recipe, sources={**recipe.sources, recipe.main_source: listed}))
+        items = read_split(resolved, names, recipe.main_source, "train")
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     assert items is not None
     return [(item.key, item.label) for item in map(items.__getitem__, range(len(items)))]

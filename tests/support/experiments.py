@@ -6,7 +6,8 @@ from pathlib import Path
 
 EXPERIMENT = """
 from pathlib import Path
-from omnisource.compare.experiment import Budget, Experiment, Fold, joint, pretrained, scratch, still_clips
+from omnisource.compare.experiment import Budget, Experiment, Fold
+from omnisource.compare.experiment import joint, pretrained, scratch, single_frame, still_clips
 from tests.support.tiny_runs import tiny_recipe
 
 experiment = Experiment(

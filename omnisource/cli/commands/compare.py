@@ -39,7 +39,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     experiment = load_config(arguments.experiment, Experiment, "experiment")
     folder = arguments.work_dir or default_work_dir(arguments.experiment)
-    index, count = arguments.shard or _shard_of_environment()
+    index, count = arguments.shard or shard_of_environment()
     runner = Runner(experiment, folder, Share(arguments.jobs, index, count))
     check_recipes(runner)
     if arguments.dry_run:
@@ -67,12 +67,13 @@ def _shard(text: str) -> tuple[int, int]:
     return int(found[1]) - 1, int(found[2])
 
 
-def _shard_of_environment() -> tuple[int, int]:
+def shard_of_environment() -> tuple[int, int]:
     """Returns (index, count) of torchrun or of a SLURM array; all of it where neither started us."""
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if "SLURM_ARRAY_TASK_ID" in os.environ:
         first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0"))
         step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
-        return (int(os.environ["SLURM_ARRAY_TASK_ID"]) - first) // step, int(os.environ["SLURM_ARRAY_TASK_COUNT"])
+        count = int(os.environ["SLURM_ARRAY_TASK_COUNT"])
+        return (int(os.environ["SLURM_ARRAY_TASK_ID"]) - first) // step % count, count  # arrays may have gaps
     return 0, 1
