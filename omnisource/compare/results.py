@@ -47,6 +47,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
         show("no run is done: nothing to compare")
         return
     rows = [_row(run, runner) for run in runs.values()]
+    missing = len(runner.left(of_all=True))
     groups_of = {name: [classes.index(member) for member in group] for name, group in experiment.class_groups.items()}
     groups, differences = [], []
     for budget, amount in itertools.product(experiment.budgets, experiment.amounts):
@@ -96,6 +97,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
         "variants": groups,
         "differences": differences,
         "failed": runner.failed,
+        "missing": missing,
     }
     with atomic_write(folder / "comparison.json") as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
@@ -107,6 +109,9 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
         np.savez_compressed(file, **arrays)
     figure = draw_comparison(content, folder / "comparison.svg")
     _print(groups, differences)
+    if missing:
+        show(f"{missing} runs are not done; a variant with a missing run is in none of the tables above")
+    _print_edges(experiment, rows)
     _print_cost(rows)
     show(f"results: {folder / 'comparison.json'}, {folder / 'runs.csv'}, {folder / 'scores.npz'}, {figure}")
 
@@ -207,7 +212,7 @@ def _print(groups: list[dict[str, Any]], differences: list[dict[str, Any]]) -> N
     reasons: dict[str, list[str]] = {}
 
     def line(name: str, place: dict[str, Any], numbers: dict[str, Any], *more: str) -> list[str]:
-        where = [place["budget"], "all" if place["amount"] is None else str(place["amount"])]
+        where = [place["budget"], _amount(place)]
         if numbers["no_interval"]:
             reasons.setdefault(numbers["no_interval"], []).append(f"{name} ({', '.join(where)})")
         shown = ["-" if numbers[key] is None else f"{100 * numbers[key]:.1f}" for key in (*names, *more)]
@@ -223,6 +228,26 @@ def _print(groups: list[dict[str, Any]], differences: list[dict[str, Any]]) -> N
         print_table("Groups of classes, % and points, 95 % intervals", ["classes", *header], rows)
     for reason, of in reasons.items():
         show(f"no interval can be estimated, {reason}: {', '.join(of[:3])}{' ...' if len(of) > 3 else ''}")
+
+
+def _print_edges(experiment: Experiment, runs: list[dict[str, Any]]) -> None:
+    """Prints where the highest or the lowest number of a grid was chosen, since one beyond it might be better."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for key, value in run["values"].items():
+            tried = experiment.grid[key]
+            numbers = [v for v in tried if isinstance(v, int | float) and not isinstance(v, bool)]
+            if len(tried) > 1 and len(numbers) == len(tried) and value in (min(numbers), max(numbers)):
+                where = f"{run['variant']} ({run['budget']}, {_amount(run)}, {run['fold']})"
+                names = found.setdefault(f"{key}={value}", [])
+                if where not in names:
+                    names.append(where)
+    for what, names in found.items():
+        show(f"chosen at the edge of the grid, so a value beyond it might be better: {what}: {', '.join(names)}")
+
+
+def _amount(row: dict[str, Any]) -> str:
+    return "all" if row["amount"] is None else str(row["amount"])
 
 
 def _print_cost(runs: list[dict[str, Any]]) -> None:

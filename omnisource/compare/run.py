@@ -93,8 +93,8 @@ class Runner:
         open_cells = [cell for cell in self.planner.cells() if self.planner.chosen(cell, self.score) is None]
         return len(self.jobs()) + len(open_cells) * len(self._experiment.seeds)
 
-    def left(self) -> dict[str, Job]:
-        """Returns the runs of this share that are not done, with the first values where they are not chosen yet."""
+    def left(self, *, of_all: bool = False) -> dict[str, Job]:
+        """Returns the runs of this share, or of all, that are not done; with the first values where none are chosen."""
         known = self.jobs()
         for cell in self.planner.cells():
             if self.planner.chosen(cell, self.score) is None:
@@ -103,7 +103,7 @@ class Runner:
         return {
             name: job
             for name, job in known.items()
-            if self.share.has(name) and not is_done(self.folder_of(name), job.splits)
+            if (of_all or self.share.has(name)) and not is_done(self.folder_of(name), job.splits)
         }
 
     def run(self) -> None:

@@ -43,6 +43,7 @@ def test_killed_comparison_goes_on_does_nothing_twice_and_refuses_another_recipe
     done = {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/**/trained.json")}
     assert len(done) == 3 and first.items() <= done.items()
     content = json.loads((folder / "out/comparison.json").read_text())
+    assert content["missing"] == 0 and content["failed"] == {}
     assert [group["variant"] for group in content["variants"]] == ["pretrained", "joint"]
     assert content["differences"][0]["mean"] == pytest.approx(
         content["variants"][0]["mean"] - content["variants"][1]["mean"]
