@@ -1,9 +1,8 @@
-"""One run of a comparison, in a process of its own: `python -m omnisource.compare.job FOLDER` trains and scores it."""
+"""One run of a comparison, in a process of its own: it is trained and scored."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,21 +19,22 @@ from omnisource.files.lock import LockHeld, take_lock
 from omnisource.printing import notice
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.resuming.ending import RunInterrupted
+from omnisource.signals import Interrupted
 from omnisource.training.train import train
 
 TAKEN = 75
 """Exit code where another process has the run."""
 
 
-def run_job(folder: Path) -> int:
+def main(folder_name: str) -> int:
     """Trains and scores what job.json of a folder says, as far as it is not done; returns the exit code."""
+    folder = Path(folder_name)
     try:
         with take_lock(folder / LOCK):
             return _run(folder)
     except LockHeld:
         return TAKEN
-    except RunInterrupted as stop:
+    except Interrupted as stop:
         return 128 + stop.signal_number
     except UserError as error:
         notice(f"error: {error}")
@@ -88,7 +88,3 @@ def _score(recipe: Recipe, folder: Path, checkpoint: Path, split: Literal["valid
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
-
-
-if __name__ == "__main__":
-    sys.exit(run_job(Path(sys.argv[1])))

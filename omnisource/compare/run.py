@@ -7,17 +7,17 @@ import hashlib
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import omnisource
 from omnisource.checkpoints.file import checkpoint_path
 from omnisource.compare.experiment import Experiment
 from omnisource.compare.job import TAKEN
@@ -25,10 +25,20 @@ from omnisource.compare.job_files import FAILED, LOCK, LOG, check_job, is_done, 
 from omnisource.compare.plan import Job, Planner
 from omnisource.distributed.cores import usable_cores
 from omnisource.files.lock import is_locked
+from omnisource.import_path import environment_of_children
 from omnisource.recipe.plain import to_plain
 from omnisource.reporting.progress import progress_bar
+from omnisource.signals import stopped_by_signals
 
 _POLL_SECONDS = 0.5
+
+_RUN = """
+import sys
+sys.path.append(sys.argv[1])
+from omnisource.compare.job import main
+sys.exit(main(sys.argv[2]))
+"""
+"""The program of a run: the folder of the package comes last, and the current folder not at all."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ class Runner:
 
         Raises:
             UserError: A run was begun with another recipe.
-            KeyboardInterrupt: After the runs at work were asked to save and stop.
+            Interrupted: A signal asked to stop; the runs at work were asked to save and stop, and have.
         """
         for job in self.jobs().values():
             if self.share.has(job.name):
@@ -120,7 +130,7 @@ class Runner:
         slots: dict[str, int] = {}
         done: set[str] = set()
         counted: set[str] = set()
-        with progress_bar("runs", self.total(), "runs") as advance, _ending(running):
+        with stopped_by_signals(), progress_bar("runs", self.total(), "runs") as advance, _ending(running):
             while True:
                 jobs = self.jobs()
                 for name in list(running):
@@ -166,13 +176,14 @@ class Runner:
         threads = str(max(1, usable_cores() // self.share.jobs))
         # The runs are runs of one process each, whoever started this command.
         outside = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-        environment = {k: v for k, v in os.environ.items() if k not in outside and not k.startswith("TORCHELASTIC")}
+        ours = environment_of_children()
+        environment = {k: v for k, v in ours.items() if k not in outside and not k.startswith("TORCHELASTIC")}
         environment |= gpu_of(
             slot + self.share.jobs * int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         )
         with open(folder / LOG, "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "omnisource.compare.job", str(folder)],
+                [sys.executable, "-P", "-c", _RUN, str(Path(omnisource.__file__).parents[1]), str(folder.absolute())],
                 env={"OMP_NUM_THREADS": threads, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -208,15 +219,9 @@ def _plain(job: Job) -> dict[str, Any]:
 @contextlib.contextmanager
 def _ending(running: dict[str, subprocess.Popen[bytes]]) -> Iterator[None]:
     """Asks the runs that are at work to save and stop, and waits for them, where the block is left by an error."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before: Callable[..., object] | int | None = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
         for process in running.values():
             process.terminate()
         for process in running.values():

@@ -6,17 +6,19 @@ import argparse
 import os
 import re
 import sys
-from pathlib import Path
 
-from omnisource.cli.arguments import default_work_dir, positive
+from omnisource.cli.arguments import default_work_dir, path, path_text, positive
 from omnisource.printing import notice, show
+from omnisource.signals import Interrupted
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource compare`."""
     compare = commands.add_parser("compare", help="run the variants of an experiment, and compare them")
-    compare.add_argument("experiment", metavar="EXPERIMENT.py", help="Python file that builds `experiment`")
-    compare.add_argument("--work-dir", type=Path, help="where it goes (work_dirs/NAME OF THE EXPERIMENT)")
+    compare.add_argument(
+        "experiment", metavar="EXPERIMENT.py", type=path_text, help="Python file that builds `experiment`"
+    )
+    compare.add_argument("--work-dir", type=path, help="where it goes (work_dirs/NAME OF THE EXPERIMENT)")
     compare.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time (%(default)s)")
     compare.add_argument(
         "--shard",
@@ -50,9 +52,9 @@ def _compare(arguments: argparse.Namespace) -> int:
         return 0
     try:
         runner.run()
-    except KeyboardInterrupt:
+    except Interrupted as stop:
         notice("stopped; the same command goes on from here, and --results writes what is done", sys.stdout)
-        return 130
+        return 128 + stop.signal_number
     for name, log in runner.failed.items():
         show(f"failed: {name}: {log}")
     if index == 0:
