@@ -8,7 +8,20 @@ from typing import Any, NoReturn
 
 from omnisource import __version__
 from omnisource.cli.arguments import path_text
-from omnisource.cli.commands import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
+from omnisource.cli.commands import (
+    check,
+    checkpoint,
+    compare,
+    demo,
+    lists,
+    predict,
+    prepare,
+    runs,
+    show,
+    test,
+    train,
+    watch,
+)
 from omnisource.printing import printable
 
 
@@ -53,6 +66,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, test, predict, show, check, prepare, lists, checkpoint, runs, watch, demo):
+    for command in (train, test, predict, compare, show, check, prepare, lists, checkpoint, runs, watch, demo):
         command.add_parser(commands)
     return parser

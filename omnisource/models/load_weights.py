@@ -19,6 +19,7 @@ from omnisource.files.atomic import atomic_write
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.families import family_of
 from omnisource.models.weights.formats import HeadNames, StateDict, WeightFormat
+from omnisource.models.weights.media_statistics import with_statistics_of_both_media
 from omnisource.models.weights.own import required_average
 from omnisource.models.weights.read import read_weights_file
 from omnisource.models.weights.report import LoadReport, indented, mismatches
@@ -90,6 +91,8 @@ def load_into(
 ) -> LoadReport:
     """Copies the tensors whose name and shape fit into a module, and reports the rest.
 
+    Where images and videos have statistics of their own, and none were counted for one of them, it gets the other's.
+
     Args:
         module: Takes the weights; they are cast to its types.
         state: Tensors by the module's names.
@@ -100,6 +103,7 @@ def load_into(
         UserError: Strict, and something does not fit; nothing was loaded then.
     """
     wanted = module.state_dict()
+    state, notes = with_statistics_of_both_media(state, wanted)
     mismatched = mismatches(state, wanted)
     unfit = {mismatch.name for mismatch in mismatched}
     report = LoadReport(
@@ -108,6 +112,7 @@ def load_into(
         missing=tuple(name for name in wanted if name not in state),
         unexpected=tuple(name for name in state if name not in wanted),
         mismatched=mismatched,
+        notes=notes,
     )
     _check_finite(state, wanted, report.loaded, origin)
     if strict and not report.is_complete:
