@@ -37,9 +37,8 @@ def with_statistics_of_both_media(
         elif image[0] in wanted and (image[0] not in state or not _are_counted(state, image)) and video[0] in state:
             _copy(state, video, completed, image)
             taken["images"] += not layer.startswith("heads.")
-    others = {"images": "videos", "videos": "images"}
     notes = [
-        f"{count} BatchNorms have no statistics of {media} in the file and begin with those of its {others[media]}"
+        f"{count} BatchNorms have no statistics of {media} in the file; {media} begin with the others there"
         for media, count in taken.items()
         if count
     ]
