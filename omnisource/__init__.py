@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from omnisource.recipe.model import LabelSpace, Model
     from omnisource.recipe.optimization import Optimizer, Schedule
     from omnisource.recipe.recipe import Checkpoints, Recipe, Validation
+    from omnisource.recipe.vit import ViT
     from omnisource.types import Batch, Clip
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ __all__ = [
     "UnreadableMedia",
     "UserError",
     "Validation",
+    "ViT",
     "__version__",
     "load_config",
     "load_recognizer",
@@ -83,6 +85,7 @@ _HOMES = {
     "UnreadableMedia": "omnisource.errors",
     "UserError": "omnisource.errors",
     "Validation": "omnisource.recipe.recipe",
+    "ViT": "omnisource.recipe.vit",
     "load_config": "omnisource.recipe.loading",
     "load_recognizer": "omnisource.evaluation.load",
 }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from omnisource.errors import UserError
 from omnisource.models.backbones.backbone import Backbone, ParameterGroup, group_parameters
 from omnisource.models.backbones.build import build_backbone
-from omnisource.models.heads import ImageHead, VideoHead
+from omnisource.models.heads import ImageHead, LinearHead, VideoHead
 from omnisource.models.normalize import Normalize
 from omnisource.recipe.model import LabelSpace, Model, label_space_name_fault
 from omnisource.types import Batch, Media
@@ -117,7 +117,7 @@ class Recognizer(nn.Module):
 
         Args:
             images: [N, 3, H, W]; uint8, 0-255, RGB, or floating point, already normalized.
-            head: Name of the label space. None: the only one whose head is an image head.
+            head: Name of the label space. None: the only one whose head is an image head, or else a linear one.
 
         Raises:
             ValueError: The head must be named, is not there, or the images have another shape or type.
@@ -131,7 +131,7 @@ class Recognizer(nn.Module):
 
         Args:
             clips: [N, 3, T, H, W]; uint8, 0-255, RGB, or floating point, already normalized.
-            head: Name of the label space. None: the only one whose head is a video head.
+            head: Name of the label space. None: the only one whose head is a video head, or else a linear one.
 
         Raises:
             ValueError: The head must be named, is not there, or the clips have another shape or type.
@@ -163,6 +163,7 @@ class Recognizer(nn.Module):
 
     def _only_head(self, kind: Literal["image", "video"]) -> str:
         of_kind = [name for name, space in self.label_spaces.items() if space.head == kind]
+        of_kind = of_kind or [name for name, space in self.label_spaces.items() if space.head == "linear"]
         if len(of_kind) == 1:
             return of_kind[0]
         heads = ", ".join(f"{name} ({space.head})" for name, space in self.label_spaces.items())
@@ -180,11 +181,11 @@ def _check_head_name(name: str) -> None:
         raise UserError(f"label space {name!r}: torch uses this name itself; take another one, such as {name}_classes")
 
 
-def _head(name: str, space: LabelSpace, in_channels: int) -> ImageHead | VideoHead:
+def _head(name: str, space: LabelSpace, in_channels: int) -> ImageHead | LinearHead | VideoHead:
     if space.num_classes is None or space.num_classes < 1:
         raise ValueError(f"label space {name!r}: num_classes is {space.num_classes}, not a known number of classes")
-    head = ImageHead if space.head == "image" else VideoHead
-    return head(in_channels, space.num_classes, space.dropout)
+    kinds = {"image": ImageHead, "linear": LinearHead, "video": VideoHead}
+    return kinds[space.head](in_channels, space.num_classes, space.dropout)
 
 
 def _check_clips(clips: Tensor, media: Media) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.slow_only import slow_only
+from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.recipe.model import Model
 
 
@@ -13,4 +14,6 @@ def build_backbone(model: Model) -> Backbone:
     Raises:
         UserError: The model has an impossible size.
     """
+    if model.vit is not None:
+        return VisionTransformer(model.vit)
     return slow_only(model.depth, model.width)
