@@ -226,12 +226,12 @@ class VisionTransformer(nn.Module):
         return self.rope(grid) if isinstance(self.rope, RotaryInSpace) else self.rope(grid, like)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Returns every parameter once, by decay and depth: what makes tokens, every block, and what comes after.
+        """Returns every parameter once, by decay and depth: what makes tokens, every block; the last has what follows.
 
         Tokens and positions that are learned do not decay.
         """
         learned = ("cls_token", "reg_token", "pos_embed", "time_embed", "pool.latent")
-        last = 1 + len(self.blocks)
+        last = len(self.blocks)
 
         def depth_of(name: str) -> int:
             if block := re.match(r"blocks\.(\d+)\.", name):

@@ -134,7 +134,7 @@ def test_learned_positions_and_tokens_do_not_decay() -> None:
     assert {"blocks.0.ls1.gamma", "blocks.1.mlp.fc1.bias", "patch_embed.proj.bias"} <= kept
     assert all(vit.get_parameter(name).ndim > 1 and name.endswith("weight") for name in named.keys() - kept)
     depths = {name: named[name].depth for name in ("pos_embed", "norm_pre.weight", "blocks.0.norm1.bias", "norm.bias")}
-    assert depths == {"pos_embed": 0, "norm_pre.weight": 0, "blocks.0.norm1.bias": 1, "norm.bias": 3}
+    assert depths == {"pos_embed": 0, "norm_pre.weight": 0, "blocks.0.norm1.bias": 1, "norm.bias": 2}
     assert all(isinstance(group, ParameterGroup) for group in groups)
 
 
