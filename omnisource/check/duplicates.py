@@ -76,7 +76,7 @@ def find_leaks(
 
 
 def find_groups(files: FileTable, is_trained: np.ndarray, progress: Progress) -> list[list[int]]:
-    """Returns the training files that show the same as one another, in groups of at least two.
+    """Returns the training files that show the same as one another, or that several items of a list are, in groups.
 
     The groups, and the files in each, are in the order of the lists.
 
@@ -95,7 +95,12 @@ def find_groups(files: FileTable, is_trained: np.ndarray, progress: Progress) ->
             groups = _united(groups, first, second)
     ordered = trained[np.lexsort((files.first_items[trained], groups[trained]))]
     _, starts, sizes = np.unique(groups[ordered], return_index=True, return_counts=True)
-    found = [ordered[start : start + size].tolist() for start, size in zip(starts, sizes, strict=True) if size > 1]
+    is_repeated = files.is_named_twice()
+    found = [
+        ordered[start : start + size].tolist()
+        for start, size in zip(starts, sizes, strict=True)
+        if size > 1 or is_repeated[ordered[start]]
+    ]
     return sorted(found, key=lambda group: files.first_items[group[0]])
 
 

@@ -166,6 +166,23 @@ class FileTable:
                 first_items[numbers[::-1]] = np.arange(start, start + len(numbers))[::-1]  # the first is written last
         return first_items
 
+    def is_named_twice(self) -> np.ndarray:
+        """Returns whether several items of one training list are each file, under names of their own, [F] bool."""
+        found = np.zeros(len(self), dtype=bool)
+        for split, numbers in zip(self.splits, self.of_items, strict=True):
+            if split.is_training:
+                found |= np.bincount(numbers, minlength=len(self)) > 1
+        return found
+
+    def training_items(self, numbers: Sequence[int]) -> dict[int, list[tuple[CheckedSplit, int]]]:
+        """Returns the split and the index of every item to train on, by the numbers of the files."""
+        found: dict[int, list[tuple[CheckedSplit, int]]] = {number: [] for number in numbers}
+        for split, of_split in zip(self.splits, self.of_items, strict=True):
+            if split.is_training:
+                for index in np.flatnonzero(np.isin(of_split, numbers)).tolist():
+                    found[int(of_split[index])].append((split, index))
+        return found
+
     def take(self, number: int, found: FileReport, *, is_taken_over: bool = False) -> None:
         """Keeps what reading a file found."""
         self.is_read[number], self.is_taken_over[number] = True, is_taken_over

@@ -15,12 +15,23 @@ from omnisource.check.files import FileTable
 from omnisource.check.splits import CheckedSplit, chooses_best
 from omnisource.data.hashing.picture_hash import HASH_BITS
 from omnisource.printing import printable_name
+from omnisource.recipe.data import Split, split_of
 from omnisource.recipe.recipe import Recipe
 
 DECLARED_OFF_FRAMES, DECLARED_OFF_SHARE = 3, 0.02
 """A container may declare too many or too few frames, up to the larger of these: many complete ones do."""
 
-Kind = Literal["data", "list", "unreadable", "duplicate", "chosen_on", "missing_frames", "wrong_count", "too_short"]
+Kind = Literal[
+    "data",
+    "list",
+    "two_labels",
+    "unreadable",
+    "duplicate",
+    "chosen_on",
+    "missing_frames",
+    "wrong_count",
+    "too_short",
+]
 
 
 @dataclass(frozen=True)
@@ -28,11 +39,11 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        kind: "data": the recipe refers to what is not there. "list": a mistake in a list. "unreadable". "duplicate": a
-            held-out item is trained on too. "chosen_on": a test item decides which checkpoint is the best.
-            "missing_frames": a folder has fewer frames than its list says.
-            "wrong_count": another count than the real one, which the loader does not use. "too_short": fewer frames
-            than a clip has, so that some are taken twice.
+        kind: "data": the recipe refers to what is not there. "list": a mistake in a list. "two_labels": an item is
+            the file of another one of another label. "unreadable". "duplicate": a held-out item is trained on too.
+            "chosen_on": a test item decides which checkpoint is the best. "missing_frames": a folder has fewer frames
+            than its list says. "wrong_count": another count than the real one, which the loader does not use.
+            "too_short": fewer frames than a clip has, so that some are taken twice.
         is_error: Whether training stops at it or results cannot be trusted; otherwise it is a warning.
         source: Name of the source.
         split: "train", "validation" or "test".
@@ -53,7 +64,18 @@ class Finding:
 
 def list_findings(split: CheckedSplit) -> list[Finding]:
     """Returns what is wrong with the list of a split."""
-    return [Finding("list", True, split.source_name, split.name, "", line) for line in split.problems]
+    found = [Finding("list", True, split.source_name, split.name, "", line) for line in split.problems]
+    for conflict in split.items.label_conflicts:
+        found.append(Finding("two_labels", True, split.source_name, split.name, _list_of(split), conflict))
+    return found
+
+
+def _list_of(split: CheckedSplit) -> str:
+    """Returns the list of a split, or its folder where it has none."""
+    of_split = split_of(split.source, split.name)
+    if isinstance(of_split, Split) and of_split.format != "folders":
+        return os.path.join(os.path.expanduser(split.source.root), of_split.list)
+    return split.items.folder
 
 
 def unreadable_findings(files: FileTable) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ _BAR = 40  # characters of the longest bar
 _TITLES: dict[Kind, str] = {
     "data": "not there",
     "list": "mistakes in lists",
+    "two_labels": "one file with two labels",
     "unreadable": "unreadable",
     "duplicate": "held out, and trained on too",
     "chosen_on": "tested on what the best checkpoint is chosen on",
@@ -138,6 +139,8 @@ def _print_numbers(report: Report, folder: Path, file: TextIO) -> None:
         what = "taken over from an earlier check, unchanged since then; to read all again, remove"
         show(f"{_counted(report.taken_over, 'file')} {what} {folder / JOURNAL}", file=file)
     for split in report.splits:
+        for note in split.notes:
+            show(f"source {split.source}, {split.split}: {note}", file=file)
         if split.shorter_than_span:
             what = f"{_counted(split.shorter_than_span, 'video')} shorter than a clip: it goes on at the beginning"
             show(f"{split.source}, {split.split}: {what}", file=file)
@@ -152,7 +155,8 @@ def _print_groups(duplicates: TrainingDuplicates, file: TextIO) -> None:
     if duplicates.groups:
         labels = f", {duplicates.differing_labels} of them with differing labels" if duplicates.differing_labels else ""
         groups = _counted(duplicates.groups, "group")
-        what = f"{duplicates.files} training files show the same as others, in {groups}{labels}"
+        files = "1 training file shows" if duplicates.files == 1 else f"{duplicates.files} training files show"
+        what = f"{files} the same as others, in {groups}{labels}"
         show(f"{what}; for example {', '.join(duplicates.examples[0][:2])}", file=file)
     if not duplicates.compared_pictures:
         what = "there are too many training files to compare them with one another by pictures: compared by bytes alone"

@@ -10,6 +10,7 @@ import numpy as np
 from omnisource.check.files import FileTable
 from omnisource.check.findings import Finding
 from omnisource.check.splits import CheckedSplit
+from omnisource.data.notes import split_notes
 
 EXAMPLES = 20
 """Groups of training files that show the same which a report lists."""
@@ -47,6 +48,7 @@ class SplitSummary:
         short_sides: Short sides of the images and frames, in pixels; None where nothing can be read.
         class_names: Names of the classes, in the order of their indices.
         class_counts: Items of each class.
+        notes: What else is worth knowing of its items, a sentence each.
     """
 
     source: str
@@ -66,6 +68,7 @@ class SplitSummary:
     short_sides: Spread | None
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,14 @@ def summarize(
         is_duplicate: [F] bool, whether a file counts as a duplicate in this split.
         findings: All findings; those about the frames of this split's items are counted.
     """
+    trained = next(
+        (
+            other.items
+            for other in files.splits
+            if other.is_training and not split.is_training and other.source_name == split.source_name
+        ),
+        None,
+    )
     is_readable = files.is_readable()[numbers]
     frames = files.num_frames[numbers]
     is_video = split.source.media == "video"
@@ -121,18 +132,19 @@ def summarize(
         short_sides=_spread(np.minimum(files.widths, files.heights)[numbers][is_readable]),
         class_names=split.class_names,
         class_counts=tuple(split.items.class_counts(len(split.class_names)).tolist()),
+        notes=tuple(split_notes(split.items, split.class_names, trained)),
     )
 
 
 def summarize_groups(files: FileTable, groups: Sequence[Sequence[int]], compared_pictures: bool) -> TrainingDuplicates:
     """Returns the numbers of training files that show the same, in groups of file numbers."""
-    first_items = files.first_items_where(is_training=True)
+    found = files.training_items([number for group in groups for number in group])
     differing = 0
     for group in groups:
-        items = [files.item(first_items[number]) for number in group]
+        items = [item for number in group for item in found[number]]
         labels = {(split.source.label_space, int(split.items.labels[index])) for split, index in items}
         differing += len(labels) > len({space for space, _ in labels})
-    examples = [[files.item(first_items[number]) for number in group] for group in groups[:EXAMPLES]]
+    examples = [[item for number in group for item in found[number]] for group in groups[:EXAMPLES]]
     return TrainingDuplicates(
         compared_pictures,
         len(groups),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from omnisource.data.lists.media_files import class_names_of_folders
-from omnisource.data.lists.text import read_class_names
+from omnisource.data.lists.class_maps import read_class_names
+from omnisource.data.lists.folders import class_names_of_folders
 from omnisource.errors import UserError
 from omnisource.recipe.data import Source, Split
 from omnisource.recipe.recipe import Recipe

@@ -1,22 +1,25 @@
 """The items of the splits of a recipe, with everything that is wrong with a list said at once.
 
 What is wrong is noted and reading goes on, so that a user fixes a list once and not line by line. The text of lists
-is read in `lists.text`, files are looked for in `lists.media_files`, and `lists.items` holds what was read.
+is read in `lists.text`, files are looked for in `lists.folders`, and `lists.items` holds what was read.
 """
 
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from omnisource.data.lists.folders import ClassFolders
 from omnisource.data.lists.items import Items, PackedStrings, no_items
 from omnisource.data.lists.labels import LabelReader
-from omnisource.data.lists.media_files import class_names_of_folders, count_files, files_of_class, suffixes_of
+from omnisource.data.lists.media_files import left_out_note, suffixes_of
 from omnisource.data.lists.rows import read_list
-from omnisource.data.lists.text import Problem, in_order, some
+from omnisource.data.lists.same_files import find_same_files, label_conflicts, link_notes
+from omnisource.data.lists.text import NOT_UTF8, TO_UTF8, Problem, in_order, some
 from omnisource.data.shards.read import read_shards
 from omnisource.errors import UserError, shortened
 from omnisource.files.mapped_table import TableWriter
@@ -63,6 +66,8 @@ def read_items(
     form = "tar shards" if isinstance(split, TarShards) else f'format "{split.format}"'
     lines = shortened([str(problem) for problem in problems])
     remedy = _remedy(split, problems, source_name)
+    if any(problem.what.startswith(NOT_UTF8) for problem in problems):
+        remedy = f"{TO_UTF8} {remedy}"
     raise UserError(f"source {source_name}: {count} in its items ({form})\n{lines}\n{remedy}")
 
 
@@ -72,8 +77,10 @@ def _remedy(split: Split | TarShards, problems: list[Problem], source_name: str)
             "Pack these shards again, or name others with urls=...; media_suffix, label_suffix and label_field say "
             "which members count (docs/data.md). `omnisource check CONFIG` prints every problem."
         )
-    if any(problem.line is None for problem in problems):
+    if any(problem.what.startswith(("missing", "is not a folder")) for problem in problems if problem.line is None):
         return f"Set another place with sources.{source_name}.root=FOLDER; the layouts are in docs/data.md."
+    if all(problem.line is None for problem in problems):
+        return "docs/data.md describes the layouts and the forms; `omnisource check CONFIG` prints every problem."
     return (
         "Correct these lines or remove them. docs/data.md describes the forms; `omnisource lists` makes lists of "
         "the files that are there; `omnisource check CONFIG` prints every problem."
@@ -147,33 +154,41 @@ def _missing_places(root: str, folder: str, split: Split, needs_folder: bool) ->
 def _read_folders(
     folder: str, media: Media, labels: LabelReader, problems: list[Problem], progress: Progress | None
 ) -> Items:
-    try:
-        found = class_names_of_folders(folder)
-    except UserError as error:
-        problems.append(Problem(folder, None, str(error).removeprefix(f"{folder}: ")))
-        return no_items(folder)
-    names = labels.class_names if labels.class_names is not None else found
-    index_of = {name: index for index, name in enumerate(names)}
+    classes = ClassFolders(folder, media, problems)
+    names = labels.class_names if labels.class_names is not None else classes.names
+    index_of = labels.index_of if labels.class_names is not None else {name: i for i, name in enumerate(names)}.get
     wrong: list[Problem] = []
     writer = TableWriter(["keys"], {"labels": np.int32})
-    num_ignored = count_files(folder, problems)
-    for done, name in enumerate(found, start=1):
-        label = labels.read(str(index_of[name])) if name in index_of else f"not the name of a class: {some(names)}"
+    identities = array("q")
+    for name, files in classes.read(progress):
+        index = index_of(name)
+        label = f"not the name of a class: {some(names)}" if index is None else labels.read(str(index))
         if isinstance(label, str):
             wrong.append(Problem(os.path.join(folder, name), None, label))
             label = 0
-        keys, num_others = files_of_class(folder, name, media, problems)
-        num_ignored += num_others
-        for key in keys:
+        for key, identity in files:
             writer.add(key, label)
-        if progress is not None:
-            progress(done, len(found))
+            identities.append(identity)
     problems += wrong
     columns = writer.finish(writer.digest())
-    if num_ignored and not len(columns["labels"]):
-        what = f"{num_ignored} files of other kinds; {media}s are known by {', '.join(suffixes_of(media))}"
+    left_out = classes.left_out
+    if left_out and not len(columns["labels"]):
+        what = f"{left_out.total()} files of other kinds; {media}s are known by {', '.join(suffixes_of(media))}"
         problems.append(Problem(folder, None, what))
-    return Items(os.path.abspath(folder), PackedStrings.of(columns, "keys"), columns["labels"], num_ignored=num_ignored)
+    keys = PackedStrings.of(columns, "keys")
+    links = find_same_files(
+        np.frombuffer(identities, dtype=np.int64), lambda index: os.path.join(folder, keys[index])
+    ).links
+    notes = (left_out_note(folder, left_out, media),) if left_out else ()
+    return Items(
+        os.path.abspath(folder),
+        keys,
+        columns["labels"],
+        num_ignored=left_out.total(),
+        notes=(*notes, *link_notes(links, keys.__getitem__)),
+        label_conflicts=label_conflicts(links, columns["labels"], keys.__getitem__),
+        has_class_folders=True,
+    )
 
 
 def read_split(

@@ -43,7 +43,9 @@ def require_data(recipe: Recipe, splits: tuple[SplitName, ...], config_path: str
         for path, (kind, key) in wanted.items():
             exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
             if not exists:
-                missing.append(f"  {path:<60} {kind}, {key}=")
+                is_dangling = os.path.islink(path) and not os.path.exists(path)
+                why = f" (a link that leads nowhere, to {os.readlink(path)})" if is_dangling else ""
+                missing.append(f"  {path:<60} {kind}, {key}={why}")
     if missing:
         raise UserError(
             f"{config_path or 'the recipe'}: the data is not here. Missing:\n"

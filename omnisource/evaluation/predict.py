@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omnisource.data.lists.folders import files_below
 from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_by_suffix
+from omnisource.data.lists.text import Problem
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed.cores import usable_cores
-from omnisource.errors import UserError
+from omnisource.errors import UserError, shortened
 from omnisource.evaluation.classifier import Scored
 from omnisource.evaluation.load import Loaded
 from omnisource.printing import notice
@@ -65,20 +68,14 @@ def media_files(paths: Sequence[str]) -> list[MediaFile]:
     """Returns files and, in alphabetical order, all images and videos below folders.
 
     Raises:
-        UserError: If a path is missing, a file is neither image nor video by its suffix, or a folder has none.
+        UserError: If a path is missing, a file is neither image nor video by its suffix, or a folder has none, or it or
+            one in it cannot be listed or followed.
     """
     found: list[MediaFile] = []
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            inside = [
-                MediaFile(str(file), media)
-                for file in sorted(path.rglob("*"))
-                if file.is_file() and (media := media_by_suffix(str(file)))
-            ]
-            if not inside:
-                raise UserError(f"{given}: the folder has no images or videos")
-            found += inside
+            found += _media_below(given)
         elif not path.is_file():
             raise UserError(f"{given}: no such file or folder")
         elif (media := media_by_suffix(str(path))) is None:
@@ -86,6 +83,20 @@ def media_files(paths: Sequence[str]) -> list[MediaFile]:
             raise UserError(f"{given}: neither an image nor a video by its suffix; known are {known}")
         else:
             found.append(MediaFile(given, media))
+    return found
+
+
+def _media_below(folder: str) -> list[MediaFile]:
+    problems: list[Problem] = []
+    paths = [str(Path(folder, path)) for path in files_below(folder, problems)]
+    # A link to media that are gone is one file's fault, which is told when it is its turn.
+    dangling = [problem for problem in problems if os.path.islink(problem.path) and media_by_suffix(problem.path)]
+    if len(dangling) < len(problems):
+        raise UserError(shortened([str(problem) for problem in problems]))
+    paths = sorted([*paths, *(str(Path(problem.path)) for problem in dangling)])
+    found = [MediaFile(path, media) for path in paths if (media := media_by_suffix(path))]
+    if not found:
+        raise UserError(f"{folder}: the folder has no images or videos")
     return found
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from omnisource.data.lists.media_files import read_class_folders
-from omnisource.data.lists.text import format_class_names, format_rows, some
+import numpy as np
+
+from omnisource.data.lists.class_maps import format_class_names
+from omnisource.data.lists.folders import ClassFolders
+from omnisource.data.lists.media_files import left_out_note
+from omnisource.data.lists.same_files import find_same_files, label_conflicts, link_notes
+from omnisource.data.lists.text import Problem, format_rows, some
+from omnisource.data.notes import classes_without_items, conflict_note
 from omnisource.errors import UserError, shortened
 from omnisource.make_lists.writing import ListReport, check_outputs, class_names, write_all
 from omnisource.randomness import derived_seed
@@ -55,25 +62,34 @@ def make_folder_lists(
         )
     outputs = [list_path] if validation_path is None else [list_path, validation_path]
     check_outputs(outputs, [classes_path], overwrite)
-    found = read_class_folders(folder, media, progress)
-    if found.problems:
-        lines = shortened([str(problem) for problem in found.problems])
-        raise UserError(f"{lines}\nRemove class folders that are not wanted, or fill them.")
-    names, classes_read = class_names(found.keys, classes_path, folder)
+    problems: list[Problem] = []
+    classes = ClassFolders(folder, media, problems)
+    files_by_class = dict(classes.read(progress))
+    keys_by_class = {name: [key for key, _ in files] for name, files in files_by_class.items()}
+    if problems:
+        lines = shortened([str(problem) for problem in problems])
+        remedy = "\nRemove class folders that are not wanted, or fill them." if classes.names else ""
+        raise UserError(f"{lines}{remedy}")
+    names, classes_read = class_names(keys_by_class, classes_path, folder)
     held_out: set[str] = set()
     if validation_share > 0:
-        held_out = _held_out(found.keys, validation_share, seed, group_pattern)
+        held_out = _held_out(keys_by_class, validation_share, seed, group_pattern)
     index_of = {name: index for index, name in enumerate(names)}
-    rows = [(key, index_of[name]) for name, keys in found.keys.items() for key in keys]
+    rows = [(key, index_of[name]) for name, keys in keys_by_class.items() for key in keys]
     lists = {list_path: [row for row in rows if row[0] not in held_out]}
     notes = []
     if validation_path is not None:
         lists[validation_path] = [row for row in rows if row[0] in held_out]
-        lacking = sorted(set(found.keys) - {names[label] for _, label in lists[validation_path]})
-        if lacking:
-            notes.append(f"classes with nothing in {validation_path}: {len(lacking)} ({some(lacking)})")
-    if found.num_ignored:
-        notes.append(f"files in {folder} that are no {media}s, left out: {found.num_ignored}")
+        held = Counter(names[label] for _, label in lists[validation_path])
+        if lacking := classes_without_items(list(keys_by_class), [held[name] for name in keys_by_class]):
+            notes.append(f"{validation_path}: {lacking}")
+    if classes.left_out:
+        notes.append(left_out_note(folder, classes.left_out, media))
+    identities = np.array([identity for files in files_by_class.values() for _, identity in files], dtype=np.int64)
+    links = find_same_files(identities, lambda index: os.path.join(folder, rows[index][0])).links
+    notes += link_notes(links, lambda index: rows[index][0])
+    if conflicts := label_conflicts(links, [label for _, label in rows], lambda index: rows[index][0]):
+        notes.append(conflict_note(conflicts))
     texts = {path: format_rows(part) for path, part in lists.items()}
     if classes_path and not classes_read:
         texts[classes_path] = format_class_names(names)

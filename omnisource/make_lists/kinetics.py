@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 
-from omnisource.data.lists.media_files import list_folder, videos_by_stem
-from omnisource.data.lists.text import Problem, csv_rows, format_class_names, format_rows, in_order, some
+from omnisource.data.lists.class_maps import format_class_names
+from omnisource.data.lists.csv_lists import csv_rows
+from omnisource.data.lists.folders import broken_problems, list_folder
+from omnisource.data.lists.media_files import is_foreign, videos_by_stem
+from omnisource.data.lists.text import Problem, format_rows, in_order, some
+from omnisource.data.notes import classes_without_items
 from omnisource.errors import UserError, shortened
 from omnisource.make_lists.writing import ListReport, check_outputs, class_names, write_all
 from omnisource.types import Progress
@@ -50,10 +55,9 @@ def make_kinetics_list(
     index_of = {name: index for index, name in enumerate(names)}
 
     found, missing = _match(clips, _KineticsVideos(videos_folder, progress), index_of, csv_path)
-    labels = {label for _, label in found}
-    empty = [name for index, name in enumerate(names) if index not in labels]
-    if empty:
-        notes.append(f"classes without a clip: {len(empty)} ({some(empty)})")
+    counts = Counter(label for _, label in found)
+    if empty := classes_without_items(names, [counts[index] for index in range(len(names))]):
+        notes.append(empty)
     texts = {list_path: format_rows(found)}
     if missing:
         texts[missing_path] = "".join(f"{name}\n" for name in missing).encode()
@@ -116,18 +120,21 @@ class _KineticsVideos:
             raise UserError(f"{folder}: missing folder of videos")
         problems: list[Problem] = []
         listing = list_folder(folder, problems)
+        broken = broken_problems(folder, listing)
         self.folder = folder
         self._flat = videos_by_stem(sorted(listing.files))
         self._by_class: dict[str, dict[str, list[str]]] = {}
-        for done, name in enumerate(sorted(listing.folders), start=1):
-            files = sorted(list_folder(os.path.join(folder, name), problems).files)
+        folders = sorted(name for name in listing.folders if not is_foreign(name))
+        for done, name in enumerate(folders, start=1):
+            inside = list_folder(os.path.join(folder, name), problems)
+            broken += broken_problems(os.path.join(folder, name), inside)
             stems = self._by_class.setdefault(name.replace("_", " "), {})
-            for stem, paths in videos_by_stem(os.path.join(name, file) for file in files).items():
+            for stem, paths in videos_by_stem(os.path.join(name, file) for file in sorted(inside.files)).items():
                 stems.setdefault(stem, []).extend(paths)
             if progress is not None:
-                progress(done, len(listing.folders))
-        if problems:
-            raise UserError(shortened([str(problem) for problem in problems]))
+                progress(done, len(folders))
+        if problems or broken:
+            raise UserError(shortened([str(problem) for problem in [*problems, *broken]]))
 
     def paths(self, clip: str, label: str) -> list[str]:
         """Returns the paths of a clip below the folder."""

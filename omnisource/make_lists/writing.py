@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omnisource.data.lists.text import read_class_names, some
+from omnisource.data.lists.class_maps import read_class_names
+from omnisource.data.lists.text import some
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from omnisource.data.classes import class_names_of
 from omnisource.data.datasets import find_problems, read_items
+from omnisource.data.lists.folders import files_below
 from omnisource.data.lists.items import Items
-from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, media_by_suffix
+from omnisource.data.lists.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, left_out_note, media_by_suffix
 from omnisource.data.lists.text import Problem, some
+from omnisource.data.notes import run_notes, split_notes
 from omnisource.errors import UserError, shortened
 from omnisource.prepare.outputs import FileJob, distinct_files, output_names, path_below
 from omnisource.recipe.data import Source, Split, SplitName, TarShards
@@ -82,8 +85,8 @@ def job_from_folder(folder: str) -> PrepareJob:
         raise UserError(f"{folder}: no images and no videos in it (known by {suffixes})")
     names = output_names(known)
     files = [FileJob(media, os.path.join(root, path), names[path]) for path, media in known]
-    others = [path for path in paths if path not in names]
-    notes = [f"files that are no media, left out: {len(others)} ({some(others)})"] if others else []
+    left_out = Counter(os.path.splitext(path)[1].lower() for path in paths if path not in names)
+    notes = [left_out_note(folder, left_out, None)] if left_out else []
     return PrepareJob(root, [root], distinct_files(files), notes=notes)
 
 
@@ -117,7 +120,7 @@ def job_from_list(list_path: str, folder: str | None) -> PrepareJob:
             "config, which says what its files are: CONFIG:NAME."
         )
     split_job, files = _split_job(os.path.splitext(name)[0], split, items, None, original, name, "")
-    return PrepareJob(original, [root], distinct_files(files), [split_job])
+    return PrepareJob(original, [root], distinct_files(files), [split_job], notes=split_notes(items, ()))
 
 
 def job_from_source(recipe: Recipe, name: str, config_path: str) -> PrepareJob:
@@ -137,10 +140,13 @@ def job_from_source(recipe: Recipe, name: str, config_path: str) -> PrepareJob:
     source = replace(source, root=os.path.abspath(os.path.expanduser(source.root)))
     class_names = _class_names(recipe, source.label_space)
     num_classes = recipe.label_spaces[source.label_space].num_classes
+    names = class_names or [str(index) for index in range(num_classes or 0)]
     overrides = [f"sources.{name}.root=OUT"]
     split_jobs: list[tuple[SplitJob, list[FileJob]]] = []
+    found: dict[SplitName, dict[str, Items]] = {}
     for split_name, split in _splits(name, source).items():
         items = read_items(source.root, split, source.media, class_names, num_classes, name)
+        found[split_name] = {name: items}
         split_jobs.append(
             _split_job_of_source(overrides, f"sources.{name}.{split_name}", split_name, source, split, items)
         )
@@ -154,7 +160,7 @@ def job_from_source(recipe: Recipe, name: str, config_path: str) -> PrepareJob:
         distinct_files([file for _, files in split_jobs for file in files]),
         [split_job for split_job, _ in split_jobs],
         class_map,
-        [f"train on them with {' '.join(overrides)}"],
+        [*run_notes(recipe, {source.label_space: names}, found), f"train on them with {' '.join(overrides)}"],
     )
 
 

@@ -54,6 +54,8 @@ def prepared_list(split: SplitJob, kept: Sequence[int]) -> bytes:
     if len(kept) == len(split.items) and all(split.items.keys[index] == key for index, key in keys.items()):
         return original
     text = original.removeprefix(codecs.BOM_UTF8).decode()
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # as `raw_lines` reads it
     if split.split.format == "csv":
         return _csv_text(text, split.split.path_column, keys).encode()
     lines = (_with_key(line, split.items.keys[index], keys[index]) for index, line in _lines(text) if index in keys)

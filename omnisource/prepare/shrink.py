@@ -23,7 +23,10 @@ JPEG_QUALITY = 95
 """Quality of shrunk JPEG and WebP images; a higher one costs bytes and is not seen."""
 
 # Suffixes whose format keeps every pixel as it is. With any other suffix an image is written as JPEG.
-_IMAGE_FORMATS = {".png": "PNG", ".bmp": "BMP", ".ppm": "PPM", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
+_IMAGE_FORMATS = {
+    **{".png": "PNG", ".apng": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"},
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
+}
 
 
 @dataclass(frozen=True)

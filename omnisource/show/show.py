@@ -8,10 +8,13 @@ import torch
 
 from omnisource.data.classes import resolve_classes
 from omnisource.data.datasets import read_split
+from omnisource.data.lists.items import Items
+from omnisource.data.notes import run_notes
 from omnisource.errors import UserError
 from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer
 from omnisource.printing import show
+from omnisource.recipe.data import SplitName
 from omnisource.recipe.plain import to_json
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.tables import print_table
@@ -30,16 +33,20 @@ def print_recipe(recipe: Recipe) -> None:
 def _print_sources(recipe: Recipe) -> None:
     """Prints counts and batch sizes, for one process; what the data would tell is unknown without it."""
     counts: dict[str, dict[str, int | None]] = {}
+    found: dict[SplitName, dict[str, Items]] = {"train": {}, "validation": {}, "test": {}}
     try:
         resolved, names = resolve_classes(recipe)
     except UserError:
         resolved, names = recipe, {}
     for name in recipe.sources:
         counts[name] = {}
-        for split in ("train", "validation", "test"):
+        for split, of_split in found.items():
             try:
                 items = read_split(resolved, names, name, split)
                 counts[name][split] = 0 if items is None else len(items)
+                # Without test items of its own a source is tested on those of validation, which were spoken of.
+                if items is not None and (split != "test" or recipe.sources[name].test is not None):
+                    of_split[name] = items
             except (UserError, KeyError):
                 counts[name][split] = None
     train_counts = {name: count for name, of_name in counts.items() if (count := of_name["train"])}
@@ -55,6 +62,8 @@ def _print_sources(recipe: Recipe) -> None:
     steps = f"{plan.epoch_steps} steps an epoch, {plan.total_steps} in all" if plan else f"steps: {UNKNOWN}"
     header = ["source", "media", "label space", "train", "validation", "test", "batch, one process"]
     print_table(f"Sources ({steps}, with one process)", header, rows)
+    for note in run_notes(resolved, names, found):
+        show(note)
     if any(count is None for of_source in counts.values() for count in of_source.values()):
         show("unknown: the list or its files are missing or wrong; omnisource check CONFIG says which\n")
 

@@ -11,6 +11,7 @@ import torch
 
 from omnisource.data.loading.unreadable import UnreadableLog
 from omnisource.data.loading.workers import WorkerPool
+from omnisource.data.notes import run_notes
 from omnisource.data.run_data import read_run_data
 from omnisource.distributed import processes
 from omnisource.errors import UserError
@@ -146,6 +147,7 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
         state.load_state_dict(checkpoint.state)
     beginning = f"continuing from {checkpoint_file}" if checkpoint_file else "new run"
     notes += [f"{beginning}, seed {recipe.seed}", describe_plan(recipe, plan, train_items)]
+    notes += run_notes(recipe, class_names, data.items)
     notes += [*faults, *resume_notes(checkpoint)]
     del checkpoint  # its tensors are in the model and the optimizer
     model = processes.in_parallel(recognizer)

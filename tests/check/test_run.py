@@ -148,3 +148,20 @@ def test_files_in_shards_are_checked_and_taken_over_like_others(
     os.utime("validation-000000.tar")
     checked(capsys, "shards.py", "--report", "check")
     assert report(Path("check"))["files"] == {"all": 10, "taken_over": 8}
+
+
+def test_links_with_other_labels_are_errors_and_what_is_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    classes = sorted(Path("my_data/videos/train").iterdir())
+    first = sorted(classes[0].iterdir())[0]
+    folder = Path("work_dirs/own_data/check")
+    checked(capsys, str(OWN_DATA_CONFIG), *own_data_overrides())
+    before = report(folder)["training_duplicates"]["differing_labels"]
+    (classes[1] / "link.mp4").symlink_to(first.absolute())
+    (classes[1] / "notes.txt").touch()
+    code, text = checked(capsys, str(OWN_DATA_CONFIG), *own_data_overrides())
+    assert code == 2
+    (found,) = [one for one in report(folder)["findings"] if one["kind"] == "two_labels"]
+    assert f"{classes[1].name}/link.mp4 has the label 1, and {classes[0].name}/{first.name}" in found["what"]
+    assert "that are no videos, left out: 1 (1 .txt)" in text
+    assert report(folder)["splits"][0]["duplicates"] == 2
+    assert report(folder)["training_duplicates"]["differing_labels"] == before + 1

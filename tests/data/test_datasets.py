@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import subprocess
@@ -13,9 +14,10 @@ import pytest
 
 from omnisource.data.datasets import find_problems, read_items
 from omnisource.data.lists import file_finder, rows, text
+from omnisource.data.lists.class_maps import read_class_names
+from omnisource.data.lists.folders import class_names_of_folders
 from omnisource.data.lists.items import Items, is_same_digest
-from omnisource.data.lists.media_files import class_names_of_folders
-from omnisource.data.lists.text import find_separator, read_class_names
+from omnisource.data.lists.text import find_separator
 from omnisource.errors import UserError
 from omnisource.files import mapped_table
 from omnisource.recipe.data import Split
@@ -159,6 +161,15 @@ def test_class_folders_follow_the_names_of_the_label_space(tmp_path):
     make_files(tmp_path, "kick/1.mp4", "shake hands/2.mp4")
     items = read(tmp_path, Split(format="folders"), names=NAMES)
     assert content(items) == [("kick/1.mp4", 1), ("shake hands/2.mp4", 2)]
+
+
+def test_names_of_classes_are_the_same_in_other_forms_of_unicode(tmp_path):
+    make_files(tmp_path, "cafe\u0301/1.mp4", "bar/2.mp4", "3.mp4")
+    names = ("bar", "caf\u00e9")
+    assert content(read(tmp_path, Split(format="folders"), names=names)) == [("bar/2.mp4", 0), ("cafe\u0301/1.mp4", 1)]
+    assert content(read_text(tmp_path, "3.mp4,cafe\u0301\n", names=names)) == [("3.mp4", 1)]
+    assert problems_of(tmp_path, "3.mp4,cafe\u0301\n", names=(*names, "cafe\u0301")) == []
+    assert "not the name of a class" in problems_of(tmp_path, "3.mp4,cafe\n", names=names)[0]
 
 
 def test_links_are_followed_once(tmp_path):
@@ -347,7 +358,7 @@ def test_mistakes_of_a_large_list_are_found_each_time(forms: Path, monkeypatch) 
     monkeypatch.setattr(mapped_table, "MEMORY_BYTES", 0)
     for _ in range(2):
         assert problems_of(forms, "a.mp4 0\na.mp4 1\n\nb.mp4 7\n") == [
-            "2: the same item as in line 1: a.mp4",
+            "2: the same item as in line 1: a.mp4, with the label 1 here and 0 there",
             "3: empty line",
             "4: label 7 is outside the classes (allowed: 0 to 2)",
             "4: missing file: b.mp4",
@@ -389,7 +400,7 @@ def test_all_mistakes_of_a_list_are_reported_at_once_with_their_lines(tmp_path):
         "4: label 3 is outside the classes (allowed: 0 to 2)",
         "5: label 'one' is not a number (allowed: 0 to 2)",
         "6: 1 column instead of 2 (`path label`): 'd.mp4'",
-        "7: the same item as in line 1: a.mp4",
+        "7: the same item as in line 1: a.mp4, with the label 1 here and 0 there",
         "8: is not UTF-8 (byte 0xff at 0)",
         "9: label -1 is outside the classes (allowed: 0 to 2)",
         "9: missing file: gone2.mp4",
@@ -441,8 +452,99 @@ def test_wrong_label_names_what_is_allowed(tmp_path, label, names, num_classes, 
 def test_surplus_column_is_reported(tmp_path):
     make_files(tmp_path, "a.mp4", "b 7.mp4")
     assert problems_of(tmp_path, "a.mp4 120 1\nb 7.mp4 1\n") == [
-        "1: 3 columns instead of 2 (`path label`), or a missing file: a.mp4 120"
+        "1: 3 columns instead of 2 (`path label`), or a missing file: a.mp4 120; "
+        'lists of the form "video_frames_label" are `video_id num_frames label`'
     ]
+
+
+FRAMES = 'lists of the form "frames_folder" are `folder num_frames label`'
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('"a.mp4"', 'missing file: "a.mp4" (there is a.mp4, without the quotes around it)'),
+        ("x\\b.mp4", "missing file: x\\b.mp4 (there is x/b.mp4, with slashes for the backslashes)"),
+        ("u\u0308.mp4", "missing file: u\u0308.mp4 (there is \u00fc.mp4, in another form of Unicode (NFC))"),
+        (
+            "\u00e9.mp4",
+            "missing file: \u00e9.mp4 (there is e\u0301.mp4, in another form of Unicode (NFD))",
+        ),
+        ("\uff11.mp4", "missing file: \uff11.mp4 (there is 1.mp4, in another form of Unicode (NFKC))"),
+        ("a%20b.mp4", "missing file: a%20b.mp4 (there is a b.mp4, without the percent signs of a URL)"),
+        ("/x/b.mp4", "missing file: /x/b.mp4 (there is x/b.mp4, below the folder)"),
+        (
+            "videos/x/b.mp4",
+            "missing file: videos/x/b.mp4 (there is x/b.mp4, since paths start from the folder of the split)",
+        ),
+        ("A.MP4", "missing file: A.MP4 (there is a.mp4, with other capital letters)"),
+        ("a.avi", "missing file: a.avi (there is a.mp4, with another suffix)"),
+        ("a", 'missing file: a (there is a.mp4; lists of names without suffix have format="video_frames_label")'),
+        ("a.mp4 0 120", "4 columns instead of 2 (`path label`), or a missing file: a.mp4 0 120"),
+        (
+            "x 12",
+            f"3 columns instead of 2 (`path label`), or a missing file: x 12; x is a folder: {FRAMES}",
+        ),
+        (
+            "x 0 12",
+            "4 columns instead of 2 (`path label`), or a missing file: x 0 12; x is a folder: "
+            f"{FRAMES}, without an offset",
+        ),
+        ("x\0y.mp4", r"missing file: x\x00y.mp4 (no path has a zero byte in it)"),
+    ],
+)
+def test_missing_file_tells_which_one_may_be_meant(tmp_path, line, what):
+    make_files(tmp_path / "videos", "a.mp4", "x/b.mp4", "\u00fc.mp4", "e\u0301.mp4", "1.mp4", "a b.mp4")
+    found = problems_of(tmp_path, f"{line}\t0\n", folder="videos")
+    assert [text.replace("videos/", "") for text in found] == [f"1: {what}".replace("videos/", "")]
+
+
+def test_offset_in_a_list_of_frames_is_told(tmp_path):
+    make_files(tmp_path, "x/img_00001.jpg")
+    assert problems_of(tmp_path, "x 0 12 1\n", format="frames_folder") == [
+        "1: 4 columns, or a missing folder: x 0; x is one: "
+        'lists of the form "frames_folder" are `folder num_frames label`, without an offset'
+    ]
+
+
+@pytest.mark.parametrize("labels", [(1, 2, 3), (3, 1, 1)])
+def test_labels_that_begin_with_one_are_told(tmp_path, labels):
+    make_files(tmp_path, *(f"{number}.mp4" for number in range(3)))
+    text = "".join(f"{number}.mp4 {label}\n" for number, label in enumerate(labels))
+    assert problems_of(tmp_path, text)[0] == (
+        " the labels seem to begin with 1, and classes are numbered from 0: subtract 1 from each"
+    )
+    assert not any("begin with 1" in problem for problem in problems_of(tmp_path, text + "0.mp4 0\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "split", "what"),
+    [
+        (
+            "path,label\na.mp4,1\n",
+            {},
+            "1: label 'label' is not a number (allowed: 0 to 2) (a header? Lists with one have",
+        ),
+        ("label,youtube_id,time_start,time_end,split\n", {}, "(a Kinetics CSV file: `omnisource lists kinetics` makes"),
+        ('"a.mp4","1"\n', {}, "1: label '\"1\"' is not a number (allowed: 0 to 2) (the quotes belong to it; write 1"),
+        ("a.mp4 \uff11\n", {}, "(its digits are not those of ASCII; write 1)"),
+        ("0 a.mp4\n", {}, "(the path comes first, and the label last)"),
+        ("a.mp4,1\n", {"format": "csv"}, '(an item, and no header? Lists without one have format="path_label")'),
+        ('[{"id": "1", "label": "hug"}]', {}, "is JSON, and no list"),
+        ('{"path": "a.mp4", "label": 1}\n', {"format": "csv"}, "is JSON, and no list"),
+        ('{\n  "a.mp4": 1\n}\n', {}, "is JSON, and no list"),
+    ],
+)
+def test_list_of_another_form_is_told(tmp_path, text, split, what):
+    make_files(tmp_path, "a.mp4")
+    assert any(what in problem for problem in problems_of(tmp_path, text, **split))
+
+
+def test_split_of_hmdb51_is_no_list(tmp_path):
+    (tmp_path / "hug_test_split1.txt").write_text("a.avi 1\nb.avi 2\n")
+    split = Split(list="hug_test_split1.txt")
+    _, (found,) = find_problems(str(tmp_path), split, "video", None, 51, "tiny")
+    assert "is a split of HMDB51 by its name" in str(found)
 
 
 def test_three_columns_are_required_where_the_form_has_three(tmp_path):
@@ -463,6 +565,46 @@ def test_one_item_in_two_spellings_of_an_id_is_a_duplicate(tmp_path):
     assert found == ["3: the same item as in line 1: a.mp4", "4: the same item as in line 1: a.mp4"]
 
 
+SPELLINGS = "a.mp4 0\n./a.mp4 1\nx//b.mp4 0\nx/b.mp4 0\nx/../a.mp4 0\n{root}/a.mp4 0\n"
+
+
+def test_other_spellings_of_a_path_are_the_same_item(tmp_path):
+    make_files(tmp_path, "a.mp4", "x/b.mp4")
+    assert problems_of(tmp_path, SPELLINGS.replace("{root}", str(tmp_path))) == [
+        "2: the same item as in line 1: ./a.mp4, which is a.mp4 there, with the label 1 here and 0 there",
+        "4: the same item as in line 3: x/b.mp4, which is x//b.mp4 there",
+        "5: the same item as in line 1: x/../a.mp4, which is a.mp4 there",
+        "6: the same item as in line 1: a.mp4, which is a.mp4 there",
+    ]
+    assert problems_of(tmp_path, "x/b 3 0\n./x/b 3 0\n", format="video_frames_label") == [
+        "2: the same item as in line 1: ./x/b.mp4, which is x/b.mp4 there"
+    ]
+    assert problems_of(tmp_path, "x 3 0\n./x/ 3 0\n", format="frames_folder") == [
+        "2: the same item as in line 1: ./x, which is x there"
+    ]
+
+
+def test_links_to_one_file_are_told_and_their_labels_compared(tmp_path):
+    make_files(tmp_path, "a.mp4", "b.mp4", "x/c.mp4")
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    os.link(tmp_path / "b.mp4", tmp_path / "hard.mp4")
+    (tmp_path / "y").symlink_to("x")
+    items = read_text(tmp_path, "a.mp4 0\nb.mp4 1\nlink.mp4 1\nhard.mp4 1\nx/c.mp4 0\ny/c.mp4 0\n")
+    assert len(items) == 6
+    assert items.notes == (
+        "items that are the file of another item under another name: 3, such as line 3 (link.mp4), which is line "
+        "1 (a.mp4)",
+    )
+    assert items.label_conflicts == (
+        "line 3 (link.mp4) has the label 1, and line 1 (a.mp4), which is the same file, 0",
+    )
+    (tmp_path / "classes/k").mkdir(parents=True)
+    make_files(tmp_path, "classes/h/1.mp4")
+    (tmp_path / "classes/k/1.mp4").symlink_to("../h/1.mp4")
+    items = read(tmp_path, Split("classes", format="folders"))
+    assert items.label_conflicts == ("k/1.mp4 has the label 1, and h/1.mp4, which is the same file, 0",)
+
+
 def test_missing_and_ambiguous_ids_are_reported(tmp_path):
     make_files(tmp_path, "videos/a.mp4", "videos/a.mkv", "videos/x/b.mp4", "videos/y/b.mp4")
     found = problems_of(tmp_path, "a 1 0\nb 1 0\nc 1 0\n", format="video_frames_label", folder="videos")
@@ -470,6 +612,14 @@ def test_missing_and_ambiguous_ids_are_reported(tmp_path):
         "1: 2 videos have the id 'a': a.mkv, a.mp4",
         "2: 2 videos have the id 'b': x/b.mp4, y/b.mp4",
         "3: missing video: videos/c with any suffix of videos",
+    ]
+
+
+def test_id_in_quotes_or_another_form_of_unicode_is_told(tmp_path):
+    make_files(tmp_path, "a.mp4", "e\u0301.mkv")
+    assert problems_of(tmp_path, '"a" 1 0\n\u00e9 1 0\n', format="video_frames_label") == [
+        '1: missing video: "a" with any suffix of videos (there is a.mp4, without the quotes around it)',
+        "2: missing video: \u00e9 with any suffix of videos (there is e\u0301.mkv, in another form of Unicode (NFD))",
     ]
 
 
@@ -496,7 +646,9 @@ def test_broken_link_is_a_missing_file(tmp_path):
     make_files(tmp_path, "real.mp4")
     (tmp_path / "broken.mp4").symlink_to(tmp_path / "gone.mp4")
     (tmp_path / "good.mp4").symlink_to(tmp_path / "real.mp4")
-    assert problems_of(tmp_path, "broken.mp4 0\ngood.mp4 0\n") == ["1: missing file: broken.mp4"]
+    assert problems_of(tmp_path, "broken.mp4 0\ngood.mp4 0\n") == [
+        "1: missing file: broken.mp4 (is a link that leads nowhere, to gone.mp4)"
+    ]
 
 
 def test_path_with_a_zero_byte_is_missing(tmp_path):
@@ -514,7 +666,7 @@ def test_mistakes_of_a_csv_list_are_reported_at_once(tmp_path):
         "6: label 9 is outside the classes (allowed: 0 to 2)",
         "7: nothing in the column 'path'",
         "8: is not UTF-8 (byte 0xfe at 0)",
-        "9: the same item as in line 2: a.mp4",
+        "9: the same item as in line 2: a.mp4, with the label 2 here and 0 there",
     ]
 
 
@@ -544,6 +696,40 @@ def test_csv_with_a_header_only_has_no_items(tmp_path):
 def test_utf16_is_reported(tmp_path):
     (found,) = problems_of(tmp_path, "a.mp4 0\n".encode("utf-16"))
     assert found.endswith("is UTF-16 text; save it as UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("a.mp4 0\n".encode("utf-32"), "is UTF-32 text"),
+        ("a.mp4 0\n".encode("utf-16-le"), "is UTF-16 text"),
+        (gzip.compress(b"a.mp4 0\n"), "is compressed with gzip; unpack it first (gunzip)"),
+        (b"PK\x03\x04 ...", "is a zip file or an Excel workbook"),
+        (b"PAR1 ...", "is a Parquet table"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html>\n", "is a web page"),
+        (pickle.dumps(["a.mp4"]), "is a pickle"),
+        (b"\x00\x00\x00\x20ftypisom" + bytes(20), "is a video, and no text"),
+        (b"a.mp4" + bytes(252) + b"ustar\x00" + bytes(250), "is a tar archive"),
+    ],
+)
+@pytest.mark.parametrize("form", ["path_label", "csv"])
+def test_file_that_is_no_text_is_one_problem(tmp_path, content, what, form):
+    (found,) = problems_of(tmp_path, content, format=form)
+    assert what in found
+
+
+def test_lines_that_end_in_cr_alone_are_read(tmp_path):
+    make_files(tmp_path, "a.mp4", "b\rc.mp4", "d.mp4")
+    assert content(read_text(tmp_path, "a.mp4 1\rd.mp4 0\r")) == [("a.mp4", 1), ("d.mp4", 0)]
+    assert content(read_text(tmp_path, "a.mp4\t1\rd.mp4\t0")) == [("a.mp4", 1), ("d.mp4", 0)]
+    assert content(read_text(tmp_path, "path,label\ra.mp4,1\rd.mp4,0\r", format="csv")) == [("a.mp4", 1), ("d.mp4", 0)]
+    assert content(read_text(tmp_path, "a.mp4 1\nb\rc.mp4 0\n")) == [("a.mp4", 1), ("b\rc.mp4", 0)]
+
+
+def test_control_characters_of_a_list_do_not_reach_the_terminal(tmp_path):
+    (found,) = problems_of(tmp_path, "\x1b[31mred\u2028.mp4 0\n")
+    assert found == r"1: missing file: \x1b[31mred\u2028.mp4"
 
 
 def test_missing_root_list_and_folder_are_all_reported_with_the_remedy(tmp_path):
@@ -596,7 +782,7 @@ def test_folder_of_other_files_says_what_is_known(tmp_path):
     make_files(tmp_path, "a/1.mp4", "b/2.mp4")
     with pytest.raises(UserError) as caught:
         read(tmp_path, Split(format="folders"), media="image")
-    assert f"{tmp_path}: 2 files of other kinds; images are known by .bmp, .jpeg" in str(caught.value)
+    assert f"{tmp_path}: 2 files of other kinds; images are known by .apng, .avif" in str(caught.value)
 
 
 def test_folder_without_class_folders_is_a_mistake(tmp_path):
@@ -611,7 +797,10 @@ def test_folder_without_class_folders_is_a_mistake(tmp_path):
 
 def test_folder_that_cannot_be_listed_is_reported(tmp_path):
     found = problems_of(tmp_path, f"{'x' * 300}/1.mp4 0\n")
-    assert found == [f"{'x' * 300}: cannot be listed: File name too long", f"1: missing file: {'x' * 300}/1.mp4"]
+    assert found == [
+        f"{'x' * 300}: cannot be listed: File name too long",
+        f"1: missing file: {'x' * 300}/1.mp4 (no name has more than 255 bytes)",
+    ]
 
 
 def test_files_are_not_looked_for_where_they_are_not_checked(tmp_path):
@@ -657,6 +846,25 @@ def test_ids_and_folders_of_frames_that_are_there_are_given_beside_the_problems(
         ("digit 1 0\ndigit 0 1\n", ("digit 1", "digit 0")),
         ("jump, high\nrun\n", ("jump, high", "run")),
         ("jump, high 1\nrun 0\n", ("run", "jump, high")),
+        ("0 hug\n1 kick\n2 shake hands\n", NAMES),
+        ("id,name\n2,shake hands\n0,hug\n1,kick\n", NAMES),
+        ('id;name\n0;"hug"\n1;"kick"\n2;"shake hands"\n', NAMES),
+        ("0: hug\n1: kick\n2: shake hands\n", NAMES),
+        ("0. hug\n1. kick\n2. shake hands\n", NAMES),
+        ("0 = hug\n1 = kick\n2 = shake hands\n", NAMES),
+        ("hug = 0\nkick = 1\nshake hands = 2\n", NAMES),
+        ("hug: 0\nkick: 1\nshake hands: 2\n", NAMES),
+        ("name,id\nhug,0\nkick,1\nshake hands,2\n", NAMES),
+        ("name index\nhug 0\nkick 1\nshake hands 2\n", NAMES),
+        ("index name\n0 hug\n1 kick\n2 shake hands\n", NAMES),
+        ("24 hours\n7 days\nother\n", ("24 hours", "7 days", "other")),
+        ("take 1\ntake 2\nother\n", ("take 1", "take 2", "other")),
+        ("0,jump, high\n1,run\n", ("jump, high", "run")),
+        ("hug\rkick\rshake hands\r", NAMES),
+        ('["hug", "kick", "shake hands"]', NAMES),
+        ('{"shake hands": 2,\n\n "hug": "0", "kick": 1}', NAMES),
+        ('{"0": "hug", "2": "shake hands", "1": "kick"}', NAMES),
+        ('{"\\"hug\\"": 0, "kick": 1, "\\"shake hands\\"": 2}', NAMES),  # as that of Kinetics
     ],
 )
 def test_class_map_is_read(tmp_path, text, names):
@@ -674,6 +882,36 @@ def test_class_map_is_read(tmp_path, text, names):
         ("digit 0\ndigit 1\n", [":2: the same name as in line 1: 'digit'"]),
         ("", [": no names in it"]),
         (b"hug\nk\xffck\n", [":2: is not UTF-8 (byte 0xff at 1)"]),
+        ("1 a\n2 b\n3 c\n", [": no line has the index 0", ":3: index 3 in a map of 3 classes: 0 to 2"]),
+        ("1\ta\n2\tb\n", [": no line has the index 0", ":2: index 2 in a map of 2 classes: 0 to 1"]),
+        (
+            "100 m race\n200 m race\n",
+            [
+                ": every line begins with a number, but they are no indices from 0 on; if they belong to the names, "
+                "write an index after each"
+            ],
+        ),
+        ("hug 0\nkick\nrun 2\n", [":2: has no index, which the other lines have"]),
+        ("0 hug\nkick\n2 run\n", [":2: has no index, which the other lines have"]),
+        ("0,n1,a\n1,n2,b\n", [": 3 columns; a class map has two, of an index and a name. Keep the names alone"]),
+        ("hug,kick,run\n", [":1: all names are in one line; write one a line"]),
+        ("hug=0\nkick=1\n", [": every line ends in an index behind a mark; write a blank, a comma or a tab there"]),
+        (
+            'item { id: 1 name: "hug" }\n',
+            [":1: looks like a label map of TensorFlow (`item { ... }`); write the names alone"],
+        ),
+        ("- hug\n- kick\n", [": every line begins with a dash, as in YAML; write the names alone"]),
+        ("names:\n  0: hug\n  1: kick\n", [":1: has no index, which the other lines have"]),
+        ("name\nhug\nkick\n", [":1: is the header of a table, 'name', and no class; remove it"]),
+        ("hug\nki\x1b[31mck\nhug\n", [":3: the same name as in line 1: 'hug'"]),
+        ('{"1": "a", "2": "b"}', [": its indices are not those from 0 to 1: 1, 2"]),
+        ('{"a": 0, "b": 0}', [': is JSON, but none of the forms {"hug": 0}, {"0": "hug"} and ["hug"]']),
+        (
+            '{"0": ["n1", "a"]}',
+            [': is JSON, but none of the forms {"hug": 0}, {"0": "hug"} and ["hug"]: [\'n1\', \'a\']'],
+        ),
+        ('["a", "a"]', [": names that are there twice: 'a'"]),
+        ("hug\nkick\n".encode("utf-16"), [": is UTF-16 text; save it as UTF-8"]),
     ],
 )
 def test_mistakes_of_a_class_map_are_reported_at_once(tmp_path, text, problems):
@@ -682,6 +920,13 @@ def test_mistakes_of_a_class_map_are_reported_at_once(tmp_path, text, problems):
     with pytest.raises(UserError) as caught:
         read_class_names(str(path))
     assert str(caught.value).splitlines()[:-1] == [f"{path}{problem}" for problem in problems]
+
+
+def test_class_map_that_begins_with_one_says_so(tmp_path):
+    for map_text in ("a 1\nb 2\n", "1 a\n2 b\n", "id,name\n1,a\n2,b\n", '{"a": 1, "b": 2}'):
+        (tmp_path / "classes.txt").write_text(map_text)
+        with pytest.raises(UserError, match=r"The indices begin with 1, .*: subtract 1 here, and from the labels"):
+            read_class_names(str(tmp_path / "classes.txt"))
 
 
 def test_missing_class_map_is_a_mistake(tmp_path):

@@ -42,6 +42,13 @@ def test_data_that_is_there_is_accepted(in_miniatures: Path) -> None:
     require_data(own_data_recipe(), ("train", "validation", "test"))
 
 
+def test_link_that_leads_nowhere_is_called_one(in_miniatures: Path) -> None:
+    Path("data/imagenet/map.txt").symlink_to("/gone/map.txt")
+    recipe = apply_overrides(PUBLISHED, ["sources.imagenet.classes=map.txt"])
+    with pytest.raises(UserError, match=r"classes= \(a link that leads nowhere, to /gone/map\.txt\)"):
+        require_data(recipe, ("train",))
+
+
 def test_only_what_is_missing_is_reported(in_miniatures: Path) -> None:
     recipe = apply_overrides(PUBLISHED, ["sources.kinetics400.train.list=none.txt", "sources.imagenet.classes=map.txt"])
     with pytest.raises(UserError) as caught:

@@ -93,9 +93,11 @@ def test_source_that_is_smaller_than_its_batch_gives_every_item_before_any_a_sec
 
 
 def test_sources_end_together_and_the_run_says_with_which_batch(data: Path, tmp_path: Path) -> None:
-    state = train(tiny_recipe(data, "validation.interval_epochs=0"), tmp_path)
+    settings = ("validation.interval_epochs=0", "label_spaces.imagenet.num_classes=4")
+    state = train(tiny_recipe(data, *settings), tmp_path)
     assert state.samples_seen == {"kinetics400": 12, "imagenet": 12}  # 15 // 6 = 2 images a step
     log = (tmp_path / "train.log").read_text()
+    assert "source imagenet, train: classes without items: 1 of 4 (3)" in log
     assert "source imagenet: 15 images, batch 2 x 1 microbatches a step, ends with kinetics400" in log
     assert [line["samples"] for line in step_lines(tmp_path)] == [{"kinetics400": 2, "imagenet": 2}] * 6
 

@@ -17,6 +17,7 @@ import torch
 from omnisource.cli.main import main
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.sample import load_clip
+from omnisource.errors import UserError
 from omnisource.evaluation.load import load
 from omnisource.evaluation.predict import default_workers, media_files, predict
 from omnisource.recipe.model import LabelSpace
@@ -114,6 +115,22 @@ def test_folder_stands_for_its_images_and_videos_in_alphabetical_order(capsys: p
     assert [line["media"] for line in lines] == ["image", "image", "video", "video"]
 
 
+def test_folder_is_walked_as_in_training(tmp_path: Path, folder: Path) -> None:
+    inside = tmp_path / "in"
+    (inside / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in ("a.JFIF", "._a.jpg", ".ipynb_checkpoints/a.jpg", "b.txt"):
+        (inside / name).touch()
+    (inside / "linked").symlink_to(folder / "media/videos")
+    (inside / "linked again").symlink_to(inside)
+    found = [os.path.relpath(file.path, inside) for file in media_files([str(inside)])]
+    assert found == ["a.JFIF", *(f"linked/{path.name}" for path in sorted((folder / "media/videos").iterdir()))]
+    (inside / "gone.mp4").symlink_to("/gone.mp4")  # told in its turn: the others are wanted all the same
+    assert str(inside / "gone.mp4") in [file.path for file in media_files([str(inside)])]
+    (inside / "gone").symlink_to("/gone")
+    with pytest.raises(UserError, match=r"gone: is a link that leads nowhere, to /gone"):
+        media_files([str(inside)])
+
+
 def test_files_may_stand_on_both_sides_of_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "own.pt", image(), "--json", video()]) == 0
     paths = [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()]
@@ -175,7 +192,7 @@ def test_every_head_of_a_media_speaks(capsys: pytest.CaptureFixture[str], tmp_pa
     [
         (["none.pt", "media"], "none.pt: "),
         (["own.pt", "none.mp4"], "none.mp4: no such file or folder"),
-        (["own.pt", "own.pt"], "own.pt: neither an image nor a video by its suffix; known are .3gp .avi"),
+        (["own.pt", "own.pt"], "own.pt: neither an image nor a video by its suffix; known are .264 .265"),
         (["own.pt", "empty"], "empty: the folder has no images or videos"),
         (["cut.pt", "media"], "cut.pt: "),
         (["text.pth", "media"], "text.pth: "),

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from omnisource.data.lists.text import format_class_names, format_rows, read_class_names
+from omnisource.data.lists.class_maps import format_class_names, read_class_names
+from omnisource.data.lists.text import format_rows
 from omnisource.errors import UserError
 from omnisource.make_lists.folders import make_folder_lists
 from tests.support.list_files import ODD, make_files, read_back
@@ -34,9 +35,19 @@ def test_folder_list_holds_every_file_of_every_class(tmp_path):
     assert str(report).splitlines() == [
         f"{tmp_path}/meta/train.txt: 3 items of 3 classes",
         f"{tmp_path}/meta/classes.txt: 3 classes (written, in alphabetical order)",
-        f"files in {tmp_path}/data that are no images, left out: 1",
+        f"files in {tmp_path}/data that are no images, left out: 1 (1 .txt)",
     ]
     assert sorted(path.name for path in (tmp_path / "meta").iterdir()) == ["classes.txt", "train.txt"]
+
+
+def test_links_are_told_with_their_labels(tmp_path):
+    make_files(tmp_path / "data", "a/1.mp4", "b/2.mp4")
+    (tmp_path / "data/b/1.mp4").symlink_to("../a/1.mp4")
+    report = make_folder_lists(str(tmp_path / "data"), str(tmp_path / "list.txt"), "video")
+    assert report.notes == (
+        "items that are the file of another item under another name: 1, such as b/1.mp4, which is a/1.mp4",
+        "files with two labels: 1, such as b/1.mp4 has the label 1, and a/1.mp4, which is the same file, 0",
+    )
 
 
 def test_list_of_names_without_blanks_has_the_published_form(tmp_path):
@@ -102,7 +113,7 @@ def test_class_of_one_file_stays_in_training_and_is_reported(tmp_path):
     )
     assert report.lists == {f"{tmp_path}/train.txt": 2, f"{tmp_path}/val.txt": 1}
     assert report.num_classes == 2
-    assert f"classes with nothing in {tmp_path}/val.txt: 1 (lonely)" in str(report)
+    assert f"{tmp_path}/val.txt: classes without items: 1 of 2 (lonely)" in str(report)
 
 
 @pytest.mark.parametrize("pattern", [r"seq\d+", r"(seq\d+)_"])

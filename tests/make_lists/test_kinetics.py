@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.data.lists.text import read_class_names
+from omnisource.data.lists.class_maps import read_class_names
 from omnisource.errors import UserError
 from omnisource.make_lists.kinetics import make_kinetics_list
 from tests.support.list_files import make_files, read_back
@@ -64,8 +64,20 @@ def test_kinetics_list_holds_the_clips_that_are_there(kinetics):
         f"{kinetics.list}: 3 items of 3 classes",
         f"{kinetics.classes}: 3 classes (written, in alphabetical order)",
         f"{kinetics.missing}: 1 of 4 clips are missing, by name",
-        "classes without a clip: 1 (abseiling)",
+        "classes without items: 1 of 3 (abseiling)",
     ]
+
+
+def test_link_that_leads_nowhere_is_no_missing_clip(kinetics):
+    (kinetics.videos / "air drumming/zzzzzzzzzzz_000000_000010.mp4").symlink_to("/gone.mp4")
+    (kinetics.videos / "abseiling").symlink_to("/gone")
+    with pytest.raises(UserError) as caught:
+        kinetics.make()
+    assert [line.split(";")[0] for line in str(caught.value).splitlines()] == [
+        f"{kinetics.videos}/abseiling: is a link that leads nowhere, to /gone",
+        f"{kinetics.videos}/air drumming/zzzzzzzzzzz_000000_000010.mp4: is a link that leads nowhere, to /gone.mp4",
+    ]
+    assert not kinetics.list.exists()
 
 
 def test_kinetics_list_without_class_map_is_numbered_alphabetically(kinetics):

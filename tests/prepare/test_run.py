@@ -24,7 +24,7 @@ def test_tree_of_media_is_mirrored(originals: Path, tmp_path: Path) -> None:
     assert decode_image(tmp_path / "out/large.JPG").shape == (32, 40, 3)
     assert (tmp_path / "out/deep/small.png").read_bytes() == (originals / "deep/small.png").read_bytes()
     assert (preparation.num_new, preparation.failures) == (5, [])
-    assert "left out: 1 (notes.txt)" in str(preparation)
+    assert "that are neither images nor videos, left out: 1 (1 .txt)" in str(preparation)
 
 
 def test_originals_are_not_touched(originals: Path, tmp_path: Path) -> None:

@@ -97,7 +97,10 @@ def test_number_of_classes_comes_from_the_folders(capsys: pytest.CaptureFixture[
     assert "video_classes (unknown classes)" in shown(capsys, config)
     make_class_folders(in_empty_folder)
     known = [text for text in own_data_overrides() if "num_classes" not in text]
-    assert ["videos", "video", "video_classes (3 classes)", "12", "6", "6", "2"] in cells(shown(capsys, config, *known))
+    Path("my_data/videos/train/moving left/notes.txt").touch()
+    text = shown(capsys, config, *known)
+    assert ["videos", "video", "video_classes (3 classes)", "12", "6", "6", "2"] in cells(text)
+    assert text.count("source videos, train: files in ") == 1 and "that are no videos, left out: 1 (1 .txt)" in text
 
 
 def test_resolved_recipe_is_shown_as_json_that_can_be_read_back(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,8 @@ def _open(path: str, content: bytes | None, further_options: dict[str, str]) -> 
         return av.open(stream, "r", options=options, metadata_errors="replace", buffer_size=READ_BYTES)
     except av.error.FileNotFoundError as error:
         raise UnreadableMedia(path, "no such file") from error
+    except av.error.PermissionError as error:
+        raise UnreadableMedia(path, f"cannot be read: {error.strerror}") from error
     except av.error.IsADirectoryError as error:
         raise UnreadableMedia(path, "a folder, not a file") from error
     except FFmpegError as error:

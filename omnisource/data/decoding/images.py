@@ -82,6 +82,8 @@ def decode_image(
                 return _rgb(name, upright)
     except FileNotFoundError as error:
         raise UnreadableMedia(name, "no such file") from error
+    except PermissionError as error:
+        raise UnreadableMedia(name, f"cannot be read: {error.strerror}") from error
     except IsADirectoryError as error:
         raise UnreadableMedia(name, "a folder, not a file") from error
     except Image.DecompressionBombError as error:

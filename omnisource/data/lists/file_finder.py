@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
+from omnisource.data.lists.folders import Listing, iterate_files_below, list_folder
+from omnisource.data.lists.hints import missing_file, missing_folder, missing_video
 from omnisource.data.lists.items import PackedStrings
-from omnisource.data.lists.media_files import (
-    Listing,
-    iterate_files_below,
-    list_folder,
-    media_by_suffix,
-    videos_by_stem,
-)
-from omnisource.data.lists.text import MOST_PROBLEMS, Problem, is_number
+from omnisource.data.lists.media_files import media_by_suffix, videos_by_stem
+from omnisource.data.lists.text import MOST_PROBLEMS, Problem
 from omnisource.files.mapped_table import TableWriter
 from omnisource.types import Progress
+
+_MOST_EXPLAINED = 20  # missing files for which others are looked for that may have been meant, which takes its time
 
 
 class FileFinder:
@@ -29,6 +28,7 @@ class FileFinder:
 
     Attributes:
         missing: Index of each path that was not found, and what is wrong.
+        identities: [N] int64, which file or folder each path stands for, as in `Listing`; 0 where it was not found.
         problems: Folders that cannot be listed.
     """
 
@@ -37,6 +37,7 @@ class FileFinder:
         self._progress = progress
         self.missing: list[tuple[int, str]] = []
         self.problems: list[Problem] = []
+        self.identities = np.zeros(0, dtype=np.int64)
         self._tree: _VideoTree | None = None
 
     def find_files(self, keys: PackedStrings) -> None:
@@ -45,27 +46,26 @@ class FileFinder:
             for index in indices:
                 key = keys[index]
                 name = key.rpartition("/")[2]
-                if name not in listing.files:
-                    self.missing.append((index, self._missing_file(key, name in listing.folders)))
-
-    def _missing_file(self, key: str, is_folder: bool) -> str:
-        path = os.path.join(self.folder, key)
-        if is_folder:
-            return f'is a folder, not a file: {path} (lists of the form "frames_folder" name folders of frames)'
-        columns = key.replace(",", " ").split()
-        if len(columns) == 2 and is_number(columns[1]):
-            return f"3 columns instead of 2 (`path label`), or a missing file: {path}"
-        return f"missing file: {path}"
+                if name in listing.files:
+                    self.identities[index] = listing.files[name]
+                else:
+                    plain = f"missing file: {os.path.join(self.folder, key)}"
+                    self._note_missing(index, plain, partial(missing_file, self.folder, key, listing))
 
     def find_folders(self, keys: PackedStrings) -> None:
         """Looks for folders."""
         for listing, indices in self._listings(keys):
             for index in indices:
-                name = keys[index].rpartition("/")[2]
-                if name not in listing.folders:
-                    path = os.path.join(self.folder, keys[index])
-                    what = "is a file, not a folder of frames" if name in listing.files else "missing folder"
-                    self.missing.append((index, f"{what}: {path}"))
+                key = keys[index]
+                name = key.rpartition("/")[2]
+                if name in listing.folders:
+                    self.identities[index] = listing.folders[name]
+                else:
+                    plain = f"missing folder: {os.path.join(self.folder, key)}"
+                    self._note_missing(index, plain, partial(missing_folder, self.folder, key, listing))
+
+    def _note_missing(self, index: int, what: str, explain: Callable[[], str]) -> None:
+        self.missing.append((index, explain() if len(self.missing) < _MOST_EXPLAINED else what))
 
     def find_videos(self, keys: PackedStrings) -> PackedStrings:
         """Looks for videos by their names without suffix: at their place, or else anywhere below the folder.
@@ -81,7 +81,8 @@ class FileFinder:
             for index in indices:
                 parent, slash, name = keys[index].rpartition("/")
                 names = [name] if name in listing.files else stems.get(name, [])
-                path = self._the_video(index, keys[index], [parent + slash + file for file in names])
+                path = self._the_video(index, keys[index], [parent + slash + file for file in names], stems)
+                self.identities[index] = listing.files.get(path[len(parent + slash) :], 0)
                 if path.startswith(keys[index]):
                     found[index] = suffixes.setdefault(path[len(keys[index]) :], len(suffixes))
                 else:
@@ -92,7 +93,7 @@ class FileFinder:
             writer.add(elsewhere.get(index) or key + endings[found[index]])
         return PackedStrings.of(writer.finish(writer.digest()), "paths")
 
-    def _the_video(self, index: int, key: str, found: list[str]) -> str:
+    def _the_video(self, index: int, key: str, found: list[str], stems: dict[str, list[str]]) -> str:
         if not found and "/" not in key:
             if self._tree is None:
                 self._tree = _VideoTree(self.folder, self.problems, self._progress)
@@ -100,11 +101,12 @@ class FileFinder:
         if len(found) > 1:
             self.missing.append((index, f"{len(found)} videos have the id {key!r}: {', '.join(found)}"))
         elif not found:
-            self.missing.append((index, f"missing video: {os.path.join(self.folder, key)} with any suffix of videos"))
+            self.missing.append((index, missing_video(self.folder, key, stems)))
         return found[0] if found else key
 
     def _listings(self, keys: PackedStrings) -> Iterator[tuple[Listing, list[int]]]:
         """Yields (listing of a folder, indices of the paths in it), one folder at a time, until too much is missing."""
+        self.identities = np.zeros(len(keys), dtype=np.int64)
         num_folders, folders = _by_parent(keys)
         for done, (parent, indices) in enumerate(folders, start=1):
             if len(self.missing) > MOST_PROBLEMS:
@@ -121,7 +123,7 @@ class _VideoTree:
 
     def __init__(self, folder: str, problems: list[Problem], progress: Progress | None) -> None:
         writer = TableWriter(["paths"], {"hashes": np.int64})
-        for path in iterate_files_below(folder, problems, progress):
+        for path, _ in iterate_files_below(folder, problems, progress):
             if media_by_suffix(path) == "video":
                 writer.add(path, hash(os.path.splitext(os.path.basename(path))[0]))
         columns = writer.finish()

@@ -128,6 +128,9 @@ class Items:
             `byte_ranges`, the names of the members of their shards.
         num_ignored: Files in the class folders that are no media of the source's kind.
         byte_ranges: Where the files lie in shards, or None for files of their own.
+        notes: What is worth knowing and no mistake, such as files that were left out: a sentence each.
+        label_conflicts: Which items give one file two labels under two names, a sentence each.
+        has_class_folders: Whether the labels come from folders, and not from a list.
     """
 
     folder: str
@@ -137,6 +140,9 @@ class Items:
     paths: PackedStrings | None = None
     num_ignored: int = 0
     byte_ranges: ByteRanges | None = None
+    notes: tuple[str, ...] = ()
+    label_conflicts: tuple[str, ...] = ()
+    has_class_folders: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -164,13 +170,12 @@ class Items:
                 path = "" if self.paths is None else self.paths[index]
                 writer.add(key, path, self.labels[index], 0 if self.num_frames is None else self.num_frames[index])
         columns = writer.finish()
-        return Items(
-            self.folder,
-            PackedStrings.of(columns, "keys"),
-            columns["labels"],
-            None if self.num_frames is None else columns["num_frames"],
-            None if self.paths is None else PackedStrings.of(columns, "paths"),
-            self.num_ignored,
+        return dataclasses.replace(
+            self,
+            keys=PackedStrings.of(columns, "keys"),
+            labels=columns["labels"],
+            num_frames=None if self.num_frames is None else columns["num_frames"],
+            paths=None if self.paths is None else PackedStrings.of(columns, "paths"),
         )
 
     def digest(self) -> str:

@@ -1,23 +1,39 @@
-"""Media files on disk: by which suffixes they are known, and which of them a folder holds."""
+"""Names of files: by which suffixes media are known, and which names no data set means."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from omnisource.data.lists.text import Problem
-from omnisource.errors import UserError
-
 if TYPE_CHECKING:
-    from omnisource.types import Media, Progress
+    from omnisource.types import Media
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"),
-    *(".ts", ".vob", ".webm", ".wmv"),
+# Every suffix that Pillow knows for the formats of `decoding/images.py`. Written down, so that the items of a folder
+# depend neither on the build of Pillow nor on importing it; a test compares them. Not .pfm: such gray has no white.
+IMAGE_SUFFIXES = (
+    *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
+    *(".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
+# Containers and streams that FFmpeg reads as videos, without those that are usually something else (.ogg, .mod).
+VIDEO_SUFFIXES = (
+    *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265", ".hevc"),
+    *(".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mpe"),
+    *(".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".ts", ".vob"),
+    *(".webm", ".wmv", ".wtv", ".y4m"),
+)
+
+# Names that systems and archives leave in folders, in small letters: those of Windows, macOS, Synology, QNAP, ext4.
+_FOREIGN_NAMES = frozenset(
+    (
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *("__macosx", "icon\r", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
+        *("lost+found", "__pycache__"),
+    )
+)
+
+_MOST_SUFFIXES = 6  # that are named of files that are left out
 
 
 def suffixes_of(media: Media) -> tuple[str, ...]:
@@ -33,61 +49,39 @@ def media_by_suffix(path: str) -> Media | None:
     return "video" if suffix in VIDEO_SUFFIXES else None
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The names in one folder; symbolic links count as what they lead to.
+def is_foreign(name: str) -> bool:
+    """Returns whether a file or folder is hidden (`.DS_Store`, `._1.jpg`) or of those that systems leave everywhere.
 
-    Attributes:
-        files: Names of files.
-        folders: Names of folders.
+    Such names count nowhere: not in class folders, nor in shards, nor where folders are classified or prepared. Only a
+    list, or a user who names the file itself, can mean them.
     """
-
-    files: set[str]
-    folders: set[str]
+    return name.startswith(".") or name.lower() in _FOREIGN_NAMES
 
 
-def list_folder(folder: str, problems: list[Problem]) -> Listing:
-    """Returns the names in a folder, none where it does not exist; notes where it cannot be listed."""
-    listing = Listing(set(), set())
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    listing.folders.add(entry.name)
-                elif entry.is_file():
-                    listing.files.add(entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # whoever misses something in it says so
-    except OSError as error:
-        problems.append(Problem(folder, None, f"cannot be listed: {error.strerror}"))
-    except ValueError as error:
-        problems.append(Problem(folder, None, f"cannot be listed: {error}"))  # a zero byte in the path
-    return listing
+def is_foreign_path(path: str) -> bool:
+    """Returns whether any part of a path below a folder, or in an archive, is foreign; "." stands for no part."""
+    return any(is_foreign(part) for part in path.split("/") if part not in (".", ".."))
 
 
-def files_below(folder: str, problems: list[Problem]) -> list[str]:
-    """Returns the paths of all files at any depth, relative to the folder and sorted, but for hidden ones."""
-    return sorted(iterate_files_below(folder, problems))
+def left_out_note(folder: str, counts: Mapping[str, int], media: Media | None) -> str:
+    """Returns, for people, how many files were left out because their suffixes are none of the wanted media.
+
+    Args:
+        folder: The folder that they lie in.
+        counts: Such files by their suffix, "" where they have none.
+        media: What was wanted; None: images and videos.
+    """
+    kind = "neither images nor videos" if media is None else f"no {media}s"
+    return f"files in {folder} that are {kind}, left out: {sum(counts.values())} ({suffix_counts(counts)})"
 
 
-def iterate_files_below(folder: str, problems: list[Problem], progress: Progress | None = None) -> Iterator[str]:
-    """Yields what `files_below` returns, not sorted; the folders in `folder` itself are those that progress counts."""
-    waiting, seen = [""], set()
-    num_begun = num_folders = 0
-    while waiting:
-        parent = waiting.pop()
-        if progress is not None and parent and "/" not in parent:
-            num_begun += 1
-            progress(num_begun, num_folders)
-        real = os.path.realpath(os.path.join(folder, parent))
-        if real in seen:  # links may lead back
-            continue
-        seen.add(real)
-        listing = list_folder(os.path.join(folder, parent), problems)
-        yield from (os.path.join(parent, name) for name in listing.files if not name.startswith("."))
-        folders = sorted(listing.folders, reverse=True)  # sorted: of two links to one folder the first always counts
-        waiting += [os.path.join(parent, name) for name in folders if not name.startswith(".")]
-        num_folders = num_folders or len(waiting)
+def suffix_counts(counts: Mapping[str, int]) -> str:
+    """Returns numbers of files by their suffixes, for people, the most frequent first."""
+    ordered = Counter(counts).most_common()
+    shown = [f"{count} {suffix or 'without a suffix'}" for suffix, count in ordered[:_MOST_SUFFIXES]]
+    if more := sum(count for _, count in ordered[_MOST_SUFFIXES:]):
+        shown.append(f"{more} others")
+    return ", ".join(shown)
 
 
 def videos_by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
@@ -97,84 +91,3 @@ def videos_by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
         if media_by_suffix(path) == "video":
             stems.setdefault(os.path.splitext(os.path.basename(path))[0], []).append(path)
     return stems
-
-
-def class_names_of_folders(folder: str) -> tuple[str, ...]:
-    """Returns the names of the folders in `folder`, one a class, in alphabetical order (of code points).
-
-    Raises:
-        UserError: If the folder is missing, cannot be listed or holds no folder.
-    """
-    folder = os.path.expanduser(folder) or "."
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder}: missing folder; it should hold one folder a class")
-    problems: list[Problem] = []
-    names = sorted(name for name in list_folder(folder, problems).folders if not name.startswith("."))
-    if problems:
-        raise UserError(str(problems[0]))
-    if not names:
-        raise UserError(f"{folder}: no folders in it; it should hold one folder a class")
-    return tuple(names)
-
-
-@dataclass(frozen=True)
-class ClassFolders:
-    """What folders with one folder a class hold.
-
-    Attributes:
-        keys: Paths below the folder, sorted, by class; the classes in alphabetical order.
-        num_ignored: Files that are no media of the wanted kind; hidden ones are not counted.
-        problems: Class folders that hold nothing or cannot be listed.
-    """
-
-    keys: dict[str, list[str]]
-    num_ignored: int
-    problems: list[Problem]
-
-
-def read_class_folders(folder: str, media: Media, progress: Progress | None = None) -> ClassFolders:
-    """Returns the media files in each class folder, at any depth.
-
-    Args:
-        folder: Holds one folder a class.
-        media: "image" or "video": which suffixes count.
-        progress: Called after each folder.
-
-    Raises:
-        UserError: If the folder is missing, cannot be listed or holds no folder.
-    """
-    names = class_names_of_folders(folder)
-    problems: list[Problem] = []
-    keys: dict[str, list[str]] = {}
-    num_ignored = count_files(folder, problems)
-    for done, name in enumerate(names, start=1):
-        keys[name], num_others = files_of_class(folder, name, media, problems)
-        num_ignored += num_others
-        if progress is not None:
-            progress(done, len(names))
-    return ClassFolders(keys, num_ignored, problems)
-
-
-def files_of_class(folder: str, name: str, media: Media, problems: list[Problem]) -> tuple[list[str], int]:
-    """Returns the media files of one class folder, at any depth, and how many other files it holds.
-
-    Args:
-        folder: Holds the class folder.
-        name: The class folder.
-        media: "image" or "video": which suffixes count.
-        problems: Takes what is wrong.
-
-    Returns:
-        Paths below `folder`, sorted, and a number; hidden files are in neither.
-    """
-    paths = files_below(os.path.join(folder, name), problems)
-    keys = [os.path.join(name, path) for path in paths if media_by_suffix(path) == media]
-    if not keys:
-        what = f"no {media}s in this class folder (known by {', '.join(suffixes_of(media))})"
-        problems.append(Problem(os.path.join(folder, name), None, what))
-    return keys, len(paths) - len(keys)
-
-
-def count_files(folder: str, problems: list[Problem]) -> int:
-    """Returns how many files lie in a folder itself, but for hidden ones."""
-    return sum(not name.startswith(".") for name in list_folder(folder, problems).files)

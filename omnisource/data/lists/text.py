@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from omnisource.errors import UserError, shortened
+from omnisource.data.lists.file_kinds import START_BYTES, foreign_kind
+from omnisource.errors import UserError
 
 MOST_PROBLEMS = 100_000
 """Problems after which the rest of a list is not read: millions of them would help nobody, and fill the memory."""
+
+
+_CONTROL_CHARACTERS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+NOT_UTF8 = "is not UTF-8"
+TO_UTF8 = "Save the text as UTF-8, for example with `iconv -f LATIN1 -t UTF-8`."
+_LINE_BYTES = 2**20  # a line end comes within these, or the file is no list
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.what}" if self.line is None else f"{self.path}:{self.line}: {self.what}"
+        where = self.path if self.line is None else f"{self.path}:{self.line}"
+        return f"{where}: {self.what}".translate(_CONTROL_CHARACTERS)  # a terminal would obey them
 
 
 def in_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -40,33 +46,54 @@ def in_order(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def open_list(path: str, problems: list[Problem]) -> BinaryIO:
-    """Returns an open text file behind its byte order mark; an empty one, and a problem noted, if it cannot be read."""
+    """Returns an open text file behind its byte order mark; an empty one, and a problem noted, if it is none."""
     try:
         file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
-        start = file.read(len(codecs.BOM_UTF8))
+        start = file.read(START_BYTES)
     except OSError as error:
         problems.append(Problem(path, None, f"cannot be read: {error.strerror}"))
         return io.BytesIO()
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        problems.append(Problem(path, None, "is UTF-16 text; save it as UTF-8"))
+    foreign = foreign_kind(start)
+    if foreign is not None:
+        problems.append(Problem(path, None, foreign))
         file.close()
         return io.BytesIO()
-    if start != codecs.BOM_UTF8:
-        file.seek(0)
+    file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
     return file
+
+
+def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the lines of a file with their ends; where none ends in LF, they end in CR, as of an old Macintosh.
+
+    A CR beside an LF belongs to its line, since a path may hold one.
+    """
+    first = file.readline(_LINE_BYTES)
+    if b"\r" not in first.removesuffix(b"\r\n") or first.endswith(b"\n"):
+        if first:
+            yield first + (b"" if first.endswith(b"\n") else file.readline())
+        yield from file
+        return
+    rest = first
+    while rest:
+        *lines, rest = rest.split(b"\r")
+        yield from (line + b"\r" for line in lines)
+        more = file.read(_LINE_BYTES)
+        if not more and rest:
+            yield rest
+        rest = rest + more if more else b""
 
 
 def read_lines(path: str, problems: list[Problem]) -> Iterator[tuple[int, str]]:
     """Yields (1-based number, line without its end) for each line; those that are not UTF-8 are noted instead."""
     with open_list(path, problems) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(raw_lines(file), start=1):
             if len(problems) > MOST_PROBLEMS:
                 problems.append(Problem(path, number, f"not read from here on: over {MOST_PROBLEMS} problems before"))
                 return
             try:
                 text = line.decode()
             except UnicodeDecodeError as error:
-                problems.append(Problem(path, number, f"is not UTF-8 (byte {line[error.start]:#04x} at {error.start})"))
+                problems.append(Problem(path, number, f"{NOT_UTF8} (byte {line[error.start]:#04x} at {error.start})"))
                 continue
             yield number, text.removesuffix("\n").removesuffix("\r")
 
@@ -104,7 +131,7 @@ def _separator_of(path: str, num_columns: int, is_label: Callable[[str], bool]) 
         if not any(b"\t" in chunk or b"," in chunk for chunk in iter(lambda: file.read(2**20), b"")):
             return " "
     with open_list(path, []) as file:
-        return find_separator((line.decode("utf-8", "replace") for line in file), num_columns, is_label)
+        return find_separator((line.decode("utf-8", "replace") for line in raw_lines(file)), num_columns, is_label)
 
 
 def split_columns(line: str, separator: str, num_columns: int) -> list[str]:
@@ -136,7 +163,7 @@ def text_rows(
         if not line.strip():
             problems.append(Problem(path, number, "empty line"))
         elif len(columns) != num_columns:
-            what = f"{_count(len(columns))} instead of {num_columns} (`{names}`): {line.strip()!r}"
+            what = f"{count_columns(len(columns))} instead of {num_columns} (`{names}`): {line.strip()!r}"
             problems.append(Problem(path, number, what))
         elif not columns[0]:
             problems.append(Problem(path, number, f"nothing before the label (`{names}`): {line.strip()!r}"))
@@ -184,114 +211,11 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def format_class_names(names: Sequence[str]) -> bytes:
-    """Returns the text of a class map, `name index` a line, which `read_class_names` reads back.
-
-    Raises:
-        UserError: If a name has blanks around it, holds a line break or is not UTF-8.
-    """
-    unfit = [repr(name) for name in names if name != name.strip()]
-    if unfit:
-        raise UserError(f"a class map cannot hold names with blanks around them: {some(unfit)}. Rename them.")
-    return format_rows([(name, index) for index, name in enumerate(names)])
-
-
-def csv_rows(path: str, wanted: Sequence[str], problems: list[Problem]) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line, the wanted columns) of a CSV file with a header; notes the lines that are not like the header.
-
-    The separator (comma, tab or semicolon) is the one that gives the wanted names in the header. A row over several
-    lines has the number of its last.
-    """
-    with open_list(path, []) as file:
-        first = file.readline().decode("utf-8", "replace")
-    number = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal number
-        for number, line in read_lines(path, problems):  # noqa: B007 (the rows below have this number)
-            yield line + "\n"
-
-    def note(what: str) -> None:
-        problems.append(Problem(path, max(number, 1), what))
-
-    headers = {mark: {name.strip().strip('"') for name in first.split(mark)} for mark in ",\t;"}
-    delimiter = next((mark for mark, names in headers.items() if names.issuperset(wanted)), ",")
-    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        absent = [repr(name) for name in wanted if name not in header]
-        if absent and first:
-            note(f"the header has no column {', '.join(absent)}; its columns are {', '.join(header)}")
-            return
-        positions = [header.index(name) for name in wanted if name in header]
-        for row in reader:
-            if not any(field.strip() for field in row):
-                note("empty line")
-            elif len(row) != len(header):
-                note(f"{_count(len(row))} instead of {len(header)} as in the header")
-            elif empty := [header[position] for position in positions if not row[position].strip()]:
-                note(f"nothing in the column {empty[0]!r}")
-            else:
-                yield number, [row[position] for position in positions]
-    except csv.Error as error:
-        note(f"is not CSV from here on: {error}")
-
-
-def read_class_names(path: str) -> tuple[str, ...]:
-    """Returns the names of a class map, in the order of their indices.
-
-    A map has one name a line, numbered from 0, or `name index` a line: the latter where every line ends in a number.
-
-    Raises:
-        UserError: If the file is missing, or for all that is wrong with it at once.
-    """
-    path = os.path.expanduser(path)
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: missing class map; it has one name a line, or `name index` a line")
-    problems: list[Problem] = []
-    lines = [(number, line.strip()) for number, line in read_lines(path, problems)]
-    problems += [Problem(path, number, "empty line") for number, line in lines if not line]
-    rows = [(number, line) for number, line in lines if line]
-    separator = find_separator((line for _, line in rows), 2)
-    pairs = [split_columns(line, separator, 2) for _, line in rows]
-    has_indices = all(len(pair) == 2 and pair[0] and pair[1].isascii() and pair[1].isdigit() for pair in pairs)
-    if has_indices:
-        indexed = [(number, name, int(index)) for (number, _), (name, index) in zip(rows, pairs, strict=True)]
-        problems += _index_problems(path, indexed)
-        rows = [(number, name) for number, name, _ in sorted(indexed, key=lambda row: row[2])]
-    first_line: dict[str, int] = {}
-    for number, name in sorted(rows):
-        if first_line.setdefault(name, number) != number:
-            problems.append(Problem(path, number, f"the same name as in line {first_line[name]}: {name!r}"))
-    if not rows and not problems:
-        problems.append(Problem(path, None, "no names in it"))
-    if problems:
-        shown = shortened([str(problem) for problem in in_order(problems)])
-        hint = " Names that end in numbers need an index after the name on every line." if has_indices else ""
-        raise UserError(f"{shown}\nA class map has one name a line, or `name index` a line.{hint}")
-    return tuple(name for _, name in rows)
-
-
-def _index_problems(path: str, rows: Sequence[tuple[int, str, int]]) -> list[Problem]:
-    problems = []
-    first_line: dict[int, int] = {}
-    for number, _, index in rows:
-        if first_line.setdefault(index, number) != number:
-            problems.append(Problem(path, number, f"the same index as in line {first_line[index]}: {index}"))
-        elif index >= len(rows):
-            problems.append(
-                Problem(path, number, f"index {index} in a map of {len(rows)} classes: 0 to {len(rows) - 1}")
-            )
-    gaps = [str(index) for index in range(len(rows)) if index not in first_line]
-    if gaps:
-        problems.append(Problem(path, None, f"no line has the index {some(gaps)}"))
-    return problems
-
-
 def some(names: Sequence[str], limit: int = 8) -> str:
     """Returns the first names, separated by commas, and how many more there are."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def _count(columns: int) -> str:
+def count_columns(columns: int) -> str:
+    """Returns a number of columns in words."""
     return "1 column" if columns == 1 else f"{columns} columns"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from omnisource.data.lists.media_files import media_by_suffix
+from omnisource.data.lists.media_files import is_foreign_path, media_by_suffix
 from omnisource.files.atomic import atomic_write
 
 INDEX_SUFFIX = ".index.jsonl"
@@ -139,7 +139,7 @@ def _members(file: BinaryIO, size: int, problems: list[str]) -> Iterator[tuple[s
     try:
         while (info := archive.next()) is not None:
             archive.members = []  # pyright: ignore[reportAttributeAccessIssue] (it would grow with the shard)
-            if not info.isfile() or _META.match(info.name):
+            if not info.isfile() or _META.match(info.name) or is_foreign_path(info.name):
                 continue
             name, suffix = _split_name(info.name)
             if info.issparse():

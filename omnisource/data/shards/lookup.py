@@ -73,7 +73,7 @@ def index_of(url: str, version: FileVersion) -> ShardIndex:
     in_cache = _path_in_cache(url)
     for index_url in (url + INDEX_SUFFIX, str(in_cache)):
         index = _kept_index(index_url)
-        if index is None:
+        if index is None or index.problems:  # what was wrong may be read by now, by what this version leaves out
             continue
         if index.size == version.size and (is_url(index_url) or index.version == version.version):
             mark_used(in_cache)

@@ -14,7 +14,7 @@ import numpy as np
 
 from omnisource.data.lists.items import ByteRanges, Items, PackedStrings, member_path
 from omnisource.data.lists.labels import LabelReader
-from omnisource.data.lists.media_files import suffixes_of
+from omnisource.data.lists.media_files import is_foreign_path, suffixes_of
 from omnisource.data.lists.text import MOST_PROBLEMS, Problem
 from omnisource.data.shards.index import TEXT_BYTES, Member, ShardIndex, ShardSample
 from omnisource.data.shards.lookup import UnreadableShard, index_of, shard_version
@@ -156,7 +156,9 @@ class _SampleReader:
             return
         self.problems += [Problem(url, None, what) for what in index.problems]
         for sample in index.samples:
-            self._add(sample, url, number)
+            # An index that an earlier version wrote may hold hidden files, too.
+            if not is_foreign_path(f"{sample.name}.{sample.members[0].suffix}"):
+                self._add(sample, url, number)
 
     def _add(self, sample: ShardSample, url: str, number: int) -> None:
         members = {f".{member.suffix}": member for member in sample.members}

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from omnisource.data.datasets import read_items
-from omnisource.data.lists.text import format_class_names, format_rows, read_class_names
+from omnisource.data.lists.class_maps import format_class_names, read_class_names
+from omnisource.data.lists.text import format_rows
 from omnisource.recipe.data import Split
 from tests.support.list_files import ODD
 

@@ -74,15 +74,22 @@ def test_folders_links_and_marks_of_webdataset_are_left_out(tmp_path: Path) -> N
 
 
 def test_members_that_make_no_sample_are_problems(tmp_path: Path) -> None:
-    contents = [("1.mp4", b"a"), ("1.mp4", b"b"), ("2.mp4", b"c"), ("1.cls", b"0"), ("README", b"d"), (".hidden", b"e")]
+    contents = [("1.mp4", b"a"), ("1.mp4", b"b"), ("2.mp4", b"c"), ("1.cls", b"0"), ("README", b"d")]
     index = scan_file(write_tar(tmp_path / "x.tar", contents))
     assert names_of(index) == [("1", ["mp4"]), ("2", ["mp4"])]
     assert index.problems == (
         "1.mp4: is there twice",
         "1.cls: does not lie beside the other members of its sample",
         "README: its name has no suffix, by which members of a sample are told apart",
-        ".hidden: its name has no suffix, by which members of a sample are told apart",
     )
+
+
+def test_hidden_and_foreign_members_are_left_out_as_in_folders(tmp_path: Path) -> None:
+    foreign = ("._1.mp4", ".DS_Store", "a/.ipynb_checkpoints/1.mp4", "__MACOSX/a/1.mp4", "Thumbs.db", "@eaDir/1.mp4")
+    contents = [("./1.mp4", b"a"), *((name, b"b") for name in foreign), ("./1.cls", b"0")]
+    index = scan_file(write_tar(tmp_path / "x.tar", contents))
+    assert names_of(index) == [("./1", ["mp4", "cls"])]
+    assert index.problems == ()
 
 
 def test_shard_that_is_cut_anywhere_is_noticed_and_promises_nothing_beyond_its_end(tmp_path: Path) -> None:

@@ -135,6 +135,36 @@ def test_training_normalizes_images_by_their_own_statistics_and_evaluation_by_th
         torch.testing.assert_close(norm.eval()(x, "image"), normalized(norm.running_mean, norm.running_var))
 
 
+@pytest.mark.parametrize("depth", [18, 50])
+def test_evaluation_with_the_channels_last_equals_the_convolutions_as_they_are_written(depth: int) -> None:
+    torch.manual_seed(0)
+    backbone = slow_only(depth, width=0.125).double().eval()
+    randomize(backbone)
+    clips = torch.randn(2, 3, 5, 64, 96, dtype=torch.float64)
+
+    def conv3d(conv: MediaConv, inputs: tuple[Tensor, str], output: Tensor) -> None:
+        as_written = F.conv3d(inputs[0], conv.weight, None, conv.stride, conv.padding)
+        torch.testing.assert_close(output, as_written, rtol=1e-12, atol=1e-13)
+        assert output.is_contiguous(memory_format=torch.channels_last_3d)
+
+    for conv in backbone.modules():
+        if isinstance(conv, MediaConv):
+            conv.register_forward_hook(conv3d)
+    with torch.no_grad():
+        features = backbone(clips, "video")
+        # Where the input has the channels last already, the features are the same to the bit.
+        assert torch.equal(backbone(clips.to(memory_format=torch.channels_last_3d), "video"), features)
+    assert features.is_contiguous(memory_format=torch.channels_last_3d)
+    assert all(tensor.is_contiguous() for tensor in backbone.state_dict().values())
+
+
+def test_training_keeps_the_layout_in_which_batch_statistics_are_exact() -> None:
+    torch.manual_seed(0)
+    backbone = slow_only(18, width=0.125).train()
+    clips = torch.randn(2, 3, 2, 64, 64)
+    assert backbone(clips, "video").is_contiguous() and backbone(clips[:, :, 0], "image").is_contiguous()
+
+
 @pytest.mark.parametrize("width", [0.25, 0.3, 1.0, 1.5])
 def test_width_scales_the_channels_of_stem_and_stages(width: int) -> None:
     with torch.device("meta"):
