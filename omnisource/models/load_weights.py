@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.formats import HeadNames, StateDict, WeightFormat
+from omnisource.models.weights.formats import HeadNames, StateDict, Translated, WeightFormat
 from omnisource.models.weights.own import required_average
 from omnisource.models.weights.read import read_weights_file
 from omnisource.models.weights.report import LoadReport, indented, mismatches
@@ -39,9 +40,10 @@ def load_initial_weights(
     Raises:
         UserError: The file cannot be read, is of no known format, or holds a backbone of other sizes.
     """
-    state = _translated(recognizer, read_weights_file(path), str(path), HeadNames(image_head, video_head))
-    _check_backbone(recognizer, state, str(path))
-    return load_into(recognizer, state, origin=str(path))
+    found = _translated(recognizer, read_weights_file(path), str(path), HeadNames(image_head, video_head))
+    _check_backbone(recognizer, found.state, str(path))
+    report = load_into(recognizer, found.state, origin=str(path))
+    return replace(report, notes=(*report.notes, *found.notes))
 
 
 def load_all_weights(
@@ -76,7 +78,7 @@ def load_all_in(
     if average:
         state = required_average(content.get("state"), origin)
     else:
-        state = _translated(recognizer, content, origin, heads)
+        state = _translated(recognizer, content, origin, heads).state
     return load_into(recognizer, state, origin=origin, strict=True)
 
 
@@ -168,13 +170,16 @@ def state_dict_in(content: Mapping[str, Any], origin: str, formats: Sequence[Wei
     return dict(state)
 
 
-def _translated(recognizer: Recognizer, content: Mapping[str, Any], origin: str, heads: HeadNames) -> StateDict:
-    """Returns the state dict in the content of a file, with the recognizer's names."""
+def _translated(recognizer: Recognizer, content: Mapping[str, Any], origin: str, heads: HeadNames) -> Translated:
+    """Returns the weights in the content of a file, with the recognizer's names."""
     formats = recognizer.backbone.weight_formats
     state = state_dict_in(content, origin, formats)
     format_of_file = next(one for one in formats if one.is_format_of(state))
     shapes = {name: tensor.shape for name, tensor in recognizer.state_dict().items()}
-    return format_of_file.read(state, shapes, heads)
+    try:
+        return format_of_file.read(state, shapes, heads)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from error
 
 
 def _check_backbone(recognizer: Recognizer, state: Mapping[str, Tensor], origin: str) -> None:

@@ -28,12 +28,12 @@ class Sizes:
     Attributes:
         width: Channels of a token.
         depth: Blocks.
-        heads: Heads of the attention.
+        num_heads: Heads of the attention.
     """
 
     width: int
     depth: int
-    heads: int
+    num_heads: int
 
 
 NAMED_SIZES: Mapping[str, Sizes] = {
@@ -112,7 +112,7 @@ class ViT:
     depth: PositiveInt | None = None
     """Blocks. None: by the size."""
 
-    heads: PositiveInt | None = None
+    num_heads: PositiveInt | None = None
     """Heads of the attention, among which the width is shared out. None: by the size."""
 
     mlp_width: PositiveInt | None = None
@@ -191,7 +191,7 @@ class ViT:
     def sizes(self) -> Sizes:
         """Returns the sizes, of which each given number goes before the one of the name."""
         named = NAMED_SIZES[self.size]
-        return Sizes(self.width or named.width, self.depth or named.depth, self.heads or named.heads)
+        return Sizes(self.width or named.width, self.depth or named.depth, self.num_heads or named.num_heads)
 
     def hidden_width(self) -> int:
         """Returns the channels between the two linear layers of a block."""
@@ -230,18 +230,19 @@ def size_faults(vit: ViT) -> list[str]:
     """Returns what does not fit together in a ViT itself, a line each."""
     sizes, traits = vit.sizes(), vit.traits()
     faults = []
-    if sizes.width % sizes.heads:
-        faults.append(f"model.vit.heads={sizes.heads}: does not divide the width, {sizes.width}")
+    if sizes.width % sizes.num_heads:
+        faults.append(f"model.vit.num_heads={sizes.num_heads}: does not divide the width, {sizes.width}")
     if vit.image_size % vit.patch:
         faults.append(f"model.vit.image_size={vit.image_size}: must be a multiple of model.vit.patch={vit.patch}")
     if vit.clip_length % vit.tubelet:
         faults.append(f"model.vit.clip_length={vit.clip_length}: must be a multiple of model.vit.tubelet={vit.tubelet}")
-    divisor = {"sincos": sizes.width % 4, "sincos_space_time": sizes.width % 2}
-    divisor |= {"rotary": (sizes.width // sizes.heads) % 4, "rotary_space_time": (sizes.width // sizes.heads) % 2}
-    if divisor.get(traits.positions):
+    of_head = sizes.width // sizes.num_heads
+    left_over = {"sincos": sizes.width % 4, "sincos_space_time": sizes.width % 2}
+    left_over |= {"rotary": of_head % 4, "rotary_space_time": of_head % 2}
+    if left_over.get(traits.positions):
         faults.append(
             f"model.vit.positions={traits.positions}: wants a width of a multiple of 4"
-            f"{' in each head' if 'rotary' in traits.positions else ''}; it is {sizes.width} in {sizes.heads} heads"
+            f"{' in each head' if 'rotary' in traits.positions else ''}; it is {sizes.width} in {sizes.num_heads} heads"
         )
     if traits.pooling == "class_token_and_mean" and traits.norm_after_pooling:
         faults.append("model.vit.pooling=class_token_and_mean: is normalized before; set norm_after_pooling=False")

@@ -54,7 +54,7 @@ def test_every_trait_is_a_documented_key() -> None:
     [
         ("model.vit.patch=15", "imagenet.training_view.crop_size=224: must be a multiple of model.vit.patch=15"),
         ("model.vit.tubelet=3", "kinetics400.sampling.clip_length=8: must be a multiple of model.vit.tubelet=3"),
-        ("model.vit.heads=7", "model.vit.heads=7: does not divide the width, 768"),
+        ("model.vit.num_heads=7", "model.vit.num_heads=7: does not divide the width, 768"),
         ("model.vit.size=small model.depth=101", "model.depth=101: is of the ResNet; the ViT has model.vit.depth"),
         ("model.vit.family=dino", "model.vit.family=dino: allowed are vit, mae, dinov2, dinov3, clip, openclip"),
         ("model.vit.norm_epsilon=0", "model.vit.norm_epsilon=0.0: must be above 0"),

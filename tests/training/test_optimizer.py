@@ -160,7 +160,7 @@ def test_decay_goes_by_dimension_and_name() -> None:
 
 
 def test_layers_further_from_the_heads_learn_by_smaller_rates() -> None:
-    vit = ViT(width=8, depth=2, heads=2, patch=4, image_size=8, clip_length=2)
+    vit = ViT(width=8, depth=2, num_heads=2, patch=4, image_size=8, clip_length=2)
     model = Recognizer(Model(vit=vit), {"actions": LabelSpace("linear", num_classes=4)})
     settings = Optimizer(method="adamw", weight_decay=0.3, decay_norm_and_bias=False, layer_decay=0.5)
     groups = build_optimizer(settings, model).param_groups

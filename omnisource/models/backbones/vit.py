@@ -28,8 +28,8 @@ from omnisource.models.backbones.vit_pooling import AttentionPool, Probe
 from omnisource.models.backbones.vit_rotary import RotaryInSpace, RotaryInSpaceAndTime, Rotation
 from omnisource.models.normalize import Normalization
 from omnisource.models.position_tables import Grid, interpolated, resampled, sines_in_space, sines_over_tokens
-from omnisource.models.weights.formats import SizeDifferences
-from omnisource.models.weights.own import OWN
+from omnisource.models.weights.formats import SizeDifferences, WeightFormat
+from omnisource.models.weights.vit.translate import formats_of
 from omnisource.recipe.vit import ViT, size_faults
 from omnisource.types import Media
 
@@ -88,7 +88,7 @@ class Block(nn.Module):
         width, traits = vit.sizes().width, vit.traits()
         scale = LayerScale if traits.layer_scale else nn.Identity
         self.norm1 = nn.LayerNorm(width, traits.norm_epsilon)
-        self.attn = Attention(width, vit.sizes().heads)
+        self.attn = Attention(width, vit.sizes().num_heads)
         self.ls1 = scale(width)
         self.norm2 = nn.LayerNorm(width, traits.norm_epsilon)
         self.mlp = Mlp(width, vit.hidden_width(), traits.activation)
@@ -110,13 +110,10 @@ class VisionTransformer(nn.Module):
     Attributes:
         out_channels: Channels of the features.
         normalization: What it expects of its input.
-        weight_formats: The formats of weights that it understands.
 
     Raises:
         UserError: The sizes do not fit together.
     """
-
-    weight_formats = (OWN,)
 
     def __init__(self, vit: ViT) -> None:
         super().__init__()
@@ -138,7 +135,7 @@ class VisionTransformer(nn.Module):
         self.rope: RotaryInSpace | RotaryInSpaceAndTime | None = None
         if traits.positions.startswith("rotary"):
             kind = RotaryInSpaceAndTime if has_own_time else RotaryInSpace
-            self.rope = kind(width // sizes.heads)
+            self.rope = kind(width // sizes.num_heads)
 
         norm = lambda epsilon: nn.LayerNorm(width, epsilon)  # noqa: E731
         self.norm_pre = norm(traits.norm_epsilon) if traits.pre_norm else nn.Identity()
@@ -147,14 +144,19 @@ class VisionTransformer(nn.Module):
         self.norm = nn.Identity() if traits.norm_after_pooling else norm(traits.norm_epsilon)
         self.pool: AttentionPool | Probe | None = None
         if traits.pooling == "attention":
-            self.pool = AttentionPool(width, sizes.heads, vit.hidden_width(), traits)
+            self.pool = AttentionPool(width, sizes.num_heads, vit.hidden_width(), traits)
         elif traits.pooling == "probe":
-            self.pool = Probe(width, sizes.heads, vit.hidden_width(), traits)
+            self.pool = Probe(width, sizes.num_heads, vit.hidden_width(), traits)
         self.fc_norm = norm(traits.pooling_epsilon) if traits.norm_after_pooling else nn.Identity()
         self.apply(_initialize)
         for token in (self.cls_token, self.reg_token, self.pos_embed):
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
+
+    @property
+    def weight_formats(self) -> tuple[WeightFormat, ...]:
+        """The formats of weights that it understands."""
+        return formats_of(self.vit)
 
     @property
     def prefix(self) -> int:
@@ -247,15 +249,17 @@ class VisionTransformer(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters()) - kernel.numel() + kernel[:, :, 0].numel()
 
     def size_differences(self, weights: Mapping[str, Tensor]) -> SizeDifferences:
-        """Returns in what blocks and pooling differ from those of weights, given by this backbone's names."""
-        ours, theirs = ({_layer(name) for name in names} for names in (self.state_dict(), weights))
+        """Returns in what blocks and tokens differ from those of weights, given by this backbone's names."""
+        ours, theirs = (set(map(_layer, names)) - {""} for names in (self.state_dict(), weights))
         lines = [f"backbone.{layer}: only in the file" for layer in sorted(theirs - ours)]
         lines += [f"backbone.{layer}: only in the model" for layer in sorted(ours - theirs)]
         return SizeDifferences(tuple(lines), "; change the keys of model.vit, or take other weights")
 
 
 def _layer(name: str) -> str:
-    """Returns the block that a tensor belongs to, or its layer: "blocks.3" or "norm_pre"."""
+    """Returns which block or other part a tensor belongs to; "" where weights may be without it: after the blocks."""
+    if name.startswith(("norm.", "fc_norm.", "pool.", "rope.")) or name == "time_embed":
+        return ""
     return ".".join(name.split(".")[: 2 if name.startswith("blocks.") else 1])
 
 

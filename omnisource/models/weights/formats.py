@@ -30,6 +30,19 @@ class HeadNames:
 
 
 @dataclass(frozen=True)
+class Translated:
+    """Weights of a file with the recognizer's names.
+
+    Attributes:
+        state: The tensors. What has no place in the recognizer has a name that it lacks.
+        notes: What was changed or assumed, a line each.
+    """
+
+    state: StateDict
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class WeightFormat:
     """A kind of weights that a backbone understands.
 
@@ -37,14 +50,14 @@ class WeightFormat:
         description: What it is, for people, in the plural.
         is_format_of: Whether a state dict is of this format, told by its names.
         read: Takes a state dict of this format, the shapes of the recognizer's tensors, and its heads; returns the
-            state dict with the recognizer's names. What has no place there keeps a name that the recognizer lacks.
+            weights with the recognizer's names. Raises UserError where they are not those of such a backbone.
         write: Takes a state dict with the recognizer's names, and its heads; returns what a .pth of this format holds.
             Raises UserError where the format has no place for something. None: the format is only read.
     """
 
     description: str
     is_format_of: Callable[[Mapping[str, Any]], bool]
-    read: Callable[[Mapping[str, Tensor], Shapes, HeadNames], StateDict]
+    read: Callable[[Mapping[str, Tensor], Shapes, HeadNames], Translated]
     write: Callable[[Mapping[str, Tensor], HeadNames], dict[str, Any]] | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat, computable
+from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, Translated, WeightFormat, computable
 
 
 def inflate(state_dict_2d: Mapping[str, Tensor], target_shapes: Shapes) -> StateDict:
@@ -35,10 +35,10 @@ def _is_image_resnet(state: Mapping[str, Any]) -> bool:
     return isinstance(stem, Tensor) and stem.ndim == 4
 
 
-def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> StateDict:
+def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Translated:
     """Returns the backbone, inflated; the linear layer of the file keeps its name, which the recognizer lacks."""
     ours = {(name if name.startswith("fc.") else f"backbone.{name}"): tensor for name, tensor in state.items()}
-    return inflate(ours, shapes)
+    return Translated(inflate(ours, shapes))
 
 
 IMAGE_RESNET = WeightFormat("torchvision's image ResNets", _is_image_resnet, _read)

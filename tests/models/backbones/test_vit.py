@@ -23,7 +23,7 @@ from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.vit import Family, ViT
 from tests.support.formats import case
 
-TINY: dict[str, Any] = {"width": 24, "depth": 2, "heads": 2, "patch": 8, "image_size": 32, "clip_length": 4}
+TINY: dict[str, Any] = {"width": 24, "depth": 2, "num_heads": 2, "patch": 8, "image_size": 32, "clip_length": 4}
 
 
 def tiny_vit(**keys: Any) -> VisionTransformer:
@@ -163,10 +163,10 @@ def test_sizes_and_cost_are_the_published_ones(
 
 
 def test_sizes_that_do_not_fit_together_are_refused() -> None:
-    with pytest.raises(UserError, match=r"model\.vit\.heads=5: does not divide the width, 24"):
-        VisionTransformer(ViT(**{**TINY, "heads": 5}))
+    with pytest.raises(UserError, match=r"model\.vit\.num_heads=5: does not divide the width, 24"):
+        VisionTransformer(ViT(**{**TINY, "num_heads": 5}))
     with pytest.raises(UserError, match=r"model\.vit\.positions=rotary: wants a width of a multiple of 4 in each head"):
-        VisionTransformer(ViT(**{**TINY, "heads": 4, "positions": "rotary"}))
+        VisionTransformer(ViT(**{**TINY, "num_heads": 4, "positions": "rotary"}))
     with pytest.raises(UserError, match=r"model\.vit\.pooling=class_token: there is no class token"):
         VisionTransformer(ViT(**{**TINY, "class_token": False}))
 
@@ -175,7 +175,7 @@ def test_sizes_that_do_not_fit_together_are_refused() -> None:
 @pytest.mark.parametrize("name", ["dinov2_reg4", "siglip_gap", "vit_avg_fcnorm", "vit_avg_fcnorm_no_cls", "vit_cls"])
 def test_image_network_over_tubelets_gives_the_handed_numbers(name: str) -> None:
     handed = case(f"inflated_timm_{name}")
-    content = read_timm(handed.state, Given(heads=4))
+    content = read_timm(handed.state, Given({"num_heads": 4}))
     pixels = handed.pixels("image_u8")
     backbone = dict(content.backbone)
     backbone["patch_embed.proj.weight"] = backbone["patch_embed.proj.weight"].repeat(1, 1, 2, 1, 1) / 2

@@ -59,7 +59,8 @@ def read_clip(state: Mapping[str, Tensor], given: Given) -> VitContent:
     _shape_tokens(state)
     # The keys are equal. OpenAI publishes half precision, OpenCLIP its own weights in single precision.
     known = given.config.get("hidden_act")
-    assumed = [] if known else [f"{'quick GELU, as OpenAI' if is_half else 'GELU, as OpenCLIP'}'s own weights have it"]
+    text = "quick_gelu, as OpenAI's weights have it" if is_half else "gelu, as OpenCLIP's own weights have it"
+    assumed = {} if known else {"activation": text}
     is_openai = known == "quick_gelu" or (known is None and is_half)
     left_out = [*(f"visual.{name}" for name in projection), *left_out]
     return content("clip" if is_openai else "openclip", state, given, {}, left_out=left_out, assumed=assumed)
@@ -76,7 +77,7 @@ def read_hugging_face_clip(state: Mapping[str, Tensor], given: Given) -> VitCont
     Raises:
         UserError: The tensors are not those of such a ViT: SigLIP 2 of any size, "naflex", has another kind of patches.
     """
-    given = Given(given.heads, {**given.config, **given.config.get("vision_config", {})})
+    given = Given(given.keys, {**given.config, **given.config.get("vision_config", {})})
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in state) else ""
     state, left_out = without_prefix(state, prefix)
     state, others = without(state, r"embeddings\.position_ids|(text_model|text_projection|visual_projection)\b.*")
@@ -89,7 +90,7 @@ def read_hugging_face_clip(state: Mapping[str, Tensor], given: Given) -> VitCont
     traits = from_config(given)
     if "cls_token" in state:
         known = traits.get("activation")
-        assumed = [] if known else ["quick GELU, as OpenAI's weights have it"]
+        assumed = {} if known else {"activation": "quick_gelu, as OpenAI's weights have it"}
         family = "openclip" if known == "gelu" else "clip"
         return content(family, state, given, traits, left_out=left_out, assumed=assumed)
     for part in ("weight", "bias"):

@@ -30,12 +30,17 @@ class Given:
     """What is known of a file besides its tensors.
 
     Attributes:
-        heads: Heads of the attention. None: those that networks of this width have.
-        config: The config.json beside the file.
+        keys: Values of `ViT` that the user gives; they go before all that is read or assumed.
+        config: What stands in the config.json and preprocessor_config.json beside the file.
     """
 
-    heads: int | None = None
+    keys: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def number(self, name: str) -> int | None:
+        """Returns a whole number of the config; None where there is none."""
+        value = self.config.get(name)
+        return value if type(value) is int else None
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def content(
     traits: Mapping[str, Any],
     *,
     left_out: Iterable[str] = (),
-    assumed: Sequence[str] = (),
+    assumed: Mapping[str, str] | None = None,
 ) -> VitContent:
     """Returns the content of a file, its sizes read from the tensors.
 
@@ -74,7 +79,7 @@ def content(
         given: What is known besides.
         traits: The traits that are not the family's, or may not be.
         left_out: Names in the file that are not in `state` anymore.
-        assumed: What was assumed of the traits.
+        assumed: What was assumed, by the key of `ViT`.
 
     Raises:
         UserError: The tensors are not those of such a ViT.
@@ -87,8 +92,11 @@ def content(
     if kernel.ndim == 4:
         state["patch_embed.proj.weight"] = kernel.unsqueeze(2)  # [D, 3, p, p] -> [D, 3, 1, p, p]
     state.setdefault("patch_embed.proj.bias", kernel.new_zeros(width))
-    image_size = _fold_positions(state, patch) or given.config.get("image_size") or given.config.get("crop_size") or 224
-    sizes, lines = _sizes(state, family, width, given)
+    image_size = _fold_positions(state, patch) or given.number("image_size") or given.number("crop_size") or 224
+    sizes = _sizes(state, family, given)
+    assumed = {"num_heads": f"{sizes.num_heads} heads, as networks of width {width} have"} | dict(assumed or {})
+    if given.number("num_attention_heads"):
+        del assumed["num_heads"]
     hidden = state["blocks.0.mlp.fc2.weight"].shape[1]
     named = next((name for name, of_name in NAMED_SIZES.items() if of_name == sizes), None)
     vit = ViT(
@@ -96,7 +104,7 @@ def content(
         size=named or "base",  # pyright: ignore[reportArgumentType]
         width=None if named else sizes.width,
         depth=None if named else sizes.depth,
-        heads=None if named else sizes.heads,
+        num_heads=None if named else sizes.num_heads,
         mlp_width=None if hidden == 4 * sizes.width else hidden,
         patch=patch,
         tubelet=state["patch_embed.proj.weight"].shape[2],
@@ -105,8 +113,13 @@ def content(
     given_traits = {"registers": state["reg_token"].shape[1] if "reg_token" in state else 0, **traits}
     of_family = FAMILIES[family]
     vit = replace(vit, **{name: value for name, value in given_traits.items() if value != getattr(of_family, name)})
+    frames = given.number("num_frames") or given.number("frames_per_clip")
+    if frames and kernel.ndim == 5:
+        vit = replace(vit, clip_length=frames)
+    _check_config(vit, given)
     head = {part: state.pop(f"head.{part}") for part in ("weight", "bias") if f"head.{part}" in state}
-    return VitContent(vit, state, head, tuple(left_out), (*lines, *assumed))
+    lines = tuple(f"{key}: assumed is {line}" for key, line in assumed.items() if key not in given.keys)
+    return VitContent(replace(vit, **given.keys), state, head, tuple(left_out), lines)
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> tuple[StateDict, list[str]]:
@@ -194,15 +207,36 @@ def _fold_positions(state: StateDict, patch: int) -> int | None:
     return patch * math.isqrt(table.shape[1] - extra)
 
 
-def _sizes(state: Mapping[str, Tensor], family: Family, width: int, given: Given) -> tuple[Sizes, list[str]]:
-    """Returns the sizes of a ViT with timm's names, and what was assumed of them."""
+def _check_config(vit: ViT, given: Given) -> None:
+    """Raises UserError where the config says another size than the tensors have."""
+    sizes = vit.sizes()
+    found = {
+        "hidden_size": sizes.width,
+        "num_hidden_layers": sizes.depth,
+        "intermediate_size": vit.hidden_width(),
+        "patch_size": vit.patch,
+        "tubelet_size": vit.tubelet,
+    }
+    wrong = [
+        f"{name} is {said}, the tensors have {size}"
+        for name, size in found.items()
+        if (said := given.number(name)) is not None and said != size
+    ]
+    if wrong:
+        raise UserError(f"config.json is of another network ({'; '.join(wrong)}); take the one of these weights")
+
+
+def _sizes(state: Mapping[str, Tensor], family: Family, given: Given) -> Sizes:
+    """Returns the sizes of a ViT with timm's names, the number of heads as given or as it is for its width.
+
+    Raises:
+        UserError: A block is missing.
+    """
+    width = state["patch_embed.proj.weight"].shape[0]
     blocks = {int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name))}
     if not blocks or blocks != set(range(len(blocks))) or "blocks.0.mlp.fc2.weight" not in state:
         raise UserError(f"its blocks are {sorted(blocks) or 'missing'}, not all from 0 on")
-    heads = given.heads or given.config.get("num_attention_heads")
-    lines = []
-    if heads is None:
-        by_width = {} if (family, width) in WITH_64_CHANNELS else HEADS_OF_WIDTH
-        heads = by_width.get(width, max(1, width // 64))
-        lines.append(f"{heads} heads, as networks of width {width} have (num_heads=N says otherwise)")
-    return Sizes(width, len(blocks), heads), lines
+    by_width = {} if (family, width) in WITH_64_CHANNELS else HEADS_OF_WIDTH
+    guessed = by_width.get(width, max(1, width // 64))
+    heads = given.keys.get("num_heads") or given.number("num_attention_heads") or guessed
+    return Sizes(width, len(blocks), heads)

@@ -51,7 +51,7 @@ def read_timm(state: Mapping[str, Tensor], given: Given) -> VitContent:
         traits["activation"] = "swiglu"
     elif family == "siglip":
         traits["activation"] = "gelu"
-        assumed.append("GELU, as most of timm's SigLIPs have it; some, such as so400m_patch16, have gelu_tanh")
+        assumed["activation"] = "gelu, as most of timm's SigLIPs have it; so400m_patch16 and others have gelu_tanh"
     is_mean = given.config.get("global_pool", "avg" if has_timms_rotary_names else "token") == "avg"
     if "pool.latent" in state:
         traits["pooling"] = "attention"
@@ -70,22 +70,23 @@ def _join_gates(state: StateDict) -> None:
         state[name.replace("fc1_g", "fc1")] = torch.cat([gate, value])
 
 
-def _family_of(state: Mapping[str, Tensor], given: Given, *, has_decoder: bool) -> tuple[Family, list[str]]:
-    """Returns the family of a file with timm's names, and what was assumed for it."""
+def _family_of(state: Mapping[str, Tensor], given: Given, *, has_decoder: bool) -> tuple[Family, dict[str, str]]:
+    """Returns the family of a file with timm's names, and what was assumed for it, by key."""
     name = str(given.config.get("architecture", ""))
     if "pos_embed" not in state:
-        return "dinov3", []
+        return "dinov3", {}
     if "blocks.0.ls1.gamma" in state:
-        return "dinov2", []
+        return "dinov2", {}
     if "norm_pre.weight" in state:
         if name:
-            return ("clip" if "quickgelu" in name else "openclip"), []
-        return "openclip", ["GELU, as OpenCLIP's own weights have it; those of OpenAI have quick_gelu"]
+            return ("clip" if "quickgelu" in name else "openclip"), {}
+        return "openclip", {"activation": "gelu, as OpenCLIP's own weights have it; those of OpenAI have quick_gelu"}
     if has_decoder or "fc_norm.weight" in state or _has_fixed_positions(state["pos_embed"]):
-        return "mae", []
+        return "mae", {}
     if "cls_token" not in state:
-        return "siglip", []
-    return "vit", [] if name else ["pixels of mean and deviation 0.5 on a scale of 0 to 1, as timm's plain ViTs have"]
+        return "siglip", {}
+    known = {"pixel_mean": "0.5 of 0 to 1, and pixel_std the same, as timm's plain ViTs have it"}
+    return "vit", {} if name else known
 
 
 def _has_fixed_positions(table: Tensor) -> bool:

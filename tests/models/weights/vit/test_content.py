@@ -45,7 +45,7 @@ def read(name: str, handed: Case) -> VitContent:
     state = {key.rpartition("/")[2].removeprefix("module."): tensor for key, tensor in handed.state.items()}
     if name == "openai_clip_visual":
         state["visual.proj"] = state["visual.proj"].half()  # as OpenAI publishes all of it; this one is left out
-    return format_of(state).read(state, Given(heads, config_of(name, handed.config)))
+    return format_of(state).read(state, Given({"num_heads": heads}, config_of(name, handed.config)))
 
 
 def network_of(content: VitContent) -> VisionTransformer:
@@ -99,7 +99,7 @@ def table_state(name: str) -> dict[str, Tensor]:
 SMALL_DINOV2 = ViT("dinov2", "small", tubelet=1, patch=14, image_size=518)
 SMALL_DINOV3 = ViT("dinov3", "small", tubelet=1)
 OF_TIMM: dict[str, Any] = {"resampling": "antialias"}
-GIANT: dict[str, Any] = {"size": "base", "width": 1536, "depth": 40, "heads": 24, "mlp_width": 4096}
+GIANT: dict[str, Any] = {"size": "base", "width": 1536, "depth": 40, "num_heads": 24, "mlp_width": 4096}
 PRECISE: dict[str, Any] = {"norm_epsilon": 1e-12, "pooling_epsilon": 1e-12}
 REAL_SIZES: dict[str, ViT] = {
     "timm_vit_small_patch16_224": ViT(size="small", tubelet=1),
