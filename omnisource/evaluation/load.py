@@ -16,15 +16,17 @@ from omnisource.checkpoints.file import as_checkpoint
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Classifier
 from omnisource.evaluation.precision import Precision, weight_type
+from omnisource.evaluation.pretrained import CLASSES, pretrained_vit
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import load_into, state_dict_in
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.folder import WeightsInPlace, read_in_place
 from omnisource.models.weights.own import OWN, required_average
 from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
-from omnisource.models.weights.read import read_weights_file
+from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
@@ -32,6 +34,8 @@ from omnisource.types import Media
 
 PUBLISHED_HEADS: Mapping[Media, str] = {"image": "image", "video": "video"}
 """Names that the heads of a published checkpoint get, by their media."""
+
+_NO_HEADS = "a backbone without heads classifies nothing; train from it with model.weights={}"
 
 CPU = torch.device("cpu")
 
@@ -57,11 +61,13 @@ class Loaded:
         classifier: Ready to classify files of the media that the recognizer was trained on.
         class_names: Class names by label space; the indices where the checkpoint has no names.
         limits: What loading a file may take.
+        notes: What is to be said of a file of another project: what was assumed, left out, or is done otherwise.
     """
 
     classifier: Classifier
     class_names: Mapping[str, tuple[str, ...]]
     limits: ItemLimits
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,24 +81,33 @@ class _Content:
     protocol: Protocol
     class_names: Mapping[str, tuple[str, ...]]
     limits: ItemLimits
+    notes: tuple[str, ...] = ()
 
 
 def load_recognizer(
-    path: str | Path, *, average: bool = False, build_backbone: Callable[[Model], Backbone] = build_backbone
+    path: str | Path,
+    *,
+    average: bool = False,
+    build_backbone: Callable[[Model], Backbone] = build_backbone,
+    **of_vit: Any,
 ) -> Recognizer:
     """Returns the recognizer of a checkpoint, ready for evaluation, on the CPU.
 
     Args:
-        path: One of our own checkpoints, or a published .pth; the sizes are read from the weights. A published one
-            has the label spaces "image" and "video".
+        path: One of our own checkpoints, a published .pth, or a ViT of another project: a file, or a folder in Hugging
+            Face's layout. The sizes are read from the weights. A published one has the label spaces "image" and
+            "video", a ViT has "classes", or none where the file has no classifier.
         average: Whether to take the moving average of the weights in place of the weights.
         build_backbone: Builds the backbone that the recipe of one of our own checkpoints describes.
+        of_vit: Of a ViT of another project, what neither its tensors nor a config.json beside it tell: values of `ViT`,
+            such as num_heads=6 or activation="quick_gelu".
 
     Raises:
         UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
             has no average; if the backbone is not the one of the weights.
     """
-    return load(path, average=average, build_backbone=build_backbone).classifier.recognizer
+    content = _content_of(Path(path), average, of_vit)
+    return _recognizer_of(path, content, build_backbone)
 
 
 def load(
@@ -115,12 +130,20 @@ def load(
     Raises:
         UserError: As for `load_recognizer`.
     """
-    content = _content_of(Path(path), average)
+    content = _content_of(Path(path), average, {})
+    if not content.label_spaces:
+        raise UserError(f"{path}: {_NO_HEADS.format(path)}")
+    recognizer = _recognizer_of(path, content, build_backbone)
+    precision = precision or content.weights_precision
+    classifier = Classifier(recognizer, content.protocol, device=device, precision=precision)
+    return Loaded(classifier, content.class_names, content.limits, content.notes)
+
+
+def _recognizer_of(path: str | Path, content: _Content, build_backbone: Callable[[Model], Backbone]) -> Recognizer:
+    """Returns the recognizer of a file with its weights, ready for evaluation, on the CPU."""
     recognizer = build_recognizer(content.model, content.label_spaces, content.weights_precision, build_backbone)
     load_into(recognizer, content.weights, origin=str(path), strict=True)
-    precision = precision or content.weights_precision
-    classifier = Classifier(recognizer.eval(), content.protocol, device=device, precision=precision)
-    return Loaded(classifier, content.class_names, content.limits)
+    return recognizer.eval()
 
 
 def build_recognizer(
@@ -133,8 +156,9 @@ def build_recognizer(
     return Recognizer(model, label_spaces, backbone=build_backbone(model)).to(weight_type(precision))
 
 
-def _content_of(path: Path, average: bool) -> _Content:
-    content = read_weights_file(path)
+def _content_of(path: Path, average: bool, of_vit: Mapping[str, Any]) -> _Content:
+    in_place = read_in_place(path)
+    content = in_place.content
     if content.get("format") == CHECKPOINT_FORMAT:
         checkpoint = as_checkpoint(content)
         weights = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
@@ -143,7 +167,31 @@ def _content_of(path: Path, average: bool) -> _Content:
         required_average(None, str(path))
     if path.suffix == ".safetensors" and "recipe" in (metadata := _metadata(path)):
         return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
-    return _published_content(path, content)
+    state = state_dict_in(content, str(path), (*VIT_FORMATS, PUBLISHED, OWN))
+    if (of_file := next((one for one in VIT_FORMATS if one.is_format_of(state)), None)) is not None:
+        return _vit_content(path, of_file, state, in_place, of_vit)
+    return _published_content(path, state)
+
+
+def _vit_content(
+    path: Path, of_file: VitFormat, state: Mapping[str, Tensor], in_place: WeightsInPlace, of_vit: Mapping[str, Any]
+) -> _Content:
+    try:
+        found = pretrained_vit(of_file, state, in_place, of_vit)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    is_precise = all(tensor.dtype == torch.float64 for tensor in state.values() if tensor.is_floating_point())
+    count = len(found.class_names)
+    return _Content(
+        model=Model(vit=found.vit),
+        label_spaces={CLASSES: LabelSpace(head="linear", num_classes=count)} if count else {},
+        weights=found.state,
+        weights_precision="float64" if is_precise else "float32",
+        protocol=found.protocol,
+        class_names={CLASSES: found.class_names} if count else {},
+        limits=ItemLimits(),
+        notes=found.notes,
+    )
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -166,15 +214,14 @@ def _own_content(
     )
 
 
-def _published_content(path: Path, content: Mapping[str, Any]) -> _Content:
-    weights = state_dict_in(content, str(path), (PUBLISHED, OWN))
-    weights = from_published(weights, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
+def _published_content(path: Path, state: Mapping[str, Tensor]) -> _Content:
+    weights = from_published(state, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
     try:
         sizes = sizes_of(weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if not sizes.heads:
-        raise UserError(f"{path}: a backbone without heads classifies nothing; train from it with model.weights={path}")
+        raise UserError(f"{path}: {_NO_HEADS.format(path)}")
     heads = sizes.heads.items()
     return _Content(
         model=Model(depth=sizes.depth, width=sizes.width),

@@ -18,10 +18,12 @@ from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.folder import read_in_place
 from omnisource.models.weights.formats import HeadNames, StateDict, Translated, WeightFormat
 from omnisource.models.weights.own import required_average
 from omnisource.models.weights.read import read_weights_file
 from omnisource.models.weights.report import LoadReport, indented, mismatches
+from omnisource.models.weights.vit.formats import VitFormat
 
 
 def load_initial_weights(
@@ -33,14 +35,14 @@ def load_initial_weights(
 
     Args:
         recognizer: The recognizer.
-        path: Our own checkpoint, or a file of another format (.pth or .safetensors).
+        path: Our own checkpoint, or a file or folder of another format.
         image_head: Label space that takes the weights of a published image head. None: no one does.
         video_head: The same for the published video head.
 
     Raises:
         UserError: The file cannot be read, is of no known format, or holds a backbone of other sizes.
     """
-    found = _translated(recognizer, read_weights_file(path), str(path), HeadNames(image_head, video_head))
+    found = _translated(recognizer, read_in_place(path).content, str(path), HeadNames(image_head, video_head))
     _check_backbone(recognizer, found.state, str(path))
     report = load_into(recognizer, found.state, origin=str(path))
     return replace(report, notes=(*report.notes, *found.notes))
@@ -144,7 +146,7 @@ def save_published(
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def state_dict_in(content: Mapping[str, Any], origin: str, formats: Sequence[WeightFormat]) -> StateDict:
+def state_dict_in(content: Mapping[str, Any], origin: str, formats: Sequence[WeightFormat | VitFormat]) -> StateDict:
     """Returns the state dict in what `read_weights_file` returned, with the names that the file has.
 
     Raises:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from omnisource.recipe.vit import Resampling
 
+ROTARY_BASE = 100.0
+"""Base of the periods of DINOv3's rotary positions."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -59,6 +62,11 @@ def _bicubic(old: int, new: int, how: Resampling, like: Tensor) -> Tensor:
     if how == "scale_factor":
         return F.interpolate(rows, scale_factor=(1.0, (new + 0.1) / old), mode="bicubic")[:, 0, 0].T
     return F.interpolate(rows, size=(1, new), mode="bicubic", antialias=how == "antialias")[:, 0, 0].T
+
+
+def rotary_periods(channels: int) -> Tensor:
+    """Returns the periods of DINOv3's rotary positions for heads of so many channels, [channels / 4] float32."""
+    return ROTARY_BASE ** (2 * torch.arange(channels // 4, dtype=torch.float32) / (channels // 2))
 
 
 def sines_in_space(rows: int, columns: int, width: int, device: torch.device) -> Tensor:

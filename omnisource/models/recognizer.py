@@ -30,7 +30,8 @@ class Recognizer(nn.Module):
     Args:
         model: Describes the backbone. Its `weights` are not read here.
         label_spaces: The label spaces by name; each gets a head of the same name. All class counts must be known.
-        backbone: Takes the place of the backbone that `model` describes.
+        backbone: Takes the place of the backbone that `model` describes. Only such a recognizer may have no label
+            space; then it makes features alone.
 
     Attributes:
         label_spaces: The label spaces by name.
@@ -47,7 +48,7 @@ class Recognizer(nn.Module):
         self, model: Model, label_spaces: Mapping[str, LabelSpace], *, backbone: Backbone | None = None
     ) -> None:
         super().__init__()
-        if not label_spaces:
+        if not label_spaces and backbone is None:
             raise ValueError("a recognizer needs at least one label space")
         for name in label_spaces:
             _check_head_name(name)

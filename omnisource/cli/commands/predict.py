@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource predict`."""
     predict = commands.add_parser("predict", help="classify images, videos and folders of them")
-    predict.add_argument("checkpoint", metavar="CHECKPOINT", help="our own or a published checkpoint")
+    predict.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="our own or a published checkpoint, or a ViT of another project"
+    )
     predict.add_argument("files", metavar="FILE", nargs="+", help="image, video, or folder of them")
     predict.add_argument("--top", type=positive, default=5, metavar="K", help="classes to name (%(default)s)")
     predict.add_argument("--json", action="store_true", help="print one JSON line a file")
@@ -54,6 +56,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.precision == "float16" and device.type == "cpu":
         raise UserError("--precision float16 needs a GPU: on a CPU take bfloat16 or float32")
     loaded = load(arguments.checkpoint, average=arguments.ema, device=device, precision=arguments.precision)
+    for note in loaded.notes:
+        notice(note)
     files = media_files(arguments.files)
     num_workers = default_workers(files) if arguments.workers is None else arguments.workers
     show = _show_json if arguments.json else _show_text

@@ -8,10 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnisource.models.position_tables import Grid
-
-ROTARY_BASE = 100.0
-"""Base of the periods of DINOv3's rotary positions."""
+from omnisource.models.position_tables import Grid, rotary_periods
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,7 @@ class RotaryInSpace(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        exponents = 2 * torch.arange(channels // 4, dtype=torch.float32) / (channels // 2)
-        self.register_buffer("periods", ROTARY_BASE**exponents)
+        self.register_buffer("periods", rotary_periods(channels))
 
     def forward(self, grid: Grid) -> Rotation:
         """Returns the rotation of all patches, alike in every frame."""

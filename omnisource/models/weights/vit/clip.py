@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ def read_hugging_face_clip(state: Mapping[str, Tensor], given: Given) -> VitCont
     Raises:
         UserError: The tensors are not those of such a ViT: SigLIP 2 of any size, "naflex", has another kind of patches.
     """
-    given = Given(given.keys, {**given.config, **given.config.get("vision_config", {})})
+    given = replace(given, config={**given.config, **given.config.get("vision_config", {})})
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in state) else ""
     state, left_out = without_prefix(state, prefix)
     state, others = without(state, r"embeddings\.position_ids|(text_model|text_projection|visual_projection)\b.*")

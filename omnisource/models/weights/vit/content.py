@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from omnisource.errors import UserError
+from omnisource.models.position_tables import rotary_periods
 from omnisource.models.weights.formats import StateDict, computable
 from omnisource.recipe.vit import FAMILIES, NAMED_SIZES, Family, Sizes, ViT
 
@@ -31,11 +32,24 @@ class Given:
 
     Attributes:
         keys: Values of `ViT` that the user gives; they go before all that is read or assumed.
-        config: What stands in the config.json and preprocessor_config.json beside the file.
+        config: What stands in the config.json beside the file.
+        processor: What stands in its preprocessor_config.json.
     """
 
     keys: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    processor: Mapping[str, Any] = field(default_factory=dict)
+
+    def crop_size(self) -> int | None:
+        """Returns the height and width that images are cropped to, in pixels; None where nothing says it."""
+        of_timm = self.config.get("pretrained_cfg", {}).get("input_size")
+        return _side(self.processor.get("crop_size")) or _side(self.processor.get("size")) or _side(of_timm)
+
+    def short_side(self) -> int | None:
+        """Returns the short side that images are resized to before, in pixels; None where nothing says it."""
+        of_timm = self.config.get("pretrained_cfg", {}).get("crop_pct")
+        crop = self.crop_size()
+        return round(crop / of_timm) if crop and of_timm else _side(self.processor.get("size"))
 
     def number(self, name: str) -> int | None:
         """Returns a whole number of the config; None where there is none."""
@@ -113,6 +127,8 @@ def content(
     given_traits = {"registers": state["reg_token"].shape[1] if "reg_token" in state else 0, **traits}
     of_family = FAMILIES[family]
     vit = replace(vit, **{name: value for name, value in given_traits.items() if value != getattr(of_family, name)})
+    if vit.traits().positions == "rotary":
+        state.setdefault("rope.periods", rotary_periods(sizes.width // sizes.num_heads))
     frames = given.number("num_frames") or given.number("frames_per_clip")
     if frames and kernel.ndim == 5:
         vit = replace(vit, clip_length=frames)
@@ -120,6 +136,15 @@ def content(
     head = {part: state.pop(f"head.{part}") for part in ("weight", "bias") if f"head.{part}" in state}
     lines = tuple(f"{key}: assumed is {line}" for key, line in assumed.items() if key not in given.keys)
     return VitContent(replace(vit, **given.keys), state, head, tuple(left_out), lines)
+
+
+def _side(size: Any) -> int | None:
+    """Returns the side in a size: a number, {"shortest_edge": 224}, {"height": 224, "width": 224} or [3, 224, 224]."""
+    if isinstance(size, Mapping):
+        size = size.get("shortest_edge") or size.get("height")
+    if isinstance(size, list) and size:
+        size = size[-1]
+    return size if type(size) is int and size > 0 else None
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> tuple[StateDict, list[str]]:

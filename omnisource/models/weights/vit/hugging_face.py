@@ -29,6 +29,9 @@ _NAMES = {
 }
 _ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu"}
 
+_HALF = ("ViT", "VideoMAE", "Siglip")
+"""Kinds of processors whose own mean and deviation are 0.5."""
+
 
 def with_timms_names(state: Mapping[str, Tensor], prefix: str) -> StateDict:
     """Returns the tensors of Hugging Face's ViT and its kin with timm's names.
@@ -43,7 +46,7 @@ def with_timms_names(state: Mapping[str, Tensor], prefix: str) -> StateDict:
 
 
 def from_config(given: Given) -> dict[str, Any]:
-    """Returns the traits that config.json and preprocessor_config.json, merged into one, tell."""
+    """Returns the traits that config.json and preprocessor_config.json tell."""
     config, traits = given.config, {}
     if config.get("hidden_act") in _ACTIVATIONS:
         traits["activation"] = _ACTIVATIONS[config["hidden_act"]]
@@ -54,9 +57,16 @@ def from_config(given: Given) -> dict[str, Any]:
 
 def pixels(given: Given) -> dict[str, Any]:
     """Returns the normalization of pixels that a processor has."""
-    names = {"pixel_mean": "image_mean", "pixel_std": "image_std"}
-    config = given.config
-    return {ours: tuple(255 * value for value in config[name]) for ours, name in names.items() if config.get(name)}
+    processor = given.processor
+    if processor.get("do_normalize") is False:
+        return {"pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (255.0, 255.0, 255.0)}
+    found: dict[str, Any] = {}
+    for ours, name in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")):
+        if processor.get(name):
+            found[ours] = tuple(255 * value for value in processor[name])
+        elif str(processor.get("image_processor_type", processor.get("feature_extractor_type", ""))).startswith(_HALF):
+            found[ours] = (127.5, 127.5, 127.5)  # what the class has where its file says nothing
+    return found
 
 
 def is_hugging_face_vit(state: Mapping[str, Any]) -> bool:

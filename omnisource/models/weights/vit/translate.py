@@ -27,14 +27,8 @@ _ONLY_SAID = ("activation", "norm_epsilon", "pooling_epsilon", "resampling", "pi
 
 def formats_of(vit: ViT) -> tuple[WeightFormat, ...]:
     """Returns the formats of weights that a ViT understands, the most particular first."""
-    own = WeightFormat(OWN.description, OWN.is_format_of, lambda state, shapes, heads: _fitted(state, shapes, vit))
+    own = WeightFormat(OWN.description, OWN.is_format_of, lambda state, shapes, heads: fitted(state, shapes, vit))
     return (own, *(_for_recipe(one, vit) for one in VIT_FORMATS))
-
-
-def with_our_names(content: VitContent, head: str) -> StateDict:
-    """Returns the tensors of a file with the names of a recognizer with one linear head."""
-    backbone = {f"backbone.{name}": tensor for name, tensor in content.backbone.items()}
-    return backbone | {f"heads.{head}.linear.{part}": tensor for part, tensor in content.head.items()}
 
 
 def _for_recipe(of_file: VitFormat, vit: ViT) -> WeightFormat:
@@ -43,10 +37,10 @@ def _for_recipe(of_file: VitFormat, vit: ViT) -> WeightFormat:
     def read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Translated:
         content = of_file.read(state, Given({"num_heads": vit.sizes().num_heads}))
         _check_same_network(content.vit, vit)
-        fitted = _fitted({f"backbone.{name}": tensor for name, tensor in content.backbone.items()}, shapes, vit)
+        ours = fitted({f"backbone.{name}": tensor for name, tensor in content.backbone.items()}, shapes, vit)
         return Translated(
-            {**fitted.state, **_head_of(content, shapes), **{name: state[name] for name in content.left_out}},
-            (f"read as {of_file.description}", *content.assumed, *fitted.notes, *_unlike(content.vit, vit)),
+            {**ours.state, **_head_of(content, shapes), **{name: state[name] for name in content.left_out}},
+            (f"read as {of_file.description}", *content.assumed, *ours.notes, *_unlike(content.vit, vit)),
         )
 
     return WeightFormat(of_file.description, of_file.is_format_of, read)
@@ -74,24 +68,30 @@ def _network(vit: ViT) -> tuple[object, ...]:
     return family, vit.sizes(), vit.hidden_width(), vit.patch, traits.activation == "swiglu", *of_traits
 
 
-def _fitted(state: Mapping[str, Tensor], shapes: Shapes, vit: ViT) -> Translated:
-    """Returns weights with our names whose kernel and positions have the sizes of a ViT, and what was done to them."""
-    fitted, notes = dict(state), []
-    kernel, table, times = (fitted.get(name) for name in (_KERNEL, _TABLE, _TIMES))
+def fitted(state: Mapping[str, Tensor], shapes: Shapes, vit: ViT) -> Translated:
+    """Returns weights with our names whose kernel and positions have the sizes of a ViT, and what was done to them.
+
+    Args:
+        state: The weights.
+        shapes: Of the tensors of the recognizer.
+        vit: The ViT.
+    """
+    ours, notes = dict(state), []
+    kernel, table, times = (ours.get(name) for name in (_KERNEL, _TABLE, _TIMES))
     if kernel is not None and kernel.shape[2] == 1 < vit.tubelet:
-        fitted[_KERNEL] = (computable(kernel) / vit.tubelet).repeat(1, 1, vit.tubelet, 1, 1)
+        ours[_KERNEL] = (computable(kernel) / vit.tubelet).repeat(1, 1, vit.tubelet, 1, 1)
         notes.append(f"{_KERNEL}: repeated over {vit.tubelet} frames, and divided by their number")
     wanted = shapes.get(_TABLE)
     if table is not None and wanted is not None and table.shape[1] != wanted[1]:
         old, new = math.isqrt(table.shape[1]), math.isqrt(wanted[1])
         grid = computable(table)[0].unflatten(0, (old, old))
-        fitted[_TABLE] = resampled(grid, new, new, vit.traits().resampling).flatten(0, 1)[None]
+        ours[_TABLE] = resampled(grid, new, new, vit.traits().resampling).flatten(0, 1)[None]
         notes.append(f"{_TABLE}: resampled from {old}x{old} to {new}x{new} patches")
     wanted = shapes.get(_TIMES)
     if times is not None and wanted is not None and times.shape[1] != wanted[1]:
-        fitted[_TIMES] = interpolated(computable(times)[0], wanted[1])[None]
+        ours[_TIMES] = interpolated(computable(times)[0], wanted[1])[None]
         notes.append(f"{_TIMES}: interpolated from {times.shape[1]} to {wanted[1]} positions in time")
-    return Translated(fitted, tuple(notes))
+    return Translated(ours, tuple(notes))
 
 
 def _head_of(content: VitContent, shapes: Shapes) -> StateDict:
