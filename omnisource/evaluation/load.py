@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from omnisource.checkpoints.file import as_checkpoint
+from omnisource.data.lists.class_maps import read_class_names
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Classifier
 from omnisource.evaluation.precision import Precision, weight_type
@@ -71,8 +72,19 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class _Content:
-    """What a file says: all that is needed to build the recognizer and to use it."""
+class Content:
+    """What a file says: all that is needed to build the recognizer and to use it.
+
+    Attributes:
+        model: Its backbone.
+        label_spaces: Its heads; none where the file has no classifier.
+        weights: With the recognizer's names.
+        weights_precision: Their type.
+        protocol: As it is tested.
+        class_names: As `Loaded.class_names`.
+        limits: As `Loaded.limits`.
+        notes: As `Loaded.notes`.
+    """
 
     model: Model
     label_spaces: Mapping[str, LabelSpace]
@@ -106,7 +118,7 @@ def load_recognizer(
         UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
             has no average; if the backbone is not the one of the weights.
     """
-    content = _content_of(Path(path), average, of_vit)
+    content = read_content(Path(path), average=average, of_vit=of_vit)
     return _recognizer_of(path, content, build_backbone)
 
 
@@ -130,7 +142,7 @@ def load(
     Raises:
         UserError: As for `load_recognizer`.
     """
-    content = _content_of(Path(path), average, {})
+    content = read_content(Path(path), average=average)
     if not content.label_spaces:
         raise UserError(f"{path}: {_NO_HEADS.format(path)}")
     recognizer = _recognizer_of(path, content, build_backbone)
@@ -139,11 +151,26 @@ def load(
     return Loaded(classifier, content.class_names, content.limits, content.notes)
 
 
-def _recognizer_of(path: str | Path, content: _Content, build_backbone: Callable[[Model], Backbone]) -> Recognizer:
+def _recognizer_of(path: str | Path, content: Content, build_backbone: Callable[[Model], Backbone]) -> Recognizer:
     """Returns the recognizer of a file with its weights, ready for evaluation, on the CPU."""
     recognizer = build_recognizer(content.model, content.label_spaces, content.weights_precision, build_backbone)
     load_into(recognizer, content.weights, origin=str(path), strict=True)
     return recognizer.eval()
+
+
+def with_class_names(loaded: Loaded, path: str) -> Loaded:
+    """Returns a classifier with the class names of a class map, for every label space of that many classes.
+
+    Raises:
+        UserError: The class map is missing or wrong, or no label space has as many classes.
+    """
+    names = read_class_names(path)
+    counts = {space: len(own) for space, own in loaded.class_names.items()}
+    if len(names) not in counts.values():
+        found = ", ".join(f"{space} has {count}" for space, count in counts.items())
+        raise UserError(f"{path}: has {len(names)} classes, and {found}")
+    named = {space: names if count == len(names) else loaded.class_names[space] for space, count in counts.items()}
+    return replace(loaded, class_names=named)
 
 
 def build_recognizer(
@@ -156,7 +183,8 @@ def build_recognizer(
     return Recognizer(model, label_spaces, backbone=build_backbone(model)).to(weight_type(precision))
 
 
-def _content_of(path: Path, average: bool, of_vit: Mapping[str, Any]) -> _Content:
+def read_content(path: Path, *, average: bool = False, of_vit: Mapping[str, Any] | None = None) -> Content:
+    """Returns what a file or a folder says; arguments and errors are those of `load_recognizer`."""
     in_place = read_in_place(path)
     content = in_place.content
     if content.get("format") == CHECKPOINT_FORMAT:
@@ -169,20 +197,20 @@ def _content_of(path: Path, average: bool, of_vit: Mapping[str, Any]) -> _Conten
         return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
     state = state_dict_in(content, str(path), (*VIT_FORMATS, PUBLISHED, OWN))
     if (of_file := next((one for one in VIT_FORMATS if one.is_format_of(state)), None)) is not None:
-        return _vit_content(path, of_file, state, in_place, of_vit)
+        return _vit_content(path, of_file, state, in_place, of_vit or {})
     return _published_content(path, state)
 
 
 def _vit_content(
     path: Path, of_file: VitFormat, state: Mapping[str, Tensor], in_place: WeightsInPlace, of_vit: Mapping[str, Any]
-) -> _Content:
+) -> Content:
     try:
         found = pretrained_vit(of_file, state, in_place, of_vit)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     is_precise = all(tensor.dtype == torch.float64 for tensor in state.values() if tensor.is_floating_point())
     count = len(found.class_names)
-    return _Content(
+    return Content(
         model=Model(vit=found.vit),
         label_spaces={CLASSES: LabelSpace(head="linear", num_classes=count)} if count else {},
         weights=found.state,
@@ -201,9 +229,9 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _own_content(
     path: Path, plain_recipe: Mapping[str, Any], class_names: Mapping[str, Sequence[str]], weights: Mapping[str, Tensor]
-) -> _Content:
+) -> Content:
     recipe = from_plain(Recipe, plain_recipe, str(path))
-    return _Content(
+    return Content(
         model=recipe.model,
         label_spaces=recipe.label_spaces,
         weights=weights,
@@ -214,7 +242,7 @@ def _own_content(
     )
 
 
-def _published_content(path: Path, state: Mapping[str, Tensor]) -> _Content:
+def _published_content(path: Path, state: Mapping[str, Tensor]) -> Content:
     weights = from_published(state, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
     try:
         sizes = sizes_of(weights)
@@ -223,7 +251,7 @@ def _published_content(path: Path, state: Mapping[str, Tensor]) -> _Content:
     if not sizes.heads:
         raise UserError(f"{path}: {_NO_HEADS.format(path)}")
     heads = sizes.heads.items()
-    return _Content(
+    return Content(
         model=Model(depth=sizes.depth, width=sizes.width),
         label_spaces={name: LabelSpace(head=size.kind, num_classes=size.num_classes) for name, size in heads},
         weights=weights,

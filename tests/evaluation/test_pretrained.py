@@ -13,7 +13,7 @@ from torch import Tensor
 
 import omnisource
 from omnisource.errors import UserError
-from omnisource.evaluation.load import load
+from omnisource.evaluation.load import load, with_class_names
 from omnisource.evaluation.predict import media_files, predict
 from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.models.weights.vit.content import Given
@@ -117,6 +117,16 @@ def test_classifier_of_images_averages_frames_of_a_video_and_has_its_class_names
     video, still = predict(loaded, media_files(media_of(tmp_path)), top=3)
     assert video.error is None and still.error is None
     assert {name for name, _ in still.predictions[0].top} == {"cat", "dog", "eel"}
+
+
+def test_class_map_names_the_classes(tmp_path: Path) -> None:
+    tiny_file(tmp_path / "vit.safetensors")
+    loaded = load(tmp_path / "vit.safetensors")
+    (tmp_path / "classes.txt").write_text("ape\nbee\ncat\n")
+    assert with_class_names(loaded, str(tmp_path / "classes.txt")).class_names == {"classes": ("ape", "bee", "cat")}
+    (tmp_path / "two.txt").write_text("ape\nbee\n")
+    with pytest.raises(UserError, match=r"two\.txt: has 2 classes, and classes has 3"):
+        with_class_names(loaded, str(tmp_path / "two.txt"))
 
 
 def test_shards_of_a_folder_are_read_and_a_missing_one_is_said(tmp_path: Path) -> None:

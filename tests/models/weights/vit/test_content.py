@@ -86,6 +86,17 @@ def test_network_of_a_format_gives_the_handed_numbers(name: str) -> None:
         assert [value / 255 for value in ours] == pytest.approx(handed.arrays[theirs].tolist())
 
 
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["dinov3_original", "dinov3_original_plus"])
+def test_rounded_periods_of_a_published_file_are_used(name: str) -> None:
+    handed = case(name)
+    state = {**handed.state, "rope_embed.periods": handed.state["rope_embed.periods"].bfloat16().double()}
+    network = network_of(format_of(state).read(state, Given({"num_heads": 4})))
+    with torch.no_grad():
+        features = network(handed.pixels("image_u8"), "image")
+    torch.testing.assert_close(features, handed.output("features_with_bfloat16_periods"), rtol=0, atol=1e-9)
+
+
 def table_state(name: str) -> dict[str, Tensor]:
     """Returns the state dict of a real size, of which only tokens and positions take memory."""
 
