@@ -74,7 +74,7 @@ def pretrained_vit(
     names = _class_names(len(content.head["weight"]) if content.head else 0, given.config)
     is_of_images = content.vit.tubelet == 1 and "clip_length" not in keys
     vit = replace(content.vit, clip_length=1) if is_of_images else content.vit
-    notes = [f"read as {of_file.description}: {vit.family}", *content.assumed]
+    notes = [f"read as {of_file.description}: {vit.family}", *content.assumptions()]
     if content.left_out:
         shown = ", ".join(content.left_out[:3]) + (" ..." if len(content.left_out) > 3 else "")
         notes.append(f"left out: {len(content.left_out)} tensors that are not of the network ({shown})")

@@ -26,7 +26,7 @@ class Model:
 
     weights: Annotated[str, MAY_DIFFER] = ""
     """Checkpoint that the run starts from: our own, a published .pth, or an image ResNet (.pth or .safetensors) that
-    is inflated. Empty: random weights."""
+    is inflated; with a ViT, one of another project (docs/weights.md). Empty: random weights."""
 
     vit: ViT | None = None
     """A vision transformer in place of the ResNet; model.vit.size=small and the like set it. None: the ResNet."""

@@ -66,14 +66,18 @@ class VitContent:
         backbone: Tensors with the names of our backbone.
         head: Weight [classes, features] and bias [classes] of its linear classifier, by these names; may be empty.
         left_out: Names in the file that have no place.
-        assumed: What neither tensors nor config tell, a line each.
+        assumed: What neither tensors nor config tell, by the key of `ViT`.
     """
 
     vit: ViT
     backbone: StateDict
     head: StateDict
     left_out: tuple[str, ...] = ()
-    assumed: tuple[str, ...] = ()
+    assumed: Mapping[str, str] = field(default_factory=dict)
+
+    def assumptions(self) -> list[str]:
+        """Returns what was assumed, a line each."""
+        return [f"{key}: assumed is {text}" for key, text in self.assumed.items()]
 
 
 def content(
@@ -134,8 +138,8 @@ def content(
         vit = replace(vit, clip_length=frames)
     _check_config(vit, given)
     head = {part: state.pop(f"head.{part}") for part in ("weight", "bias") if f"head.{part}" in state}
-    lines = tuple(f"{key}: assumed is {line}" for key, line in assumed.items() if key not in given.keys)
-    return VitContent(replace(vit, **given.keys), state, head, tuple(left_out), lines)
+    assumed = {key: text for key, text in assumed.items() if key not in given.keys}
+    return VitContent(replace(vit, **given.keys), state, head, tuple(left_out), assumed)
 
 
 def _side(size: Any) -> int | None:

@@ -35,12 +35,17 @@ def _for_recipe(of_file: VitFormat, vit: ViT) -> WeightFormat:
     """Returns a format whose weights become those of the ViT of a recipe."""
 
     def read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Translated:
-        content = of_file.read(state, Given({"num_heads": vit.sizes().num_heads}))
+        content = of_file.read(state, Given())
+        given, wanted = content.vit.sizes(), vit.sizes()
+        if (
+            given.width == wanted.width and given.num_heads != wanted.num_heads
+        ):  # the recipe knows it, the file does not
+            content = of_file.read(state, Given({"num_heads": wanted.num_heads}))
         _check_same_network(content.vit, vit)
         ours = fitted({f"backbone.{name}": tensor for name, tensor in content.backbone.items()}, shapes, vit)
         return Translated(
             {**ours.state, **_head_of(content, shapes), **{name: state[name] for name in content.left_out}},
-            (f"read as {of_file.description}", *content.assumed, *ours.notes, *_unlike(content.vit, vit)),
+            (f"read as {of_file.description}", *content.assumptions(), *ours.notes, *_unlike(content.vit, vit)),
         )
 
     return WeightFormat(of_file.description, of_file.is_format_of, read)
@@ -53,6 +58,8 @@ def _check_same_network(given: ViT, wanted: ViT) -> None:
     names = [*_NETWORK, *(["tubelet"] if given.tubelet != 1 else [])]
     if (given.activation == "swiglu") != (wanted.activation == "swiglu"):
         names.append("activation")
+    if given.width is not None:
+        names.remove("size")  # its numbers say all
     keys = {name: getattr(given, name) for name in names if getattr(given, name) != getattr(wanted, name)}
     raise UserError(
         "holds another ViT than model.vit describes; to start from it, set "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from omnisource.errors import UserError
+from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.models.load_weights import load_initial_weights
 from omnisource.models.position_tables import resampled
 from omnisource.models.recognizer import Recognizer
@@ -73,6 +74,18 @@ def test_positions_of_another_grid_and_heads_of_other_classes_are_said(tmp_path:
     assert torch.equal(recognizer.heads["actions"].linear.weight, before)
 
 
+def test_keys_to_set_name_the_size_and_heads_of_the_file(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        small = VisionTransformer(ViT(size="small", tubelet=1)).state_dict()
+    state = {name: torch.zeros(tensor.shape) for name, tensor in small.items() if name != "time_embed"}
+    state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"][:, :, 0]
+    torch.save(state, tmp_path / "small.pth")
+    with torch.device("meta"):
+        base = Recognizer(Model(vit=ViT(size="base")), {"actions": LabelSpace("linear", num_classes=5)})
+    with pytest.raises(UserError, match=r"to start from it, set model\.vit\.size=small$"):
+        load_initial_weights(base, tmp_path / "small.pth")
+
+
 @pytest.mark.parametrize(
     ("keys", "advice"),
     [
@@ -81,7 +94,7 @@ def test_positions_of_another_grid_and_heads_of_other_classes_are_said(tmp_path:
         ({"width": 32}, "model.vit.width=24"),
         (
             {"size": "small", "width": None, "depth": None, "num_heads": None, "patch": 16},
-            "size=base model.vit.width=24",
+            "set model.vit.width=24 model.vit.depth=2",
         ),
         ({"mlp_width": 8}, "model.vit.mlp_width=None"),
         ({"family": "dinov2"}, "model.vit.family=vit"),
