@@ -258,7 +258,7 @@ class VisionTransformer(nn.Module):
 
 def _layer(name: str) -> str:
     """Returns which block or other part a tensor belongs to; "" where weights may be without it: after the blocks."""
-    if name.startswith(("norm.", "fc_norm.", "pool.", "rope.")) or name == "time_embed":
+    if name.startswith(("norm.", "fc_norm.", "pool.")) or name in ("rope.periods", "time_embed"):
         return ""
     return ".".join(name.split(".")[: 2 if name.startswith("blocks.") else 1])
 

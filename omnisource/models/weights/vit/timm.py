@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from omnisource.errors import UserError
 from omnisource.models.position_tables import sines_in_space
 from omnisource.models.weights.formats import StateDict, computable
 from omnisource.models.weights.vit.content import (
@@ -71,9 +72,15 @@ def _join_gates(state: StateDict) -> None:
 
 
 def _family_of(state: Mapping[str, Tensor], given: Given, *, has_decoder: bool) -> tuple[Family, dict[str, str]]:
-    """Returns the family of a file with timm's names, and what was assumed for it, by key."""
+    """Returns the family of a file with timm's names, and what was assumed for it, by key.
+
+    Raises:
+        UserError: Its positions are of an unknown kind.
+    """
     name = str(given.config.get("architecture", ""))
     if "pos_embed" not in state:
+        if "reg_token" not in state or "blocks.0.ls1.gamma" not in state:
+            raise UserError("has no table of positions, and is not DINOv3, whose positions are known without one")
         return "dinov3", {}
     if "blocks.0.ls1.gamma" in state:
         return "dinov2", {}

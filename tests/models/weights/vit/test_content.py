@@ -157,6 +157,16 @@ def test_real_sizes_are_read_from_names_and_shapes(name: str) -> None:
     assert {key: list(tensor.shape) for key, tensor in content.backbone.items()} == left
 
 
+def test_positions_of_an_unknown_kind_are_refused() -> None:
+    state = {"patch_embed.proj.weight": torch.zeros(8, 3, 4, 4), "blocks.0.attn.qkv.weight": torch.zeros(24, 8)}
+    state |= {"blocks.0.mlp.fc1.weight": torch.zeros(32, 8), "blocks.0.mlp.fc2.weight": torch.zeros(8, 32)}
+    with pytest.raises(UserError, match="has no table of positions, and is not DINOv3"):
+        format_of(state).read(state, Given())
+    state["pos_embed"] = torch.zeros(1, 12, 8)
+    with pytest.raises(UserError, match="not the positions of a square image"):
+        format_of(state).read(state, Given())
+
+
 @pytest.mark.shared_data
 def test_siglip_of_any_size_is_refused() -> None:
     state = table_state("hf_siglip2_naflex_vision_base_patch16")
