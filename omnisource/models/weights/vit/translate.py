@@ -45,7 +45,7 @@ def _for_recipe(of_file: VitFormat, vit: ViT) -> WeightFormat:
         ours = fitted({f"backbone.{name}": tensor for name, tensor in content.backbone.items()}, shapes, vit)
         return Translated(
             {**ours.state, **_head_of(content, shapes), **{name: state[name] for name in content.left_out}},
-            (f"read as {of_file.description}", *content.assumptions(), *ours.notes, *_unlike(content.vit, vit)),
+            (f"read as {of_file.description}", *ours.notes, *_unlike(content, vit)),
         )
 
     return WeightFormat(of_file.description, of_file.is_format_of, read)
@@ -113,10 +113,12 @@ def _head_of(content: VitContent, shapes: Shapes) -> StateDict:
     return {f"{place}{part}": tensor for part, tensor in content.head.items()}
 
 
-def _unlike(given: ViT, wanted: ViT) -> Iterable[str]:
-    """Yields a line for each trait of a file that the recipe has otherwise and that no tensor tells."""
-    theirs, ours = given.traits(), wanted.traits()
+def _unlike(content: VitContent, vit: ViT) -> Iterable[str]:
+    """Yields a line for each trait that the recipe decides: no tensor tells it, or a file's family has it otherwise."""
+    theirs, ours = content.vit.traits(), vit.traits()
     for name in _ONLY_SAID:
         its, own = getattr(theirs, name), getattr(ours, name)
-        if its != own:
+        if name in content.assumed:
+            yield f"model.vit.{name} is {own}, and no tensor tells it; usual is {content.assumed[name]}"
+        elif its != own:
             yield f"model.vit.{name} is {own}; such weights were made with {its}"

@@ -56,7 +56,10 @@ def test_kernel_is_spread_over_time_and_positions_are_folded(tmp_path: Path) -> 
     assert torch.equal(loaded["heads.actions.linear.weight"], state["head.weight"])
     assert not loaded["backbone.time_embed"].any()
     text = report.describe(limit=100)
-    assert "read as timm's ViTs, and MAE" in text and "pixel_mean: assumed is 0.5 of 0 to 1" in text
+    assert (
+        "read as timm's ViTs, and MAE" in text
+        and "model.vit.pixel_mean is (127.5, 127.5, 127.5), and no tensor tells it; usual is 0.5" in text
+    )
     assert "backbone.patch_embed.proj.weight: repeated over 2 frames" in text
     assert "backbone.time_embed" in text and "heads.photos" in text  # left as they were
 
