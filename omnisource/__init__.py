@@ -6,12 +6,13 @@ The names below are loaded when they are first used: `import omnisource` alone i
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers know the name; importing `typing` could find a user's file under `python -m`
 if TYPE_CHECKING:
     from omnisource.errors import UnreadableMedia, UserError
     from omnisource.evaluation.load import load_recognizer
     from omnisource.models.recognizer import Recognizer
+    from omnisource.recipe.backbones.vit import ViT
     from omnisource.recipe.data import (
         ClipSampling,
         ColorJitter,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from omnisource.recipe.model import LabelSpace, Model
     from omnisource.recipe.optimization import Optimizer, Schedule
     from omnisource.recipe.recipe import Checkpoints, Recipe, Validation
-    from omnisource.recipe.vit import ViT
     from omnisource.types import Batch, Clip
 
 __version__ = "0.1.0"
@@ -85,13 +85,13 @@ _HOMES = {
     "UnreadableMedia": "omnisource.errors",
     "UserError": "omnisource.errors",
     "Validation": "omnisource.recipe.recipe",
-    "ViT": "omnisource.recipe.vit",
+    "ViT": "omnisource.recipe.backbones.vit",
     "load_config": "omnisource.recipe.loading",
     "load_recognizer": "omnisource.evaluation.load",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -17,8 +17,8 @@ from omnisource.models.weights.formats import StateDict
 from omnisource.models.weights.vit.content import Given
 from omnisource.models.weights.vit.formats import VitFormat
 from omnisource.models.weights.vit.translate import fitted
+from omnisource.recipe.backbones.vit import ViT
 from omnisource.recipe.data import ClipSampling, EvaluationViews
-from omnisource.recipe.vit import ViT
 
 CLASSES = "classes"
 """Name of the label space of such a file."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnisource.recipe.vit import Resampling
+from omnisource.recipe.backbones.vit import Resampling
 
 ROTARY_BASE = 100.0
 """Base of the periods of DINOv3's rotary positions."""

@@ -19,6 +19,7 @@ from omnisource.recipe.marks import (
 )
 from omnisource.recipe.model import LabelSpace, Model, model_faults
 from omnisource.recipe.optimization import Optimizer, Schedule
+from omnisource.recipe.paths import path_changes
 from omnisource.recipe.values import bound_faults, type_faults
 
 
@@ -151,3 +152,5 @@ class Recipe:
             faults = model_faults(self.model, self.sources)
         if faults:
             raise ValueError("; ".join(faults))
+        for name, value in path_changes(self).items():
+            object.__setattr__(self, name, value)  # nobody has it yet

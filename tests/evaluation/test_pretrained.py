@@ -18,7 +18,7 @@ from omnisource.evaluation.predict import media_files, predict
 from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.models.weights.vit.content import Given
 from omnisource.models.weights.vit.hugging_face import pixels
-from omnisource.recipe.vit import ViT
+from omnisource.recipe.backbones.vit import ViT
 from tests.support.formats import Case, case
 from tests.support.media import moving_square, write_image, write_video
 

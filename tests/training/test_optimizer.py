@@ -12,9 +12,9 @@ from omnisource.models.backbones.backbone import ParameterGroup, group_parameter
 from omnisource.models.backbones.slow_only import MediaBatchNorm
 from omnisource.models.heads import HeadBatchNorm, VideoHead
 from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.backbones.vit import ViT
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.optimization import Optimizer, Schedule
-from omnisource.recipe.vit import ViT
 from omnisource.training.optimizer import build_optimizer, learning_rate
 
 

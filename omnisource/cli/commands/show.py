@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from omnisource.cli.arguments import add_overrides, load_recipe
+from omnisource.cli.arguments import add_overrides, load_recipe, path_text
 from omnisource.errors import UserError
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".pyth", ".tar")
@@ -18,7 +18,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "show", help="print a recipe, its sizes and its cost, which needs no data; or what a file of weights holds"
     )
     show.add_argument(
-        "config", metavar="CONFIG", help="Python file that builds `recipe`, or a file or folder of weights"
+        "config",
+        metavar="CONFIG",
+        type=path_text,
+        help="Python file that builds `recipe`, or a file or folder of weights",
     )
     add_overrides(show)
     show.add_argument("--keys", action="store_true", help="list every key with its value and meaning instead")

@@ -30,7 +30,7 @@ from omnisource.models.normalize import Normalization
 from omnisource.models.position_tables import Grid, interpolated, resampled, sines_in_space, sines_over_tokens
 from omnisource.models.weights.formats import SizeDifferences, WeightFormat
 from omnisource.models.weights.vit.translate import formats_of
-from omnisource.recipe.vit import ViT, size_faults
+from omnisource.recipe.backbones.vit import ViT, size_faults
 from omnisource.types import Media
 
 

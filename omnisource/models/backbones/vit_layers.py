@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnisource.models.backbones.vit_rotary import Rotation
-from omnisource.recipe.vit import Activation
+from omnisource.recipe.backbones.vit import Activation
 
 
 class Attention(nn.Module):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnisource.models.backbones.vit_layers import Attention, Mlp
-from omnisource.recipe.vit import Traits
+from omnisource.recipe.backbones.vit import Traits
 
 
 class AttentionPool(nn.Module):

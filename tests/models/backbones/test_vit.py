@@ -19,8 +19,8 @@ from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.vit.content import Given
 from omnisource.models.weights.vit.timm import read_timm
+from omnisource.recipe.backbones.vit import Family, ViT
 from omnisource.recipe.model import LabelSpace, Model
-from omnisource.recipe.vit import Family, ViT
 from tests.support.formats import case
 
 TINY: dict[str, Any] = {"width": 24, "depth": 2, "num_heads": 2, "patch": 8, "image_size": 32, "clip_length": 4}

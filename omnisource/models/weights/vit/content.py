@@ -17,7 +17,7 @@ from torch import Tensor
 from omnisource.errors import UserError
 from omnisource.models.position_tables import rotary_periods
 from omnisource.models.weights.formats import StateDict, computable
-from omnisource.recipe.vit import FAMILIES, NAMED_SIZES, Family, Sizes, ViT
+from omnisource.recipe.backbones.vit import FAMILIES, NAMED_SIZES, Family, Sizes, ViT
 
 HEADS_OF_WIDTH = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 4096: 32}
 """Heads of the widths of which a head has not 64 channels: so400m, huge, giant, bigG, DINOv3's 7B."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from omnisource.models.weights.formats import StateDict
 from omnisource.models.weights.vit.content import Given, VitContent, content, fill_biases, join, renamed, without
-from omnisource.recipe.vit import Family
+from omnisource.recipe.backbones.vit import Family
 
 _NAMES = {
     r"^embeddings\.cls_token$": "cls_token",

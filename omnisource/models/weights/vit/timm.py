@@ -21,7 +21,7 @@ from omnisource.models.weights.vit.content import (
     renamed,
     without,
 )
-from omnisource.recipe.vit import Family
+from omnisource.recipe.backbones.vit import Family
 
 _MAE_LEFT_OUT = r"decoder_.*|mask_token"
 

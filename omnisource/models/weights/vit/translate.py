@@ -13,7 +13,7 @@ from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, Tran
 from omnisource.models.weights.own import OWN
 from omnisource.models.weights.vit.content import Given, VitContent
 from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat
-from omnisource.recipe.vit import ViT
+from omnisource.recipe.backbones.vit import ViT
 
 _KERNEL, _TABLE, _TIMES = "backbone.patch_embed.proj.weight", "backbone.pos_embed", "backbone.time_embed"
 

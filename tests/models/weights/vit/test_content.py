@@ -15,7 +15,7 @@ from omnisource.errors import UserError
 from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.models.weights.vit.content import Given, VitContent
 from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat
-from omnisource.recipe.vit import ViT
+from omnisource.recipe.backbones.vit import ViT
 from tests.support.formats import FORMATS, Case, case, key_table
 
 CASES = sorted(

@@ -14,8 +14,8 @@ from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.models.load_weights import load_initial_weights
 from omnisource.models.position_tables import resampled
 from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.backbones.vit import ViT
 from omnisource.recipe.model import LabelSpace, Model
-from omnisource.recipe.vit import ViT
 
 SIZES: dict[str, Any] = {"width": 24, "depth": 2, "num_heads": 2, "patch": 8, "image_size": 32, "clip_length": 4}
 

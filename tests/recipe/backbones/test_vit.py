@@ -6,11 +6,11 @@ import pytest
 
 from omnisource import ViT
 from omnisource.errors import UserError
+from omnisource.recipe.backbones.vit import FAMILIES, Sizes, Traits
 from omnisource.recipe.keys import describe_keys, field_docs
 from omnisource.recipe.overrides import apply_overrides
 from omnisource.recipe.plain import from_plain, to_plain
 from omnisource.recipe.recipe import Recipe
-from omnisource.recipe.vit import FAMILIES, Sizes, Traits
 from tests.recipe.test_recipe import PUBLISHED
 
 OF_VIT = ("model.vit.size=small", "model.vit.family=dinov2")
