@@ -24,7 +24,7 @@ from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import load_into, state_dict_in
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.folder import WeightsInPlace, read_in_place
+from omnisource.models.weights.folder import read_side_files, read_weights
 from omnisource.models.weights.own import OWN, required_average
 from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
 from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat
@@ -185,8 +185,7 @@ def build_recognizer(
 
 def read_content(path: Path, *, average: bool = False, of_vit: Mapping[str, Any] | None = None) -> Content:
     """Returns what a file or a folder says; arguments and errors are those of `load_recognizer`."""
-    in_place = read_in_place(path)
-    content = in_place.content
+    content = read_weights(path)
     if content.get("format") == CHECKPOINT_FORMAT:
         checkpoint = as_checkpoint(content)
         weights = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
@@ -197,15 +196,13 @@ def read_content(path: Path, *, average: bool = False, of_vit: Mapping[str, Any]
         return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
     state = state_dict_in(content, str(path), (*VIT_FORMATS, PUBLISHED, OWN))
     if (of_file := next((one for one in VIT_FORMATS if one.is_format_of(state)), None)) is not None:
-        return _vit_content(path, of_file, state, in_place, of_vit or {})
+        return _vit_content(path, of_file, state, of_vit or {})
     return _published_content(path, state)
 
 
-def _vit_content(
-    path: Path, of_file: VitFormat, state: Mapping[str, Tensor], in_place: WeightsInPlace, of_vit: Mapping[str, Any]
-) -> Content:
+def _vit_content(path: Path, of_file: VitFormat, state: Mapping[str, Tensor], of_vit: Mapping[str, Any]) -> Content:
     try:
-        found = pretrained_vit(of_file, state, in_place, of_vit)
+        found = pretrained_vit(of_file, state, read_side_files(path), of_vit)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     is_precise = all(tensor.dtype == torch.float64 for tensor in state.values() if tensor.is_floating_point())

@@ -12,7 +12,7 @@ from torch import Tensor
 from omnisource.errors import UserError
 from omnisource.evaluation.protocol import MediaProtocol, Protocol
 from omnisource.models.backbones.vit import VisionTransformer
-from omnisource.models.weights.folder import WeightsInPlace
+from omnisource.models.weights.folder import SideFiles
 from omnisource.models.weights.formats import StateDict
 from omnisource.models.weights.vit.content import Given
 from omnisource.models.weights.vit.formats import VitFormat
@@ -23,7 +23,6 @@ from omnisource.recipe.data import ClipSampling, EvaluationViews
 CLASSES = "classes"
 """Name of the label space of such a file."""
 
-_TIMES = "backbone.time_embed"
 _VIEWS_AT_A_TIME = 8
 _CLIPS = {"videomae": 5, "vjepa2": 2}
 """Clips, of three crops each, that videos are tested with; both take every fourth frame.
@@ -53,14 +52,14 @@ class PretrainedViT:
 
 
 def pretrained_vit(
-    of_file: VitFormat, state: Mapping[str, Tensor], in_place: WeightsInPlace, keys: Mapping[str, Any]
+    of_file: VitFormat, state: Mapping[str, Tensor], beside: SideFiles, keys: Mapping[str, Any]
 ) -> PretrainedViT:
     """Returns what a file tells.
 
     Args:
         of_file: Its format.
         state: Its state dict.
-        in_place: What lies beside it.
+        beside: What lies beside it.
         keys: Values of `ViT` that the user gives.
 
     Raises:
@@ -69,7 +68,7 @@ def pretrained_vit(
     known = [field.name for field in fields(ViT)]
     if unknown := sorted(keys.keys() - set(known)):
         raise UserError(f"there is no {', '.join(unknown)} of a ViT; known are {', '.join(known)}")
-    given = Given(keys, in_place.config, in_place.processor)
+    given = Given(keys, beside.config, beside.processor)
     content = of_file.read(state, given)
     names = _class_names(len(content.head["weight"]) if content.head else 0, given.config)
     is_of_images = content.vit.tubelet == 1 and "clip_length" not in keys
@@ -84,11 +83,9 @@ def pretrained_vit(
         wanted = {f"backbone.{name}": tensor.shape for name, tensor in VisionTransformer(vit).state_dict().items()}
     ours = fitted({f"backbone.{name}": tensor for name, tensor in content.backbone.items()}, wanted, vit)
     weights = ours.state | {f"heads.{CLASSES}.linear.{part}": tensor for part, tensor in content.head.items()}
-    if _TIMES in wanted:
-        weights.setdefault(_TIMES, torch.zeros(wanted[_TIMES]))  # an image network has no positions in time
     if names:
         weights.setdefault(f"heads.{CLASSES}.linear.bias", torch.zeros(len(names)))
-    return PretrainedViT(vit, weights, names, _protocol(vit, given), (*notes, *ours.notes))
+    return PretrainedViT(vit, weights, names, _protocol(vit, given), tuple(notes))
 
 
 def _class_names(count: int, config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,10 +18,9 @@ from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.recognizer import Recognizer
-from omnisource.models.weights.folder import read_in_place
+from omnisource.models.weights.folder import read_weights
 from omnisource.models.weights.formats import HeadNames, StateDict, Translated, WeightFormat
 from omnisource.models.weights.own import required_average
-from omnisource.models.weights.read import read_weights_file
 from omnisource.models.weights.report import LoadReport, indented, mismatches
 from omnisource.models.weights.vit.formats import VitFormat
 
@@ -42,10 +41,11 @@ def load_initial_weights(
     Raises:
         UserError: The file cannot be read, is of no known format, or holds a backbone of other sizes.
     """
-    found = _translated(recognizer, read_in_place(path).content, str(path), HeadNames(image_head, video_head))
+    found = _translated(recognizer, read_weights(path), str(path), HeadNames(image_head, video_head))
     _check_backbone(recognizer, found.state, str(path))
     report = load_into(recognizer, found.state, origin=str(path))
-    return replace(report, notes=(*report.notes, *found.notes))
+    unexpected = (*report.unexpected, *found.left_out)
+    return replace(report, notes=(*report.notes, *found.notes), unexpected=unexpected)
 
 
 def load_all_weights(
@@ -56,11 +56,11 @@ def load_all_weights(
     *,
     average: bool = False,
 ) -> LoadReport:
-    """Loads a recognizer's own or published checkpoint, which must fit in every tensor.
+    """Loads a checkpoint that must fit in every tensor; what is no part of a backbone or a head may be left out.
 
     Args:
         recognizer: The recognizer.
-        path: Our own checkpoint or a published .pth.
+        path: Our own checkpoint, a published .pth, or a file or folder of another format.
         image_head: Label space that takes the weights of a published image head. None: no one does.
         video_head: The same for the published video head.
         average: Whether to take the moving average of the weights in place of the weights.
@@ -70,7 +70,7 @@ def load_all_weights(
             then.
     """
     heads = HeadNames(image_head, video_head)
-    return load_all_in(recognizer, read_weights_file(path), str(path), heads, average=average)
+    return load_all_in(recognizer, read_weights(path), str(path), heads, average=average)
 
 
 def load_all_in(

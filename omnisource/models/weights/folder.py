@@ -16,33 +16,40 @@ _PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
 @dataclass(frozen=True)
-class WeightsInPlace:
-    """What a file of weights holds, and what the files beside it say.
+class SideFiles:
+    """What the files beside weights say.
 
     Attributes:
-        content: As `read_weights_file` returns it.
         config: The config.json; empty where there is none.
         processor: The preprocessor_config.json, likewise.
     """
 
-    content: dict[str, Any]
     config: dict[str, Any]
     processor: dict[str, Any]
 
 
-def read_in_place(path: str | Path) -> WeightsInPlace:
-    """Returns the weights of a file or of a folder in Hugging Face's layout, and what lies beside them.
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """Returns what a file of weights holds, or a folder in Hugging Face's layout.
 
     Raises:
-        UserError: There are none, a shard is missing, or a file cannot be read; as for `read_weights_file`.
+        UserError: There are no weights in the folder, or a shard is missing; as for `read_weights_file`.
+    """
+    path = Path(path)
+    return _content_of_folder(path) if path.is_dir() else read_weights_file(path)
+
+
+def read_side_files(path: str | Path) -> SideFiles:
+    """Returns what stands beside a file of weights, or in a folder of them.
+
+    Raises:
+        UserError: One of the files cannot be read.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
-    content = _content_of_folder(path) if path.is_dir() else read_weights_file(path)
     processor: dict[str, Any] = {}
     for name in _PROCESSORS:
         processor |= _json(folder / name)
-    return WeightsInPlace(content, _json(folder / "config.json"), processor)
+    return SideFiles(_json(folder / "config.json"), processor)
 
 
 def _content_of_folder(folder: Path) -> dict[str, Any]:

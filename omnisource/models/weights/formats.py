@@ -36,10 +36,12 @@ class Translated:
     Attributes:
         state: The tensors. What has no place in the recognizer has a name that it lacks.
         notes: What was changed or assumed, a line each.
+        left_out: Names in the file of what is no part of such a backbone or its heads.
     """
 
     state: StateDict
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

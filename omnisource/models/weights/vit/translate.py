@@ -44,8 +44,9 @@ def _for_recipe(of_file: VitFormat, vit: ViT) -> WeightFormat:
         _check_same_network(content.vit, vit)
         ours = fitted({f"backbone.{name}": tensor for name, tensor in content.backbone.items()}, shapes, vit)
         return Translated(
-            {**ours.state, **_head_of(content, shapes), **{name: state[name] for name in content.left_out}},
+            {**ours.state, **_head_of(content, shapes)},
             (f"read as {of_file.description}", *ours.notes, *_unlike(content, vit)),
+            content.left_out,
         )
 
     return WeightFormat(of_file.description, of_file.is_format_of, read)
@@ -98,6 +99,9 @@ def fitted(state: Mapping[str, Tensor], shapes: Shapes, vit: ViT) -> Translated:
     if times is not None and wanted is not None and times.shape[1] != wanted[1]:
         ours[_TIMES] = interpolated(computable(times)[0], wanted[1])[None]
         notes.append(f"{_TIMES}: interpolated from {times.shape[1]} to {wanted[1]} positions in time")
+    elif times is None and wanted is not None and kernel is not None:
+        ours[_TIMES] = kernel.new_zeros(tuple(wanted))
+        notes.append(f"{_TIMES}: zero, since the file has no positions in time")
     return Translated(ours, tuple(notes))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from omnisource.errors import UserError
 from omnisource.models.backbones.vit import VisionTransformer
-from omnisource.models.load_weights import load_initial_weights
+from omnisource.models.load_weights import load_all_weights, load_initial_weights
 from omnisource.models.position_tables import resampled
 from omnisource.models.recognizer import Recognizer
 from omnisource.recipe.backbones.vit import ViT
@@ -61,7 +61,7 @@ def test_kernel_is_spread_over_time_and_positions_are_folded(tmp_path: Path) -> 
         and "model.vit.pixel_mean is (127.5, 127.5, 127.5), and no tensor tells it; usual is 0.5" in text
     )
     assert "backbone.patch_embed.proj.weight: repeated over 2 frames" in text
-    assert "backbone.time_embed" in text and "heads.photos" in text  # left as they were
+    assert "backbone.time_embed: zero" in text and "heads.photos" in text  # the latter is left as it was
 
 
 def test_positions_of_another_grid_and_heads_of_other_classes_are_said(tmp_path: Path) -> None:
@@ -75,6 +75,18 @@ def test_positions_of_another_grid_and_heads_of_other_classes_are_said(tmp_path:
     assert "backbone.pos_embed: resampled from 6x6 to 4x4 patches" in text
     assert "in the file, but not in the model (2)" in text and "head.{weight, bias}" in text
     assert torch.equal(recognizer.heads["actions"].linear.weight, before)
+
+
+def test_whole_network_of_a_file_is_tested_with(tmp_path: Path) -> None:
+    path, state = timm_file(tmp_path / "vit.pth")
+    spaces = {"actions": LabelSpace("linear", num_classes=5)}
+    recognizer = Recognizer(Model(vit=ViT(**SIZES)), spaces)
+    assert load_all_weights(recognizer, path).is_complete
+    assert torch.equal(recognizer.state_dict()["heads.actions.linear.bias"], state["head.bias"])
+    assert not recognizer.state_dict()["backbone.time_embed"].any()
+    path, _ = timm_file(tmp_path / "seven.pth", classes=7)
+    with pytest.raises(UserError, match="the checkpoint does not fit the model, so nothing was loaded"):
+        load_all_weights(recognizer, path)
 
 
 def test_keys_to_set_name_the_size_and_heads_of_the_file(tmp_path: Path) -> None:
