@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from omnisource.evaluation.load import Content, build_recognizer, read_content
 from omnisource.models.cost import count_multiply_adds, count_parameters
 from omnisource.models.recognizer import Recognizer
 from omnisource.printing import printable_name, show
+from omnisource.recipe.backbones.vit import ViT
 from omnisource.recipe.model import Model
 from omnisource.reporting.tables import print_table
 
@@ -35,6 +37,8 @@ def print_weights(path: Path) -> None:
     ]
     print_table(printable_name(str(path)), ["what", "value"], rows)
     show(*content.notes)
+    if content.model.vit is not None and content.notes:
+        show(f"start a run from it: omnisource train CONFIG model.weights={path} {' '.join(_keys(content.model.vit))}")
 
 
 def _network(model: Model) -> str:
@@ -47,6 +51,16 @@ def _network(model: Model) -> str:
         f"{name}: width {sizes.width}, depth {sizes.depth}, {sizes.num_heads} heads, patches of {vit.patch} pixels, "
         f"{vit.tubelet} frames a token"
     )
+
+
+def _keys(vit: ViT) -> list[str]:
+    """Returns the overrides with which a recipe describes a ViT; a run chooses the sizes of clips and images itself."""
+    always = ["family", "size"] if vit.width is None else ["family", "width", "depth", "num_heads"]
+    of_run = ["tubelet", "image_size", "clip_length"]
+    others = [field.name for field in fields(ViT) if field.name not in (*always, "size", *of_run)]
+    changed = [name for name in others if getattr(vit, name) != getattr(ViT, name)]
+    texts = {name: str(getattr(vit, name)).strip("()").replace(" ", "") for name in (*always, *changed)}
+    return [f"model.vit.{name}={text}" for name, text in texts.items()]
 
 
 def _classes(names: tuple[str, ...]) -> str:

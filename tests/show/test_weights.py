@@ -17,6 +17,8 @@ def test_file_of_weights_is_shown_with_network_classes_and_cost(
     assert "ViT (vit): width 24, depth 2, 1 heads, patches of 8 pixels, 1 frames a token" in text
     assert "classes of classes │ 3: 0, 1, 2" in text and "mean 127.5, 127.5, 127.5; deviation 127.5" in text
     assert "views of videos │ 10 x 1 of 1x32x32, short side 37" in text and "multiply-adds of one, video" in text
+    keys = "model.vit.family=vit model.vit.width=24 model.vit.depth=2 model.vit.num_heads=1 model.vit.patch=8"
+    assert f"omnisource train CONFIG model.weights={tmp_path / 'vit.safetensors'} {keys}" in text
     assert "read as timm's ViTs, and MAE: vit" in text and "num_heads: assumed is 1 heads" in text
 
 

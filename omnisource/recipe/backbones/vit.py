@@ -65,8 +65,8 @@ class Traits:
 
 
 _HALF: Color = (127.5, 127.5, 127.5)
-_CLIP_MEAN: Color = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
-_CLIP_STD: Color = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
+_CLIP_MEAN: Color = (122.770938, 116.746013, 104.093736)
+_CLIP_STD: Color = (68.500533, 66.632158, 70.323163)
 _CLIP: dict[str, Any] = {
     "pre_norm": True,
     "norm_epsilon": 1e-5,

@@ -151,6 +151,11 @@ def _side(size: Any) -> int | None:
     return size if type(size) is int and size > 0 else None
 
 
+def of_255(values: Sequence[float]) -> tuple[float, ...]:
+    """Returns numbers on a scale of 0 to 1 on one of 0 to 255, to six digits, as recipes have them."""
+    return tuple(round(255 * value, 6) for value in values)
+
+
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> tuple[StateDict, list[str]]:
     """Returns the tensors below a prefix, without it, and the names of the others."""
     inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

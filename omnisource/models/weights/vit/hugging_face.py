@@ -8,7 +8,16 @@ from typing import Any
 from torch import Tensor
 
 from omnisource.models.weights.formats import StateDict
-from omnisource.models.weights.vit.content import Given, VitContent, content, fill_biases, join, renamed, without
+from omnisource.models.weights.vit.content import (
+    Given,
+    VitContent,
+    content,
+    fill_biases,
+    join,
+    of_255,
+    renamed,
+    without,
+)
 from omnisource.recipe.backbones.vit import Family
 
 _NAMES = {
@@ -63,7 +72,7 @@ def pixels(given: Given) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for ours, name in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")):
         if processor.get(name):
-            found[ours] = tuple(255 * value for value in processor[name])
+            found[ours] = of_255(processor[name])
         elif str(processor.get("image_processor_type", processor.get("feature_extractor_type", ""))).startswith(_HALF):
             found[ours] = (127.5, 127.5, 127.5)  # what the class has where its file says nothing
     return found

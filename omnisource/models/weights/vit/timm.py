@@ -18,6 +18,7 @@ from omnisource.models.weights.vit.content import (
     content,
     fill_biases,
     is_gated,
+    of_255,
     renamed,
     without,
 )
@@ -109,4 +110,4 @@ def _pixels(given: Given) -> dict[str, Any]:
     """Returns the normalization of pixels that timm's config.json has."""
     config = given.config.get("pretrained_cfg", {})
     names = {"pixel_mean": "mean", "pixel_std": "std"}
-    return {ours: tuple(255 * value for value in config[name]) for ours, name in names.items() if config.get(name)}
+    return {ours: of_255(config[name]) for ours, name in names.items() if config.get(name)}
