@@ -19,15 +19,17 @@ from omnisource.evaluation.classifier import Classifier
 from omnisource.evaluation.precision import Precision, weight_type
 from omnisource.evaluation.pretrained import CLASSES, pretrained_vit
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
+from omnisource.files.foreign_files import is_safetensors
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
-from omnisource.models.load_weights import load_into, state_dict_in
+from omnisource.models.load_weights import load_into
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.folder import read_side_files, read_weights
 from omnisource.models.weights.own import OWN, required_average
 from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
 from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat
+from omnisource.models.weights.wrappers import find_weights
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
@@ -192,12 +194,12 @@ def read_content(path: Path, *, average: bool = False, of_vit: Mapping[str, Any]
         return _own_content(path, checkpoint.recipe, checkpoint.class_names, weights)
     if average:
         required_average(None, str(path))
-    if path.suffix == ".safetensors" and "recipe" in (metadata := _metadata(path)):
+    if path.is_file() and is_safetensors(path) and "recipe" in (metadata := _metadata(path)):
         return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
-    state = state_dict_in(content, str(path), (*VIT_FORMATS, PUBLISHED, OWN))
-    if (of_file := next((one for one in VIT_FORMATS if one.is_format_of(state)), None)) is not None:
-        return _vit_content(path, of_file, state, of_vit or {})
-    return _published_content(path, state)
+    found = find_weights(content, str(path), (*VIT_FORMATS, PUBLISHED, OWN))
+    if isinstance(found.format, VitFormat):
+        return _vit_content(path, found.format, found.state, of_vit or {})
+    return _published_content(path, found.state)
 
 
 def _vit_content(path: Path, of_file: VitFormat, state: Mapping[str, Tensor], of_vit: Mapping[str, Any]) -> Content:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
-from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.families import family_of
 from omnisource.models.weights.folder import read_weights
-from omnisource.models.weights.formats import HeadNames, StateDict, Translated, WeightFormat
+from omnisource.models.weights.formats import HeadNames, Translated, WeightFormat
 from omnisource.models.weights.own import required_average
 from omnisource.models.weights.report import LoadReport, indented, mismatches
-from omnisource.models.weights.vit.formats import VitFormat
+from omnisource.models.weights.wrappers import find_weights
 
 
 def load_initial_weights(
@@ -78,10 +78,12 @@ def load_all_in(
 ) -> LoadReport:
     """Does what `load_all_weights` says with what `read_weights_file` returned of the file `origin`."""
     if average:
-        state = required_average(content.get("state"), origin)
+        state, notes = required_average(content.get("state"), origin), ()
     else:
-        state = _translated(recognizer, content, origin, heads).state
-    return load_into(recognizer, state, origin=origin, strict=True)
+        found = _translated(recognizer, content, origin, heads)
+        state, notes = found.state, found.notes
+    report = load_into(recognizer, state, origin=origin, strict=True)
+    return replace(report, notes=(*notes, *report.notes))
 
 
 def load_into(
@@ -108,6 +110,7 @@ def load_into(
         unexpected=tuple(name for name in state if name not in wanted),
         mismatched=mismatched,
     )
+    _check_finite(state, wanted, report.loaded, origin)
     if strict and not report.is_complete:
         raise UserError(
             "the checkpoint does not fit the model, so nothing was loaded; take the recipe that it was trained with\n"
@@ -115,6 +118,24 @@ def load_into(
         )
     module.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     return report
+
+
+def _check_finite(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], names: Sequence[str], origin: str) -> None:
+    """Raises UserError where a number that is to be loaded is NaN or infinite: nothing that follows would be one."""
+    bad = [
+        name
+        for name in names
+        if wanted[name].is_floating_point() and not state[name].is_meta and not torch.isfinite(state[name]).all()
+    ]
+    if bad:
+        counts = [
+            f"    {name}: {int((~torch.isfinite(state[name])).sum())} of {state[name].numel()}" for name in bad[:8]
+        ]
+        more = [f"    and {len(bad) - 8} tensors more"] if len(bad) > 8 else []
+        raise UserError(
+            f"{origin}: holds numbers that are NaN or infinite, so nothing was loaded; take weights from before they "
+            "came in, or a file in float32 where half precision did not hold them\n" + "\n".join([*counts, *more])
+        )
 
 
 def save_published(
@@ -146,42 +167,15 @@ def save_published(
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def state_dict_in(content: Mapping[str, Any], origin: str, formats: Sequence[WeightFormat | VitFormat]) -> StateDict:
-    """Returns the state dict in what `read_weights_file` returned, with the names that the file has.
-
-    Raises:
-        UserError: There is none of these formats, or it holds something else than tensors.
-    """
-    state: Any = content
-    for key in ("model",) if content.get("format") == CHECKPOINT_FORMAT else ("state_dict", "model"):
-        if isinstance(content.get(key), Mapping):
-            state = content[key]
-            break
-    names = [str(name) for name in state]
-    if names and all(name.startswith("module.") for name in names):  # saved from within DistributedDataParallel
-        state = {str(name).removeprefix("module."): value for name, value in state.items()}
-    odd = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
-    if odd or not any(one.is_format_of(state) for one in formats):
-        shown = ", ".join(odd or names) or "nothing"
-        *others, last = (one.description for one in reversed(formats))
-        known = f"{', '.join(others)} and {last}" if others else last
-        raise UserError(
-            f"{origin}: not weights of a known kind: it holds {shown if len(shown) < 200 else shown[:200] + ' ...'}. "
-            f"Known are {known}"
-        )
-    return dict(state)
-
-
 def _translated(recognizer: Recognizer, content: Mapping[str, Any], origin: str, heads: HeadNames) -> Translated:
-    """Returns the weights in the content of a file, with the recognizer's names."""
-    formats = recognizer.backbone.weight_formats
-    state = state_dict_in(content, origin, formats)
-    format_of_file = next(one for one in formats if one.is_format_of(state))
+    """Returns the weights in the content of a file, with the recognizer's names, and what is to be said of them."""
+    found = find_weights(content, origin, recognizer.backbone.weight_formats)
     shapes = {name: tensor.shape for name, tensor in recognizer.state_dict().items()}
     try:
-        return format_of_file.read(state, shapes, heads)
+        translated = found.format.read(found.state, shapes, heads)
     except UserError as error:
         raise UserError(f"{origin}: {error}") from error
+    return replace(translated, notes=(*found.notes, *translated.notes))
 
 
 def _check_backbone(recognizer: Recognizer, state: Mapping[str, Tensor], origin: str) -> None:
@@ -193,7 +187,11 @@ def _check_backbone(recognizer: Recognizer, state: Mapping[str, Tensor], origin:
     )
     lines = [*map(str, mismatches(given, wanted)), *differences.lines]
     if not given.keys() & wanted.keys():
-        lines.append("not one tensor of the backbone has the name of one in the model")
+        family = family_of(given)
+        lines.append(
+            "not one tensor of the backbone has the name of one in the model"
+            + (f"; it looks like {family}" if family else "")
+        )
     if lines:
         raise UserError(
             f"{origin}: the backbone in the file is not of the model's sizes{differences.advice}\n"

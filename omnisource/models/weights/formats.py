@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -53,6 +53,8 @@ class WeightFormat:
         is_format_of: Whether a state dict is of this format, told by its names.
         read: Takes a state dict of this format, the shapes of the recognizer's tensors, and its heads; returns the
             weights with the recognizer's names. Raises UserError where they are not those of such a backbone.
+        fault: Takes a state dict of these names; returns how it goes on after "the file holds" where it is another
+            network in spite of them, or "". None: the names prove it.
         write: Takes a state dict with the recognizer's names, and its heads; returns what a .pth of this format holds.
             Raises UserError where the format has no place for something. None: the format is only read.
     """
@@ -60,7 +62,27 @@ class WeightFormat:
     description: str
     is_format_of: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Mapping[str, Tensor], Shapes, HeadNames], Translated]
+    fault: Callable[[Mapping[str, Tensor]], str] | None = None
     write: Callable[[Mapping[str, Tensor], HeadNames], dict[str, Any]] | None = None
+
+
+class Findable(Protocol):
+    """What finding weights in a file needs of a format, of whatever kind."""
+
+    @property
+    def description(self) -> str:
+        """As `WeightFormat.description`."""
+        ...
+
+    @property
+    def is_format_of(self) -> Callable[[Mapping[str, Any]], bool]:
+        """As `WeightFormat.is_format_of`."""
+        ...
+
+    @property
+    def fault(self) -> Callable[[Mapping[str, Tensor]], str] | None:
+        """As `WeightFormat.fault`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,8 +99,8 @@ class SizeDifferences:
 
 
 def computable(tensor: Tensor) -> Tensor:
-    """Returns a tensor in float32, or in its own type where that is finer: half precision is for keeping weights.
+    """Returns a tensor in float32, or in float64 where it has that: half precision is for keeping weights.
 
     Whatever computes with the weights of a file starts from this.
     """
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)

@@ -69,7 +69,7 @@ def read_clip(state: Mapping[str, Tensor], given: Given) -> VitContent:
 
 def is_hugging_face_clip(state: Mapping[str, Any]) -> bool:
     """Returns whether names are those of Hugging Face's CLIP, SigLIP or SigLIP 2."""
-    return any(name.endswith("embeddings.patch_embedding.weight") for name in state)
+    return any(f"{prefix}embeddings.patch_embedding.weight" in state for prefix in ("", "vision_model."))
 
 
 def read_hugging_face_clip(state: Mapping[str, Tensor], given: Given) -> VitContent:

@@ -268,7 +268,7 @@ def _sizes(state: Mapping[str, Tensor], family: Family, given: Given) -> Sizes:
     """
     width = state["patch_embed.proj.weight"].shape[0]
     blocks = {int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name))}
-    if not blocks or blocks != set(range(len(blocks))) or "blocks.0.mlp.fc2.weight" not in state:
+    if not blocks or blocks != set(range(len(blocks))):
         raise UserError(f"its blocks are {sorted(blocks) or 'missing'}, not all from 0 on")
     by_width = {} if (family, width) in WITH_64_CHANNELS else HEADS_OF_WIDTH
     guessed = by_width.get(width, max(1, width // 64))

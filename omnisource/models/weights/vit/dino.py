@@ -21,6 +21,7 @@ from omnisource.models.weights.vit.content import (
 )
 from omnisource.models.weights.vit.hugging_face import pixels, with_timms_names
 
+_DINOV2_PREFIXES = ("", "dinov2.", "dinov2_with_registers.")
 _LEFT_OUT = r"mask_token|.*\.bias_mask|local_cls_norm\..*|(ibot_|dino_)head\..*"
 
 
@@ -63,7 +64,7 @@ def read_dino(state: Mapping[str, Tensor], given: Given) -> VitContent:
 
 def is_hugging_face_dinov3(state: Mapping[str, Any]) -> bool:
     """Returns whether names are those of Hugging Face's DINOv3."""
-    return any(name.endswith("layer.0.attention.o_proj.weight") for name in state)
+    return any(f"{prefix}layer.0.attention.o_proj.weight" in state for prefix in ("", "model.", "dinov3_vit."))
 
 
 def read_hugging_face_dinov3(state: Mapping[str, Tensor], given: Given) -> VitContent:
@@ -95,7 +96,7 @@ def read_hugging_face_dinov3(state: Mapping[str, Tensor], given: Given) -> VitCo
 
 def is_hugging_face_dinov2(state: Mapping[str, Any]) -> bool:
     """Returns whether names are those of Hugging Face's DINOv2."""
-    return any(name.endswith("encoder.layer.0.layer_scale1.lambda1") for name in state)
+    return any(f"{prefix}encoder.layer.0.layer_scale1.lambda1" in state for prefix in _DINOV2_PREFIXES)
 
 
 def read_hugging_face_dinov2(state: Mapping[str, Tensor], given: Given) -> VitContent:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from omnisource.errors import UserError
 from omnisource.models.weights.vit.clip import is_clip, is_hugging_face_clip, read_clip, read_hugging_face_clip
 from omnisource.models.weights.vit.content import Given, VitContent
 from omnisource.models.weights.vit.dino import (
@@ -37,11 +38,25 @@ class VitFormat:
         is_format_of: Whether a state dict is of this format, told by its names.
         read: Takes a state dict of this format and what is known besides; returns its content. Raises UserError where
             the tensors are not those of such a ViT.
+        fault: As `WeightFormat.fault`: reading finds the faults of a ViT.
     """
 
     description: str
     is_format_of: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Mapping[str, Tensor], Given], VitContent]
+    fault: Callable[[Mapping[str, Tensor]], str] | None = None
+
+
+def read_content(of_file: VitFormat, state: Mapping[str, Tensor], given: Given) -> VitContent:
+    """Returns the content of a file of a format.
+
+    Raises:
+        UserError: The tensors are not those of such a ViT, or some are missing.
+    """
+    try:
+        return of_file.read(state, given)
+    except KeyError as error:
+        raise UserError(f"of the tensors that {of_file.description} have, some are missing, such as {error}") from error
 
 
 VIT_FORMATS = (

@@ -80,7 +80,7 @@ def pixels(given: Given) -> dict[str, Any]:
 
 def is_hugging_face_vit(state: Mapping[str, Any]) -> bool:
     """Returns whether names are those of Hugging Face's ViT, ViTMAE or VideoMAE."""
-    return any(name.endswith("encoder.layer.0.layernorm_before.weight") for name in state)
+    return any(f"{prefix}encoder.layer.0.layernorm_before.weight" in state for prefix in ("", "vit.", "videomae."))
 
 
 def read_hugging_face_vit(state: Mapping[str, Tensor], given: Given) -> VitContent:

@@ -25,8 +25,8 @@ _PROBE = {
 
 def is_video_vit(state: Mapping[str, Any]) -> bool:
     """Returns whether names are those of VideoMAE's or V-JEPA 2's own files: timm's, with patches over time."""
-    kernels = [tensor for name, tensor in state.items() if name.endswith("patch_embed.proj.weight")]
-    return len(kernels) == 1 and isinstance(kernels[0], Tensor) and kernels[0].ndim == 5
+    kernel = state.get("patch_embed.proj.weight")
+    return isinstance(kernel, Tensor) and kernel.ndim == 5
 
 
 def read_video_vit(state: Mapping[str, Tensor], given: Given) -> VitContent:
@@ -38,17 +38,16 @@ def read_video_vit(state: Mapping[str, Tensor], given: Given) -> VitContent:
     is_videomae = any(name.endswith("attn.q_bias") for name in state)
     state, left_out = without(state, r"(encoder_to_decoder|decoder)\..*|mask_token|(.*\.)?pos_embed")
     if is_videomae:
-        state = renamed(state, {r"^encoder\.": ""})
         fill_biases(state)
         traits: dict[str, Any] = {"norm_after_pooling": "norm.weight" not in state}
         return content("videomae", state, given, traits, left_out=left_out)
-    state = renamed(state, {r"^(module\.)?(backbone\.)?": "", **_PROBE})
+    state = renamed(state, _PROBE)
     return _vjepa_content(state, given, {}, left_out)
 
 
 def is_hugging_face_vjepa(state: Mapping[str, Any]) -> bool:
     """Returns whether names are those of Hugging Face's V-JEPA 2."""
-    return any(name.endswith("encoder.embeddings.patch_embeddings.proj.weight") for name in state)
+    return any(f"{prefix}encoder.embeddings.patch_embeddings.proj.weight" in state for prefix in ("", "vjepa2."))
 
 
 def read_hugging_face_vjepa(state: Mapping[str, Tensor], given: Given) -> VitContent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,8 @@ from torch import Tensor
 from omnisource.errors import UserError
 from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.models.weights.vit.content import Given, VitContent
-from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat
+from omnisource.models.weights.vit.formats import VIT_FORMATS, read_content
+from omnisource.models.weights.wrappers import find_weights
 from omnisource.recipe.backbones.vit import ViT
 from tests.support.formats import FORMATS, Case, case, key_table
 
@@ -28,8 +30,10 @@ CASES = sorted(
 WITH_FLOAT32_INSIDE = ("hf_dinov3", "timm_dinov3", "dinov3_original")
 
 
-def format_of(state: Mapping[str, Tensor]) -> VitFormat:
-    return next(one for one in VIT_FORMATS if one.is_format_of(state))
+def read_file(state: Mapping[str, Tensor], given: Given) -> VitContent:
+    """Reads a state dict as it stands in a file, with its prefixes."""
+    found = find_weights(state, "a file", VIT_FORMATS)
+    return read_content(found.format, found.state, given)
 
 
 def config_of(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,10 +46,11 @@ def config_of(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(name: str, handed: Case) -> VitContent:
     heads = next(handed.config[key] for key in ("num_attention_heads", "num_heads", "h") if key in handed.config)
-    state = {key.rpartition("/")[2].removeprefix("module."): tensor for key, tensor in handed.state.items()}
+    # V-JEPA 2 keeps the encoder in one file and the probe in another: here they are one.
+    state = {re.sub(r"^(encoder/module\.backbone\.|classifier/module\.)", "", k): t for k, t in handed.state.items()}
     if name == "openai_clip_visual":
         state["visual.proj"] = state["visual.proj"].half()  # as OpenAI publishes all of it; this one is left out
-    return format_of(state).read(state, Given({"num_heads": heads}, config_of(name, handed.config)))
+    return read_file(state, Given({"num_heads": heads}, config_of(name, handed.config)))
 
 
 def network_of(content: VitContent) -> VisionTransformer:
@@ -91,7 +96,7 @@ def test_network_of_a_format_gives_the_handed_numbers(name: str) -> None:
 def test_rounded_periods_of_a_published_file_are_used(name: str) -> None:
     handed = case(name)
     state = {**handed.state, "rope_embed.periods": handed.state["rope_embed.periods"].bfloat16().double()}
-    network = network_of(format_of(state).read(state, Given({"num_heads": 4})))
+    network = network_of(read_file(state, Given({"num_heads": 4})))
     with torch.no_grad():
         features = network(handed.pixels("image_u8"), "image")
     torch.testing.assert_close(features, handed.output("features_with_bfloat16_periods"), rtol=0, atol=1e-9)
@@ -148,7 +153,7 @@ REAL_SIZES: dict[str, ViT] = {
 @pytest.mark.parametrize("name", REAL_SIZES)
 def test_real_sizes_are_read_from_names_and_shapes(name: str) -> None:
     state = table_state(name)
-    content = format_of(state).read(state, Given())
+    content = read_file(state, Given())
     assert content.vit == REAL_SIZES[name]
     with torch.device("meta"):
         wanted = VisionTransformer(content.vit).state_dict()
@@ -161,14 +166,27 @@ def test_positions_of_an_unknown_kind_are_refused() -> None:
     state = {"patch_embed.proj.weight": torch.zeros(8, 3, 4, 4), "blocks.0.attn.qkv.weight": torch.zeros(24, 8)}
     state |= {"blocks.0.mlp.fc1.weight": torch.zeros(32, 8), "blocks.0.mlp.fc2.weight": torch.zeros(8, 32)}
     with pytest.raises(UserError, match="has no table of positions, and is not DINOv3"):
-        format_of(state).read(state, Given())
+        read_file(state, Given())
     state["pos_embed"] = torch.zeros(1, 12, 8)
     with pytest.raises(UserError, match="not the positions of a square image"):
-        format_of(state).read(state, Given())
+        read_file(state, Given())
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("lacking", ["mlp.fc2.weight", "norm.weight", "key.weight", "blocks.0.", "patch_embed.proj"])
+@pytest.mark.parametrize("name", ["timm_vit_cls", "dinov2_hub", "hf_vit", "videomae_original"])
+def test_file_that_lacks_tensors_is_refused(name: str, lacking: str) -> None:
+    state = {key: tensor for key, tensor in case(name).state.items() if lacking not in key}
+    try:
+        content = read_file(state, Given())
+    except UserError:
+        return
+    whole = VisionTransformer(content.vit).state_dict().keys() - {"time_embed"}
+    assert whole == content.backbone.keys() or lacking == "norm.weight"  # then the model tells what it lacks
 
 
 @pytest.mark.shared_data
 def test_siglip_of_any_size_is_refused() -> None:
     state = table_state("hf_siglip2_naflex_vision_base_patch16")
     with pytest.raises(UserError, match=r"SigLIP 2 of any size \(naflex\): take one of fixed size"):
-        format_of(state).read(state, Given())
+        read_file(state, Given())
