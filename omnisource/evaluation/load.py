@@ -25,11 +25,13 @@ from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import load_into
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.families import family_of
 from omnisource.models.weights.folder import read_side_files, read_weights
+from omnisource.models.weights.image_resnet import IMAGE_RESNET
 from omnisource.models.weights.own import OWN, required_average
 from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
 from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat
-from omnisource.models.weights.wrappers import find_weights
+from omnisource.models.weights.wrappers import FoundWeights, find_weights
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
@@ -64,7 +66,7 @@ class Loaded:
         classifier: Ready to classify files of the media that the recognizer was trained on.
         class_names: Class names by label space; the indices where the checkpoint has no names.
         limits: What loading a file may take.
-        notes: What is to be said of a file of another project: what was assumed, left out, or is done otherwise.
+        notes: What is to be said of where the weights stood in the file, what was assumed, or is done otherwise.
     """
 
     classifier: Classifier
@@ -196,28 +198,26 @@ def read_content(path: Path, *, average: bool = False, of_vit: Mapping[str, Any]
         required_average(None, str(path))
     if path.is_file() and is_safetensors(path) and "recipe" in (metadata := _metadata(path)):
         return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
-    found = find_weights(content, str(path), (*VIT_FORMATS, PUBLISHED, OWN))
-    if isinstance(found.format, VitFormat):
-        return _vit_content(path, found.format, found.state, of_vit or {})
-    return _published_content(path, found.state)
+    found = find_weights(content, str(path), (*VIT_FORMATS, IMAGE_RESNET, PUBLISHED, OWN))
+    return (_vit_content if isinstance(found.format, VitFormat) else _published_content)(path, found, of_vit or {})
 
 
-def _vit_content(path: Path, of_file: VitFormat, state: Mapping[str, Tensor], of_vit: Mapping[str, Any]) -> Content:
+def _vit_content(path: Path, found: FoundWeights[Any], of_vit: Mapping[str, Any]) -> Content:
     try:
-        found = pretrained_vit(of_file, state, read_side_files(path), of_vit)
+        told = pretrained_vit(found.format, found.state, read_side_files(path), of_vit)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    is_precise = all(tensor.dtype == torch.float64 for tensor in state.values() if tensor.is_floating_point())
-    count = len(found.class_names)
+    is_precise = all(tensor.dtype == torch.float64 for tensor in found.state.values() if tensor.is_floating_point())
+    count = len(told.class_names)
     return Content(
-        model=Model(vit=found.vit),
+        model=Model(vit=told.vit),
         label_spaces={CLASSES: LabelSpace(head="linear", num_classes=count)} if count else {},
-        weights=found.state,
+        weights=told.state,
         weights_precision="float64" if is_precise else "float32",
-        protocol=found.protocol,
-        class_names={CLASSES: found.class_names} if count else {},
+        protocol=told.protocol,
+        class_names={CLASSES: told.class_names} if count else {},
         limits=ItemLimits(),
-        notes=found.notes,
+        notes=(*found.notes, *told.notes),
     )
 
 
@@ -241,12 +241,20 @@ def _own_content(
     )
 
 
-def _published_content(path: Path, state: Mapping[str, Tensor]) -> Content:
-    weights = from_published(state, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
+def _published_content(path: Path, found: FoundWeights[Any], of_vit: Mapping[str, Any]) -> Content:
+    if of_vit:
+        raise UserError(f"{path}: {', '.join(of_vit)}: are for a ViT, and the file has none")
+    if found.format is IMAGE_RESNET:
+        raise UserError(
+            f"{path}: an image ResNet without a head of ours classifies nothing here; train from it with "
+            f"model.weights={path}"
+        )
+    weights = from_published(found.state, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
     try:
         sizes = sizes_of(weights)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        family = family_of(weights)
+        raise UserError(f"{path}: {error}{f'; it looks like {family}' if family else ''}") from error
     if not sizes.heads:
         raise UserError(f"{path}: {_NO_HEADS.format(path)}")
     heads = sizes.heads.items()
@@ -258,4 +266,5 @@ def _published_content(path: Path, state: Mapping[str, Tensor]) -> Content:
         protocol=published_protocol({name: size.kind for name, size in heads}),
         class_names={name: tuple(str(index) for index in range(size.num_classes)) for name, size in heads},
         limits=ItemLimits(),
+        notes=found.notes,
     )

@@ -131,12 +131,12 @@ def _kind_of_zip(path: Path, size: int) -> str | None:
             names = archive.namelist()
     except Exception:  # the end of the archive, which lists what is in it, is missing or damaged
         return f"it is cut short or damaged: the end of its archive is missing ({size} bytes are there); {_AGAIN}"
-    if any(name.endswith("/constants.pkl") for name in names) or any("/code/" in name for name in names):
+    if any(name.endswith(("/constants.pkl", "/model.json")) and name.count("/") == 1 for name in names):
         return (
             "it is a TorchScript archive; save the state_dict() of the module instead, if you trust it: "
             "torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), 'weights.pth')"
         )
-    if any(name.endswith("serialized_exported_program.json") or "/models/" in name for name in names):
+    if any(name.endswith(("serialized_exported_program.json", "/archive_format")) for name in names):
         return "it is a program that torch.export wrote; save the state_dict() of the module instead"
     if any(name.count("/") == 1 and name.endswith("/data.pkl") for name in names):
         return None

@@ -73,6 +73,11 @@ FOREIGN = {
     ),
     "unpacked": (zipped(a__model__data_DOT_pkl=b""), "which was unpacked"),
     "script": (zipped(m__data_DOT_pkl=b"", m__constants_DOT_pkl=b"", m__code__x_DOT_py=b""), "TorchScript archive"),
+    "program": (zipped(m__archive_format=b"pt2", m__models__model_DOT_json=b""), "program that torch.export wrote"),
+    "code": (
+        zipped(run__code__a_DOT_py=b"", run__models__b_DOT_pth=b""),
+        r"with 2 files \(run/models/b\.pth\); unpack",
+    ),
     "cut zip": (torch_file({"w": torch.zeros(500)})[:-300], "cut short or damaged: the end of its archive is missing"),
     "cut safetensors": (SAFE[:-10], f"cut short: {len(SAFE) - 10} bytes are there, of {len(SAFE)}"),
 }

@@ -64,7 +64,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     loaded = load(arguments.checkpoint, average=arguments.ema, device=device, precision=arguments.precision)
     loaded = with_class_names(loaded, arguments.classes) if arguments.classes else loaded
     for note in loaded.notes:
-        notice(note)
+        notice(f"{arguments.checkpoint}: {note}")
     files = media_files(arguments.files)
     num_workers = default_workers(files) if arguments.workers is None else arguments.workers
     show = _show_json if arguments.json else _show_text

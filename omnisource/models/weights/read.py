@@ -65,10 +65,11 @@ _FILLED_LATER = {"collections.defaultdict": _InertDict, "collections.deque": _In
 def read_weights_file(path: str | Path) -> dict[str, Any]:
     """Returns what a .pth, .pt or .safetensors file holds, with its tensors on the CPU; no code from it is run.
 
-    Pickles are read by torch with `weights_only=True`. What published checkpoints name besides tensors (`mmengine.*`,
-    `numpy.*`, `collections.*` and the built-in getattr) is neither imported nor called: objects that hold nothing
-    take its place. A file that names anything else is refused before it is read. One of our own checkpoints is verified
-    and mapped, and so is read once: copy what outlives the file.
+    A file is told by its content, not by its name. Pickles are read by torch with `weights_only=True`. What published
+    checkpoints name besides tensors (`mmengine.*`, `numpy.*`, `argparse.*` and others, and the built-in getattr) is
+    neither imported nor called: objects that hold nothing take its place. A file that names anything else is refused
+    before it is read. One of our own checkpoints is verified and mapped, and so is read once: copy what outlives the
+    file.
 
     Raises:
         UserError: The file is missing, truncated, damaged, not a checkpoint, or names something that could run code.

@@ -62,7 +62,7 @@ def find_weights(content: Mapping[str, Any], origin: str, formats: Sequence[Kind
     is_own = content.get("format") == CHECKPOINT_FORMAT
     candidates = [
         (where, mapping, tensors)
-        for where, mapping in ([("model", content.get("model"))] if is_own else _mappings(content))
+        for where, mapping in ([("model", content.get("model") or {})] if is_own else _mappings(content))
         if (tensors := _tensors(mapping))
     ]
     for one in formats:
@@ -75,6 +75,7 @@ def find_weights(content: Mapping[str, Any], origin: str, formats: Sequence[Kind
             if fault := one.fault(state) if one.fault else "":
                 raise UserError(f"{origin}: cannot be taken: the file holds {fault}. Take other weights")
             _check_types(state, origin)
+            state = {name: _whole_count(name, tensor) for name, tensor in state.items()}
             return FoundWeights(state, one, () if is_own else notes)
     raise _unknown(content, origin, formats)
 
@@ -90,6 +91,13 @@ def _check_types(state: StateDict, origin: str) -> None:
                 f"{origin}: {name} is {kind}: quantized or packed weights need more than their numbers. Take the file "
                 "in float32, float16 or bfloat16"
             )
+
+
+def _whole_count(name: str, tensor: Tensor) -> Tensor:
+    """Returns a number of batches as a whole number, also where half precision has made it infinite."""
+    if not name.endswith("num_batches_tracked") or not tensor.is_floating_point() or tensor.is_meta:
+        return tensor
+    return torch.nan_to_num(tensor.double(), posinf=torch.finfo(tensor.dtype).max).clamp(max=2.0**62).long()
 
 
 def _mappings(content: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from omnisource.errors import UserError
+from omnisource.evaluation.load import load
 from omnisource.models.load_weights import load_all_weights, load_initial_weights
 from omnisource.models.recognizer import Recognizer
 from tests.support.weights import image_resnet, perturbed, snapshot
@@ -118,6 +119,27 @@ def test_what_is_another_network_or_no_numbers_is_refused_by_name(
         load_initial_weights(target, tmp_path / "other.pth")
     assert str(tmp_path / "other.pth") in str(refusal.value) and "model.depth" not in str(refusal.value)
     assert all(torch.equal(tensor, before[key]) for key, tensor in target.state_dict().items())
+
+
+def test_counts_that_were_cast_to_half_precision_stay_counts(make_recognizer: MakeRecognizer, tmp_path: Path) -> None:
+    state, target = {name: tensor.half() for name, tensor in image_resnet(make_recognizer()).items()}, make_recognizer()
+    state["bn1.num_batches_tracked"] = torch.tensor(float("inf"), dtype=torch.float16)
+    state["layer1.0.bn1.num_batches_tracked"] = torch.tensor(7.0, dtype=torch.float16)
+    torch.save(state, tmp_path / "half.pth")
+    load_initial_weights(target, tmp_path / "half.pth")
+    loaded = target.backbone.state_dict()
+    assert (loaded["bn1.num_batches_tracked"], loaded["layer1.0.bn1.num_batches_tracked"]) == (65504, 7)
+
+
+def test_image_network_and_those_of_other_projects_are_not_taken_for_a_classifier(
+    make_recognizer: MakeRecognizer, tmp_path: Path
+) -> None:
+    torch.save(under("backbone.", image_resnet(make_recognizer())), tmp_path / "image.pth")
+    with pytest.raises(UserError, match=r"image ResNet without a head of ours classifies nothing.*train from it with"):
+        load(tmp_path / "image.pth")
+    torch.save({"state_dict": OF_MMACTION2}, tmp_path / "slow_only.pth")
+    with pytest.raises(UserError, match=r"slow_only\.pth: .*it looks like a ResNet of mmaction2"):
+        load(tmp_path / "slow_only.pth")
 
 
 def test_layer_of_the_file_that_is_not_loaded_may_be_nan(make_recognizer: MakeRecognizer, tmp_path: Path) -> None:
