@@ -129,6 +129,28 @@ def test_class_map_names_the_classes(tmp_path: Path) -> None:
         with_class_names(loaded, str(tmp_path / "two.txt"))
 
 
+@pytest.mark.parametrize(
+    ("keys", "prefix"),
+    [
+        (["model"], ""),
+        (["module"], ""),
+        (["teacher"], "backbone."),
+        (["state_dict"], "model.backbone."),
+        ([], "visual.trunk."),
+        (["state_dict"], "module.visual.trunk."),
+        ([], "_orig_mod."),
+    ],
+)
+def test_what_is_wrapped_around_a_vit_is_taken_off(tmp_path: Path, keys: list[str], prefix: str) -> None:
+    state = tiny_file(tmp_path / "vit.safetensors")
+    content: dict[str, Any] = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    for key in keys:
+        content = {key: content, "epoch": 3, "optimizer": {"state": {}}}
+    torch.save(content, tmp_path / "wrapped.pth")
+    ours, theirs = (omnisource.load_recognizer(tmp_path / name) for name in ("wrapped.pth", "vit.safetensors"))
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
+
+
 def test_shards_of_a_folder_are_read_and_a_missing_one_is_said(tmp_path: Path) -> None:
     state = tiny_file(tmp_path / "whole/model.safetensors")
     folder = tmp_path / "sharded"
