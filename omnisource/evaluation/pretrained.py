@@ -15,7 +15,7 @@ from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.models.weights.folder import SideFiles
 from omnisource.models.weights.formats import StateDict
 from omnisource.models.weights.vit.content import Given
-from omnisource.models.weights.vit.formats import VitFormat, read_content
+from omnisource.models.weights.vit.formats import VitFormat, read_vit
 from omnisource.models.weights.vit.translate import fitted
 from omnisource.recipe.backbones.vit import ViT
 from omnisource.recipe.data import ClipSampling, EvaluationViews
@@ -69,7 +69,7 @@ def pretrained_vit(
     if unknown := sorted(keys.keys() - set(known)):
         raise UserError(f"there is no {', '.join(unknown)} of a ViT; known are {', '.join(known)}")
     given = Given(keys, beside.config, beside.processor)
-    content = read_content(of_file, state, given)
+    content = read_vit(of_file, state, given)
     names = _class_names(len(content.head["weight"]) if content.head else 0, given.config)
     is_of_images = content.vit.tubelet == 1 and "clip_length" not in keys
     vit = replace(content.vit, clip_length=1) if is_of_images else content.vit

@@ -47,7 +47,7 @@ class VitFormat:
     fault: Callable[[Mapping[str, Tensor]], str] | None = None
 
 
-def read_content(of_file: VitFormat, state: Mapping[str, Tensor], given: Given) -> VitContent:
+def read_vit(of_file: VitFormat, state: Mapping[str, Tensor], given: Given) -> VitContent:
     """Returns the content of a file of a format.
 
     Raises:

@@ -12,7 +12,7 @@ from omnisource.models.position_tables import interpolated, resampled
 from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, Translated, WeightFormat, computable
 from omnisource.models.weights.own import OWN
 from omnisource.models.weights.vit.content import Given, VitContent
-from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat, read_content
+from omnisource.models.weights.vit.formats import VIT_FORMATS, VitFormat, read_vit
 from omnisource.recipe.backbones.vit import ViT
 
 _KERNEL, _TABLE, _TIMES = "backbone.patch_embed.proj.weight", "backbone.pos_embed", "backbone.time_embed"
@@ -35,12 +35,12 @@ def _for_recipe(of_file: VitFormat, vit: ViT) -> WeightFormat:
     """Returns a format whose weights become those of the ViT of a recipe."""
 
     def read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Translated:
-        content = read_content(of_file, state, Given())
+        content = read_vit(of_file, state, Given())
         given, wanted = content.vit.sizes(), vit.sizes()
         if (
             given.width == wanted.width and given.num_heads != wanted.num_heads
         ):  # the recipe knows it, the file does not
-            content = read_content(of_file, state, Given({"num_heads": wanted.num_heads}))
+            content = read_vit(of_file, state, Given({"num_heads": wanted.num_heads}))
         _check_same_network(content.vit, vit)
         ours = fitted({f"backbone.{name}": tensor for name, tensor in content.backbone.items()}, shapes, vit)
         return Translated(

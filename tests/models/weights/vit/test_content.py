@@ -15,7 +15,7 @@ from torch import Tensor
 from omnisource.errors import UserError
 from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.models.weights.vit.content import Given, VitContent
-from omnisource.models.weights.vit.formats import VIT_FORMATS, read_content
+from omnisource.models.weights.vit.formats import VIT_FORMATS, read_vit
 from omnisource.models.weights.wrappers import find_weights
 from omnisource.recipe.backbones.vit import ViT
 from tests.support.formats import FORMATS, Case, case, key_table
@@ -33,7 +33,7 @@ WITH_FLOAT32_INSIDE = ("hf_dinov3", "timm_dinov3", "dinov3_original")
 def read_file(state: Mapping[str, Tensor], given: Given) -> VitContent:
     """Reads a state dict as it stands in a file, with its prefixes."""
     found = find_weights(state, "a file", VIT_FORMATS)
-    return read_content(found.format, found.state, given)
+    return read_vit(found.format, found.state, given)
 
 
 def config_of(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
