@@ -191,15 +191,26 @@ def read_content(path: Path, *, average: bool = False, of_vit: Mapping[str, Any]
     """Returns what a file or a folder says; arguments and errors are those of `load_recognizer`."""
     content = read_weights(path)
     if content.get("format") == CHECKPOINT_FORMAT:
+        _refuse_keys(path, of_vit)
         checkpoint = as_checkpoint(content)
         weights = required_average(checkpoint.state, str(path)) if average else checkpoint.state["model"]
         return _own_content(path, checkpoint.recipe, checkpoint.class_names, weights)
     if average:
         required_average(None, str(path))
     if path.is_file() and is_safetensors(path) and "recipe" in (metadata := _metadata(path)):
+        _refuse_keys(path, of_vit)
         return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
     found = find_weights(content, str(path), (*VIT_FORMATS, IMAGE_RESNET, PUBLISHED, OWN))
-    return (_vit_content if isinstance(found.format, VitFormat) else _published_content)(path, found, of_vit or {})
+    if isinstance(found.format, VitFormat):
+        return _vit_content(path, found, of_vit or {})
+    _refuse_keys(path, of_vit)
+    return _published_content(path, found)
+
+
+def _refuse_keys(path: Path, of_vit: Mapping[str, Any] | None) -> None:
+    """Raises UserError where values of a ViT are given for a file that tells its network itself."""
+    if of_vit:
+        raise UserError(f"{path}: tells its network itself; leave out {', '.join(of_vit)}")
 
 
 def _vit_content(path: Path, found: FoundWeights[Any], of_vit: Mapping[str, Any]) -> Content:
@@ -241,9 +252,7 @@ def _own_content(
     )
 
 
-def _published_content(path: Path, found: FoundWeights[Any], of_vit: Mapping[str, Any]) -> Content:
-    if of_vit:
-        raise UserError(f"{path}: {', '.join(of_vit)}: are for a ViT, and the file has none")
+def _published_content(path: Path, found: FoundWeights[Any]) -> Content:
     if found.format is IMAGE_RESNET:
         raise UserError(
             f"{path}: an image ResNet without a head of ours classifies nothing here; train from it with "

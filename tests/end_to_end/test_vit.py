@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from omnisource.checkpoints.file import checkpoint_path, read_checkpoint
+from omnisource.errors import UserError
 from omnisource.evaluation import test as testing
-from omnisource.evaluation.load import load
+from omnisource.evaluation.load import load, load_recognizer
 from omnisource.evaluation.predict import media_files, predict
 from omnisource.evaluation.report import ReportFiles
 from omnisource.export.weights import export_checkpoint, print_checkpoint
@@ -92,12 +93,17 @@ def test_checkpoint_is_tested_exported_and_predicted_with(whole: Path, data: Pat
 
     video = str(sorted((data / "kinetics400/videos_val").rglob("*.mp4"))[0])
     image = str(sorted((data / "imagenet").rglob("*.JPEG"))[0])
-    loaded = load(exported, average=False)
+    loaded = load(exported)
     assert isinstance(loaded.classifier.recognizer.backbone, VisionTransformer)
     results = list(predict(loaded, media_files([video, image]), top=3))
     for result, space in zip(results, ("kinetics400", "imagenet"), strict=True):
         assert [prediction.head for prediction in result.predictions] == [space]
         assert sum(score for _, score in result.predictions[0].top) == pytest.approx(1, abs=1e-5)
+
+
+def test_keys_are_refused_where_the_checkpoint_tells_its_network(whole: Path) -> None:
+    with pytest.raises(UserError, match="tells its network itself; leave out num_heads"):
+        load_recognizer(checkpoint_path(whole, 1), num_heads=3)
 
 
 def test_checkpoint_starts_another_run(whole: Path, data: Path, tmp_path: Path) -> None:
