@@ -25,8 +25,8 @@ from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import load_all_in
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.folder import read_weights
 from omnisource.models.weights.formats import HeadNames
-from omnisource.models.weights.read import read_weights_file
 from omnisource.printing import printable_name, show
 from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
@@ -46,7 +46,7 @@ def test(
 
     Args:
         recipe: Gives the sources, the views and the precision; the model must be the checkpoint's.
-        checkpoint: Our own or a published checkpoint.
+        checkpoint: Our own or a published checkpoint, or with a ViT one of another project.
         files: Where the report goes.
         config_name: How errors name the recipe.
         average: Whether to test the moving average of the weights in place of the weights.
@@ -64,7 +64,7 @@ def test(
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 
     processes.run_on_rank0(files.require_writable)
-    content = read_weights_file(checkpoint)  # once, since all processes do
+    content = read_weights(checkpoint)  # once, since all processes do
     _check_classes(checkpoint, content, class_names)
     recognizer = build_recognizer(recipe.model, recipe.label_spaces, recipe.precision, build_backbone)
     heads = HeadNames(recipe.only_head("image"), recipe.only_head("video"))

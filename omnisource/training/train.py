@@ -250,6 +250,7 @@ def _refuse_precision(recipe: Recipe, device: torch.device) -> None:
     if recipe.precision == "float16" and device.type == "cpu":
         raise UserError("precision=float16 needs a GPU: on a CPU use precision=bfloat16 or float32.")
     two_frames = [n for n, s in recipe.sources.items() if s.media == "video" and s.sampling.clip_length == 2]
+    two_frames = two_frames if recipe.model.vit is None else []  # a ViT has no 3-D convolution that is computed
     if recipe.precision == "bfloat16" and device.type == "cpu" and two_frames:
         raise UserError(
             f"sources.{two_frames[0]}.sampling.clip_length=2 with precision=bfloat16: on a CPU torch's bfloat16 "

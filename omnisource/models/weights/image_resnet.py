@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat, computable
+from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, Translated, WeightFormat, computable
 
 _TRUNK = ("conv", "bn", "layer", "attnpool")
 _TRUNK_KEYS = re.compile(
@@ -71,10 +71,10 @@ def _other_network(state: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> StateDict:
+def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Translated:
     """Returns the backbone, inflated; the linear layer of the file keeps its name, which the recognizer lacks."""
     ours = {(name if name.startswith("fc.") else f"backbone.{name}"): tensor for name, tensor in state.items()}
-    return inflate(ours, shapes)
+    return Translated(inflate(ours, shapes))
 
 
 IMAGE_RESNET = WeightFormat("torchvision's image ResNets", _is_image_resnet, _read, _other_network)
