@@ -35,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from omnisource.compare.experiment import Experiment
     from omnisource.compare.forecast import print_plan
+    from omnisource.compare.job_files import last_error
     from omnisource.compare.results import write_comparison
     from omnisource.compare.run import Runner, Share, check_recipes
     from omnisource.recipe.loading import load_config
@@ -56,7 +57,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         notice("stopped; the same command goes on from here, and --results writes what is done", sys.stdout)
         return 128 + stop.signal_number
     for name, log in runner.failed.items():
-        show(f"failed: {name}: {log}")
+        show(f"failed: {name}: {last_error(log)}", f"  log: {log}")
     if index == 0:
         write_comparison(experiment, runner, folder)
     return 1 if runner.failed else 0
