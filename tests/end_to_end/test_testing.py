@@ -93,6 +93,8 @@ def test_results_are_written_though_nothing_can_be_printed(
             "metrics.json",
             "per_class.csv",
             "confusion.png",
+            "predictions.jsonl",
+            "thumbnails.zip",
         }
 
 

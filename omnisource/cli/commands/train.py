@@ -47,6 +47,7 @@ def run_training(
 ) -> int:
     """Trains; returns 0 at the end of the run, and 128 + the signal's number if a signal asked it to stop."""
     from omnisource.distributed import processes
+    from omnisource.report.write import write_page_after
     from omnisource.training.resuming.ending import RunInterrupted
     from omnisource.training.train import Invocation, train
 
@@ -70,5 +71,7 @@ def run_training(
         if processes.is_own_failure(error):
             raise
         return 1  # another process failed before, and shows why
+    if processes.rank() == 0:
+        write_page_after(folder)
     processes.stop()
     return 0
