@@ -1,9 +1,9 @@
-"""What stands beside the type of a recipe's field: its bounds, and whether a resumed run may change it."""
+"""What stands beside the type of a recipe's field: its bounds, whether a resumed run may change it, what is a path."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval
 
@@ -14,6 +14,25 @@ class MayDiffer:
 
 
 MAY_DIFFER = MayDiffer()
+
+
+@dataclass(frozen=True)
+class Formerly:
+    """Stands beside a field that came later and whose default is not what was done before it.
+
+    Attributes:
+        value: What was done before: what a stored recipe means that lacks the field.
+    """
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class IsPath:
+    """Marks a field that is a path, or several: `~` in it is the home folder."""
+
+
+PATH = IsPath()
 
 PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,21 @@ MAX_POINTS = 250
 
 @dataclass(frozen=True)
 class Series:
-    """A curve before it is drawn; values that are not finite interrupt it."""
+    """A curve before it is drawn; values that are not finite interrupt it.
+
+    Attributes:
+        name: What it shows.
+        x: Positions.
+        y: Values.
+        has_marks: Whether each point is marked.
+        interval: Lowest and highest values of a band around it; () for none.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     has_marks: bool = False
+    interval: tuple[Sequence[float], Sequence[float]] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Curve:
         name: What it shows.
         color: Number of its color, 0 to 7.
         line: Data of an SVG path.
-        band: Data of a path around the line, from the min to the max; "" where each point is one value.
+        band: Data of a path around the line: its interval, or min and max of what a point stands for; or "".
         marks: Points that are marked.
         last: Its last value, as text.
     """
@@ -66,7 +76,11 @@ class Chart:
 
 
 def draw(
-    title: str, series: Sequence[Series], y_range: tuple[float, float] | None = None, x_label: str = "step"
+    title: str,
+    series: Sequence[Series],
+    y_range: tuple[float, float] | None = None,
+    x_label: str = "step",
+    x_names: Sequence[str] = (),
 ) -> Chart:
     """Returns the picture of some series.
 
@@ -77,6 +91,7 @@ def draw(
         series: At least one, each with a point.
         y_range: What the left axis goes from and to. None: from 0, or below, to the highest value.
         x_label: What stands below it.
+        x_names: Names of the positions 0, 1, 2 and so on; () for numbers.
     """
     finite = [value for one in series for value in one.y if math.isfinite(value)] or [0.0, 1.0]
     y_low, y_high = y_range or (min(0.0, *finite), max(finite))
@@ -85,10 +100,10 @@ def draw(
     y_high = y_high if y_high > y_low else y_low + 1.0
     x_high = x_high if x_high > x_low else x_low + 1.0
 
-    def place_x(values: np.ndarray) -> np.ndarray:
+    def place_x(values: np.ndarray | np.float64) -> Any:
         return LEFT + (values - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
 
-    def place_y(values: np.ndarray) -> np.ndarray:
+    def place_y(values: np.ndarray | np.float64) -> Any:
         return HEIGHT - BOTTOM - (values - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
     curves = []
@@ -96,21 +111,24 @@ def draw(
         x, mean, low, high = _grouped(np.asarray(one.x, float), np.asarray(one.y, float))
         xs, ys = place_x(x), place_y(mean)
         is_grouped = len(x) < len(one.x)
+        if one.interval and not is_grouped:
+            low, high = (np.clip(np.asarray(end, float), y_low, y_high) for end in one.interval)
         marks = tuple(zip(xs.round(1).tolist(), ys.round(1).tolist(), strict=True)) if one.has_marks else ()
         curves.append(
             Curve(
                 name=one.name,
                 color=index % 8,
                 line=_path(xs, ys),
-                band=_band(xs, place_y(low), place_y(high)) if is_grouped else "",
+                band=_band(xs, place_y(low), place_y(high)) if is_grouped or one.interval else "",
                 marks=tuple(mark for mark in marks if math.isfinite(mark[1])),
                 last=f"{one.y[-1]:.4g}",
             )
         )
+    named = list(enumerate(x_names)) or [(tick, _number(tick)) for tick in ticks(x_low, x_high)]
     return Chart(
         title=title,
         x_label=x_label,
-        x_ticks=tuple((round(float(place_x(np.float64(tick))), 1), _number(tick)) for tick in ticks(x_low, x_high)),
+        x_ticks=tuple((round(float(place_x(np.float64(tick))), 1), name) for tick, name in named),
         y_ticks=tuple((round(float(place_y(np.float64(tick))), 1), _number(tick)) for tick in ticks(y_low, y_high)),
         curves=tuple(curves),
     )

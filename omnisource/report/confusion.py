@@ -104,10 +104,11 @@ def _order(cells: Counter[tuple[int, int]], counts: Counter[int], num_classes: i
     Classes are joined to chains, ends first that are confused most, until one chain is left; those that are confused
     with none keep their order.
     """
-    weights: Counter[tuple[int, int]] = Counter()
+    weights: dict[tuple[int, int], float] = {}
     for (label, taken), count in cells.items():
         if label != taken:
-            weights[min(label, taken), max(label, taken)] += count / counts[label]
+            pair = min(label, taken), max(label, taken)
+            weights[pair] = weights.get(pair, 0.0) + count / counts[label]
     chains = {index: [index] for index in range(num_classes)}  # by each of their members
     for (one, other), _ in sorted(weights.items(), key=lambda entry: (-entry[1], entry[0])):
         first, second = chains[one], chains[other]

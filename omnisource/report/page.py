@@ -14,7 +14,6 @@ from omnisource.report.charts import BOTTOM as CHART_BOTTOM
 from omnisource.report.charts import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart
 
 if TYPE_CHECKING:
-    from omnisource.report.comparison import ComparisonPart
     from omnisource.report.sources import SourceResult
 
 MAX_BYTES = 10_000_000
@@ -79,7 +78,7 @@ class Page:
         charts: Curves over the steps.
         validations: Figures of the validations.
         results: What came of the test of each source.
-        comparison: What came of a comparison.
+        comparison: Tables of a comparison.
         problems: Files that could not be read.
         num_problems: How many there were, more than are shown perhaps.
         warnings: Lines of the log.
@@ -99,7 +98,7 @@ class Page:
     charts: tuple[Chart, ...] = ()
     validations: Table | None = None
     results: tuple[SourceResult, ...] = ()
-    comparison: ComparisonPart | None = None
+    comparison: tuple[Table, ...] = ()
     problems: tuple[Problem, ...] = ()
     num_problems: int = 0
     warnings: tuple[str, ...] = ()

@@ -47,9 +47,8 @@ def source_table(recipe: Mapping[str, Any]) -> Table | None:
         for name, source in _group(recipe, "sources").items()
         if isinstance(source, Mapping)
     )
-    columns = (
-        "source", "media", "classes of", "batch", "loss weight", "frames × interval", "crop", "test views", "items",
-    )  # fmt: skip
+    views = ("frames × interval", "crop", "test views")
+    columns = ("source", "media", "classes of", "batch", "loss weight", *views, "items")
     return Table("Sources", columns, rows) if rows else None
 
 

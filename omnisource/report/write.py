@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omnisource.errors import UserError
 from omnisource.printing import notice
+from omnisource.report.comparison import COMPARISON, comparison_page
 from omnisource.report.page import Page, write_page
 from omnisource.report.run import RECIPE, run_page
 from omnisource.report.sources import tested_sources
@@ -47,11 +48,13 @@ def write_page_after(folder: Path) -> None:
 def _page(folder: Path) -> Page:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name that of a run, a test or a comparison")
+    if (folder / COMPARISON).is_file():
+        return comparison_page(folder)
     if any((folder / name).exists() for name in (STATUS, METRICS, RECIPE)):
         return run_page(folder)
     if tested_sources(folder):
         return tested_page(folder)
     raise UserError(
-        f"{folder}: holds no run ({STATUS}, {METRICS} or {RECIPE}) and no test (SOURCE/metrics.json); "
+        f"{folder}: holds no run ({STATUS}, {METRICS} or {RECIPE}), no test (SOURCE/metrics.json) and no {COMPARISON}; "
         "`omnisource runs DIR` lists the runs below a folder"
     )

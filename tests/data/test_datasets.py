@@ -896,6 +896,10 @@ def test_class_map_is_read(tmp_path, text, names):
         ("0,n1,a\n1,n2,b\n", [": 3 columns; a class map has two, of an index and a name. Keep the names alone"]),
         ("hug,kick,run\n", [":1: all names are in one line; write one a line"]),
         ("hug=0\nkick=1\n", [": every line ends in an index behind a mark; write a blank, a comma or a tab there"]),
+        (
+            'item { id: 1 name: "hug" }\n',
+            [":1: looks like a label map of TensorFlow (`item { ... }`); write the names alone"],
+        ),
         ("- hug\n- kick\n", [": every line begins with a dash, as in YAML; write the names alone"]),
         ("names:\n  0: hug\n  1: kick\n", [":1: has no index, which the other lines have"]),
         ("name\nhug\nkick\n", [":1: is the header of a table, 'name', and no class; remove it"]),

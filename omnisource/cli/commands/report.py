@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from omnisource.cli.arguments import path
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource report`."""
     report = commands.add_parser("report", help="write an HTML page of a run, a test or a comparison")
-    report.add_argument("folder", metavar="DIR", type=Path, help="folder of a run, a test or a comparison")
-    report.add_argument("--output", type=Path, metavar="PAGE.html", help="where the page goes (DIR/report.html)")
+    report.add_argument("folder", metavar="DIR", type=path, help="folder of a run, a test or a comparison")
+    report.add_argument("--output", type=path, metavar="PAGE.html", help="where the page goes (DIR/report.html)")
     report.set_defaults(command=_report)
 
 

@@ -151,6 +151,10 @@ def _other_forms(path: str, rows: Sequence[tuple[int, str]]) -> list[Problem]:
         return [Problem(path, None, "every line ends in an index behind a mark; write a blank, a comma or a tab there")]
     if rows and all(line.startswith("- ") for _, line in rows):
         return [Problem(path, None, "every line begins with a dash, as in YAML; write the names alone")]
+    if rows and re.match(r"item\s*\{", rows[0][1]):
+        return [
+            Problem(path, rows[0][0], "looks like a label map of TensorFlow (`item { ... }`); write the names alone")
+        ]
     return []
 
 
