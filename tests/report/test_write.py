@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from omnisource.report.page import MAX_BYTES
 from omnisource.report.write import PAGE, write_page_after, write_report_page
 from omnisource.reporting.records import StepRecord, ValidationRecord, metrics_line
 from tests.support.pages import Document, write_tested
-from tests.support.tiny_runs import PROJECT
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -137,13 +134,6 @@ def test_page_that_cannot_be_written_ends_no_run(tmp_path: Path, capsys: pytest.
     (folder / PAGE).mkdir()  # a folder where the page should be
     write_page_after(folder)
     assert "could not be written" in capsys.readouterr().err
-
-
-def test_report_needs_no_torch(tmp_path: Path) -> None:
-    folder = write_tested(tmp_path, ["left", "right"], 4)
-    code = "import sys; from omnisource.cli.main import main; main(sys.argv[1:]); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, "report", folder], cwd=PROJECT, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_page_works_in_a_browser(tmp_path: Path) -> None:
