@@ -46,7 +46,7 @@ def interval_table(content: dict[str, Any]) -> str:
 
 def comparison_tables(content: dict[str, Any]) -> str:
     """Returns means, paired differences, and both of groups of classes, of comparison.json."""
-    numbers = ["top-1", "95 %", "deviation of seeds", "of items"]
+    numbers = ["top-1", "95 %", "standard error of seeds", "of items"]
     means = [
         [amount(row), row["variant"], *shown(row), ", ".join(points(value) for value in row["seeds"].values())]
         for row in content["variants"]

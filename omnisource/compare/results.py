@@ -93,6 +93,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
         "amount_unit": experiment.amount_unit,
         "classes": classes,
         "class_groups": {name: list(group) for name, group in experiment.class_groups.items()},
+        "tuning": _tuning(runner),
         "runs": rows,
         "variants": groups,
         "differences": differences,
@@ -132,6 +133,16 @@ def _read_runs(experiment: Experiment, runner: Runner) -> tuple[dict[str, _Run],
                     found = [arrays[part] for part in ("keys", "labels", "predicted")]
                 runs[job.name] = _Run(job, stages[0] if stages else None, *found)
     return runs, classes
+
+
+def _tuning(runner: Runner) -> list[dict[str, Any]]:
+    """Returns what was tried to choose values, and how it did on validation."""
+    jobs = [job for cell in runner.planner.cells() for job in runner.planner.tuning(cell) if job.cell]
+    return [
+        {**asdict(job.cell), "values": dict(job.values), "validation_top1": runner.score(job.name)}
+        for job in jobs
+        if job.cell and runner.score(job.name) is not None
+    ]
 
 
 def _stacked(
