@@ -16,6 +16,8 @@ from omnisource.reporting.metrics_file import METRICS
 from omnisource.reporting.status_file import STATUS
 
 PAGE = "report.html"
+MARK = b'<meta name="generator" content="omnisource report">'
+_MARK_BYTES = 2000  # of a page, in which the mark stands
 
 
 def write_report_page(folder: Path, path: Path | None = None) -> Path:
@@ -26,12 +28,26 @@ def write_report_page(folder: Path, path: Path | None = None) -> Path:
         path: The page; `report.html` in the folder unless given.
 
     Raises:
-        UserError: The folder holds none of them, or one of its files is damaged.
+        UserError: The folder holds none of them, one of its files is damaged, or the page would replace another file.
         OSError: The page cannot be written.
     """
     path = path or folder / PAGE
-    write_page(_page(folder), path)
+    page = _page(folder)
+    _refuse_other_file(path)
+    write_page(page, path)
     return path
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Raises a UserError where a page cannot go, or something lies there that is none."""
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder; make it, or name another page with --output")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name the page with --output")
+    if path.exists():
+        with path.open("rb") as file:
+            if MARK not in file.read(_MARK_BYTES):
+                raise UserError(f"{path}: is no page of omnisource report, and stays; name another one with --output")
 
 
 def write_page_after(folder: Path) -> None:

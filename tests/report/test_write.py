@@ -129,6 +129,20 @@ def test_folder_without_a_run_is_refused_and_left_as_it_is(tmp_path: Path, capsy
     assert "omnisource runs DIR" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
+def test_page_replaces_pages_and_no_other_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "run", num_steps=3)
+    assert main(["report", str(folder)]) == 0 and main(["report", str(folder)]) == 0
+    (folder / PAGE).write_text("<html>mine</html>")
+    for options, reason in (
+        ([], "is no page of omnisource report, and stays"),
+        (["--output", str(tmp_path / "none/x.html")], f"{tmp_path / 'none'}: no such folder"),
+        (["--output", str(tmp_path)], "is a folder"),
+    ):
+        assert main(["report", str(folder), *options]) == 2
+        assert reason in capsys.readouterr().err
+    assert (folder / PAGE).read_text() == "<html>mine</html>"
+
+
 def test_page_that_cannot_be_written_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_run(tmp_path / "run", num_steps=3)
     (folder / PAGE).mkdir()  # a folder where the page should be
