@@ -224,6 +224,7 @@ def _open_report(recipe: Recipe, plan: Plan, state: TrainState, start: Start) ->
         validated_step=state.validated_step if start.resume else None,
         interval_steps=recipe.log_interval_steps,
         num_workers=recipe.num_workers,
+        num_processes=processes.world_size(),
     )
     return open_report(start.work_dir, processes.rank(), settings)
 
