@@ -68,6 +68,12 @@ def _other_network(state: Mapping[str, Tensor]) -> str:
     second, first = state.get("layer1.0.conv2.weight"), state.get("layer1.0.conv1.weight")
     if first is not None and second is not None and second.shape[1] != first.shape[0]:
         return f"a ResNeXt or the like (grouped convolutions: layer1.0.conv2.weight is {list(second.shape)})"
+    last = state.get("layer1.0.conv3.weight")
+    if first is not None and last is not None and last.shape[0] != 4 * first.shape[0]:
+        return (
+            f"a wide ResNet or the like (layer1.0.conv1.weight has {first.shape[0]} channels, a quarter of "
+            f"layer1.0.conv3.weight's {last.shape[0]} in a plain one)"
+        )
     return ""
 
 
