@@ -1,17 +1,17 @@
 """How much the demo's figures differ from seed to seed: every variant with many seeds, one run after the other.
 
-Besides, the joint training with BatchNorm as it was fixed before, with the same momentum and statistics as in the
-published recipe: that is what a broken run gives. Results are kept after every run, and runs that are there are not
-done again.
+With --published-statistics instead the joint training alone, with BatchNorm's momentum and statistics as in the
+published recipe: that is what the demo would be without statistics computed again. Results are kept after every run,
+and runs that are there are not done again.
 
     nice python benchmarks/demo_seeds.py
+    nice python benchmarks/demo_seeds.py --published-statistics --seeds 3
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from dataclasses import replace
@@ -25,28 +25,27 @@ from omnisource.demo.variants import Stage, Variant, demo_variants
 from omnisource.files.atomic import atomic_write
 from omnisource.training.resuming.same_run import processor_name
 
-RESULTS = Path(__file__).parent / "results/demo_seeds.json"
-STALE = "joint, published statistics"
+FOLDER = Path(__file__).parent / "results"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="seeds of every variant")
-    parser.add_argument("--stale-seeds", type=int, default=3, help="seeds of the joint training with old statistics")
+    parser.add_argument("--published-statistics", action="store_true", help="the joint training as it was before")
     arguments = parser.parse_args()
-    runs = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
+    path = FOLDER / ("demo_published_statistics.json" if arguments.published_statistics else "demo_seeds.json")
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_demo_media(folder / "media")
         for seed in range(arguments.seeds):
             variants = demo_variants(folder / "media", seed)
-            if seed < arguments.stale_seeds:
-                variants[STALE] = stale(variants["joint"])
+            if arguments.published_statistics:
+                variants = {"joint": stale(variants["joint"])}
             for variant, what in variants.items():
                 if not any((run["seed"], run["variant"]) == (seed, variant) for run in runs):
                     runs.append({"seed": seed, "variant": variant, **measured(variant, what, folder / f"{seed}")})
-                    keep(runs)
-    print_table(runs)
+                    keep(runs, path)
 
 
 def stale(joint: Variant) -> Variant:
@@ -74,31 +73,10 @@ def measured(name: str, variant: Variant, folder: Path) -> dict:
     }
 
 
-def keep(runs: list[dict]) -> None:
+def keep(runs: list[dict], path: Path) -> None:
     """Writes all results, whole or not at all."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    with atomic_write(RESULTS) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps({"runs": runs}, indent=1) + "\n").encode())
-
-
-def print_table(runs: list[dict]) -> None:
-    """Prints mean and spread of each variant, in percent."""
-    print("| variant | seeds | mean | deviation | lowest | highest | mean - 3 deviations | seconds |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for variant in dict.fromkeys(run["variant"] for run in runs):
-        shares = [100 * run["top1"] for run in runs if run["variant"] == variant]
-        seconds = statistics.mean(run["training_seconds"] for run in runs if run["variant"] == variant)
-        mean, deviation = statistics.mean(shares), statistics.stdev(shares)
-        print(
-            f"| {variant} | {len(shares)} | {mean:.1f} | {deviation:.1f} | {min(shares):.1f} | {max(shares):.1f} | "
-            f"{mean - 3 * deviation:.1f} | {seconds:.0f} |"
-        )
-    by_seed = {(run["variant"], run["seed"]): run["top1"] for run in runs}
-    pairs = [by_seed["joint", run["seed"]] - run["top1"] for run in runs if run["variant"] == "pre-trained"]
-    print(
-        f"joint - pre-trained: {100 * statistics.mean(pairs):+.1f} points over {len(pairs)} seeds, standard error "
-        f"{100 * statistics.stdev(pairs) / len(pairs) ** 0.5:.1f}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/ that are made of the files in benchmarks/results/; a test compares them.
+"""Writes the tables of README.md and docs/ that are made of the files in benchmarks/results/; a test compares them.
 
     python tools/result_tables.py
 
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted((PROJECT / "docs").glob("*.md"))
+DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+T95 = {3: 4.303, 10: 2.262}
+"""Student's t of a 95 % interval, by the number of seeds."""
+
 MARKED = re.compile(r"(<!-- table of (\S+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
 
 
@@ -24,9 +28,36 @@ def with_tables(text: str) -> str:
 
 
 def table(path: Path) -> str:
-    """Returns the Markdown of a file of results: a comparison, or simulated intervals."""
+    """Returns the Markdown of a file of results: a comparison, simulated intervals, or seeds of the demo."""
     content = json.loads(path.read_text())
-    return comparison_tables(content) if "differences" in content else interval_table(content)
+    if "differences" in content:
+        return comparison_tables(content)
+    return interval_table(content) if "settings" in content else seeds_table(content)
+
+
+def seeds_table(content: dict[str, Any]) -> str:
+    """Returns mean and spread over seeds, and how much less the others recognize than the joint training."""
+    by_variant: dict[str, dict[int, dict[str, Any]]] = {}
+    for run in content["runs"]:
+        by_variant.setdefault(run["variant"], {})[run["seed"]] = run
+    rows = []
+    for variant, runs in by_variant.items():
+        shares = [run["top1"] for run in runs.values()]
+        mean, deviation = statistics.mean(shares), statistics.stdev(shares)
+        less = [by_variant["joint"][seed]["top1"] - run["top1"] for seed, run in runs.items()]
+        half = T95[len(less)] * statistics.stdev(less) / len(less) ** 0.5
+        middle = statistics.mean(less)
+        cost = statistics.mean(run["multiply_adds"] for run in runs.values()) / 1e9
+        seconds = statistics.mean(run["processor_seconds"] for run in runs.values())
+        rows.append(
+            [
+                *(variant, points(mean), points(deviation), f"{points(min(shares))} to {points(max(shares))}"),
+                "" if variant == "joint" else f"{points(middle)} [{points(middle - half)}, {points(middle + half)}]",
+                *(str(len(runs)), f"{cost:.0f} G", f"{seconds:.0f} s"),
+            ]
+        )
+    header = ["trained", "top-1, mean", "deviation", "seeds, from to", "joint is better by", "seeds"]
+    return markdown([*header, "multiply-adds of training", "processor time"], rows)
 
 
 def interval_table(content: dict[str, Any]) -> str:

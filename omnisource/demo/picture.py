@@ -36,8 +36,8 @@ def draw_variants(results: Mapping[str, VariantResult], source: Source, items: I
     from matplotlib.figure import Figure  # a second of imports, needed for pictures only
 
     chosen = [position * len(items) // NUM_CLIPS for position in range(NUM_CLIPS)]
-    figure = Figure(figsize=(9, 2.6 + 0.62 * NUM_CLIPS), dpi=110, layout="constrained")
-    bars, table = figure.subplots(2, 1, height_ratios=[2.2, 0.62 * NUM_CLIPS])
+    figure = Figure(figsize=(9, 2.6 + 0.55 * NUM_CLIPS), dpi=110)
+    bars, table = figure.add_axes((0.31, 0.74, 0.64, 0.19)), figure.add_axes((0.03, 0.01, 0.94, 0.65))
     _draw_bars(bars, results)
     _draw_table(table, results, [_strip(source, items, index) for index in chosen], chosen)
     with atomic_write(path) as file:
@@ -53,9 +53,10 @@ def _draw_bars(axes: Axes, results: Mapping[str, VariantResult]) -> None:
     for row, share in enumerate(shares):
         low, high = share_interval(share, count)
         axes.plot([100 * low, 100 * high], [row, row], color="black", linewidth=1.2)
-        axes.text(2, row, f"{share:.1%}", va="center", color="white", fontweight="bold")
+        axes.text(100 * high + 1, row, f"{share:.1%}", va="center", fontweight="bold")
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
+    axes.set_xlim(0, 110)
+    axes.set_xticks(range(0, 101, 20))
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"held-out clips recognized, of {count}, % (line: 95 % interval over clips)", fontsize=10)
 
@@ -77,12 +78,13 @@ def _draw_table(
 
 
 def _words(results: Mapping[str, VariantResult], index: int) -> tuple[list[str], list[str]]:
-    """Returns the class of a clip and what each variant says of it, and the colors of these words."""
+    """Returns the class of a clip and what each variant says of it, with a mark, and the colors of these words."""
     evaluation = next(iter(results.values())).evaluation
     names = [of_class.name for of_class in evaluation.metrics.classes]
     label = int(evaluation.labels[index])
     said = [int(result.evaluation.scores[index].argmax()) for result in results.values()]
-    return [names[label], *(names[best] for best in said)], ["black", *(RIGHT if b == label else WRONG for b in said)]
+    words = [f"{'✓' if best == label else '✗'} {names[best]}" for best in said]
+    return [names[label], *words], ["black", *(RIGHT if best == label else WRONG for best in said)]
 
 
 def _strip(source: Source, items: Items, index: int) -> np.ndarray:
