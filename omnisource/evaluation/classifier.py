@@ -111,7 +111,7 @@ class Classifier:
             for chunk in views.split(self.protocol.views_at_a_time):
                 with autocast(self.device, self.precision):
                     features = self.recognizer.features(chunk.to(self.device, non_blocking=True), media)
-                    logits = {head: self.recognizer.heads[head](features) for head in heads}
+                    logits = {head: self.recognizer.heads[head](features, media) for head in heads}
                 for head in heads:
                     parts[head].append(logits[head].to(weight_type(self.precision)).softmax(dim=1))
         # [N * V, K] -> [N, K]

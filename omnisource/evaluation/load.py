@@ -177,7 +177,7 @@ def _published_content(path: Path, content: Mapping[str, Any]) -> _Content:
         raise UserError(f"{path}: a backbone without heads classifies nothing; train from it with model.weights={path}")
     heads = sizes.heads.items()
     return _Content(
-        model=Model(depth=sizes.depth, width=sizes.width),
+        model=Model(depth=sizes.depth, width=sizes.width, image_statistics=False),
         label_spaces={name: LabelSpace(head=size.kind, num_classes=size.num_classes) for name, size in heads},
         weights=weights,
         weights_precision="float32",

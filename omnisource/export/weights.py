@@ -18,6 +18,7 @@ from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import save_published
 from omnisource.models.weights.formats import HeadNames
+from omnisource.models.weights.media_statistics import is_image_statistic
 from omnisource.models.weights.own import required_average
 from omnisource.models.weights.slow_only_sizes import depth_of
 from omnisource.recipe.model import Model
@@ -53,6 +54,7 @@ def _described(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
         "tensors": len(tensors),
         "parameters": sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point()),
         "has_ema": state.get("ema") is not None,
+        "recomputed_steps": (state.get("running_statistics") or {}).get("steps", 0),
         "label_spaces": {space: len(names) for space, names in checkpoint.class_names.items()},
         "facts": checkpoint.facts,
         "recipe": checkpoint.recipe,
@@ -75,6 +77,7 @@ def print_checkpoint(path: Path) -> None:
         ["best validation top-1", best],
         ["model", f"{_model_of(recipe['model'], checkpoint.state['model'])}, {found['tensors']} tensors"],
         ["numbers in them", f"{found['parameters'] / 1e6:.2f} M" + (", and their average" if found["has_ema"] else "")],
+        ["BatchNorm's statistics", _origin_of_statistics(found["recomputed_steps"])],
         *(["classes of " + space, str(count)] for space, count in found["label_spaces"].items()),
         *(["samples seen of " + name, f"{count:,}"] for name, count in found["samples_seen"].items()),
         ["unreadable files", str(len(found["unreadable"]))],
@@ -85,6 +88,11 @@ def print_checkpoint(path: Path) -> None:
         ["resampling", facts["resampling"]],
     ]
     print_table("Checkpoint", ["what", "value"], rows)
+
+
+def _origin_of_statistics(num_steps: int) -> str:
+    """Returns which of BatchNorm's statistics the weights hold."""
+    return f"computed again over the last {num_steps} steps" if num_steps else "running averages"
 
 
 def _model_of(model: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -127,6 +135,8 @@ def export_checkpoint(
         with torch.device("meta"):
             formats = build_backbone(recipe.model).weight_formats
         save_published(target, state, formats, HeadNames(recipe.only_head("image"), recipe.only_head("video")))
+        if any(is_image_statistic(name) for name in state):
+            print("the published format has one kind of BatchNorm statistics: those of the images were left out")
     else:
         _save_safetensors(state, checkpoint, target)
 

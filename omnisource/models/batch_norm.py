@@ -1,4 +1,4 @@
-"""Batch normalization of a step that many processes share: when the running statistics move, and whose a batch's are.
+"""Batch normalization of images and videos: whose statistics a batch has, and when the running ones move.
 
 Used on its own, the normalization moves its running statistics in the forward, as torch's does. In training
 `RunningStatistics` holds them still until the end of a step. So they do not depend on how the microbatches of a step
@@ -18,6 +18,26 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from omnisource.distributed import processes
+from omnisource.models.moments import all_but_channels, joined_moments, moments_of, split_moments
+from omnisource.types import Media
+
+IMAGE_PREFIX = "image_"
+"""Goes before the names of the running statistics that images have of their own."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """The running statistics of one media, tensors that are moved in place.
+
+    Attributes:
+        mean: [C].
+        variance: [C].
+        batches: How many batches were counted into them, int64.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
 
 
 @dataclass
@@ -43,28 +63,44 @@ class BatchNorm(_BatchNorm):
     Args:
         channels: C.
         momentum: Share of the running statistics that a batch replaces.
+        has_image_statistics: Whether images have running statistics of their own, in buffers beside the others.
 
     Attributes:
+        has_image_statistics: As given.
         is_synchronized: Whether a batch is what all processes have at this place, set by `synchronize_batch_norm`.
-        recorded: Takes the place of the running statistics in the forward while `RunningStatistics` records.
+        recorded: Takes the place of the running statistics of a media in the forward while `RunningStatistics` records.
+        pooled: While `pooled_statistics` pools them, the moments of all counted batches by media; the running
+            statistics stay as they are then.
     """
 
-    def __init__(self, channels: int, momentum: float) -> None:
-        super().__init__(channels, eps=1e-5, momentum=momentum)
-        self.is_synchronized = False
-        self.recorded: Recorded | None = None
+    image_running_mean: Tensor
+    image_running_var: Tensor
+    image_num_batches_tracked: Tensor
 
-    def normalized(self, x: Tensor, is_counted: bool) -> Tensor:
-        """Returns x normalized, [N, C, ...]; in training by its own statistics.
+    def __init__(self, channels: int, momentum: float, *, has_image_statistics: bool = False) -> None:
+        super().__init__(channels, eps=1e-5, momentum=momentum)
+        self.has_image_statistics = has_image_statistics
+        self.is_synchronized = False
+        self.recorded: dict[Media, Recorded] | None = None
+        self.pooled: dict[Media, Tensor] | None = None
+        if has_image_statistics:
+            self.register_buffer("image_running_mean", torch.zeros(channels))
+            self.register_buffer("image_running_var", torch.ones(channels))
+            self.register_buffer("image_num_batches_tracked", torch.tensor(0))
+
+    def normalized(self, x: Tensor, media: Media, *, is_counted: bool = True) -> Tensor:
+        """Returns x normalized, [N, C, ...]; in training by its own statistics, otherwise by the running ones.
 
         Args:
             x: [N, C, ...], floating point.
+            media: Whose running statistics count where images have their own.
             is_counted: Whether, in training, its statistics are counted into the running ones.
         """
         is_synchronized = self.is_synchronized and processes.world_size() > 1  # then there is never a single value
         if not self.training or (x.numel() == self.num_features and not is_synchronized):
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        moving_mean, moving_variance = self._count_batch() if is_counted else (None, None)
+            running = self.running_of(media)
+            return F.batch_norm(x, running.mean, running.variance, self.weight, self.bias, eps=self.eps)
+        moving_mean, moving_variance = self._count_batch(x, media) if is_counted else (None, None)
         momentum = self.momentum or 0.0
         if not is_synchronized:
             return F.batch_norm(
@@ -76,14 +112,38 @@ class BatchNorm(_BatchNorm):
             moving_variance.mul_(1 - momentum).add_(variance, alpha=momentum)
         return output
 
-    def _count_batch(self) -> tuple[Tensor, Tensor]:
-        """Counts one batch; returns the mean and the variance that it is to move."""
+    def running_by_media(self) -> dict[Media, Running]:
+        """Returns the running statistics; those of images are there only if they are their own."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        by_media: dict[Media, Running] = {
+            "video": Running(self.running_mean, self.running_var, self.num_batches_tracked)
+        }
+        if self.has_image_statistics:
+            by_media["image"] = Running(self.image_running_mean, self.image_running_var, self.image_num_batches_tracked)
+        return by_media
+
+    def running_of(self, media: Media) -> Running:
+        """Returns the running statistics that a media uses."""
+        return self.running_by_media()[self._owner(media)]
+
+    def _owner(self, media: Media) -> Media:
+        return media if self.has_image_statistics else "video"
+
+    def _count_batch(self, x: Tensor, media: Media) -> tuple[Tensor | None, Tensor | None]:
+        """Counts one batch; returns the mean and the variance that it is to move, None where it moves none."""
+        owner = self._owner(media)
+        if self.pooled is not None:
+            moments = moments_of(x.detach(), self.weight.dtype)
+            before = self.pooled.get(owner)
+            self.pooled[owner] = moments if before is None else joined_moments(torch.stack([before, moments]))
+            return None, None
         if self.recorded is not None:
-            self.recorded.batches += 1
-            return self.recorded.mean, self.recorded.variance
-        mean, variance, batches = _running(self)
-        batches.add_(1)
-        return mean, variance
+            recorded = self.recorded[owner]
+            recorded.batches += 1
+            return recorded.mean, recorded.variance
+        running = self.running_of(media)
+        running.batches.add_(1)
+        return running.mean, running.variance
 
 
 class RunningStatistics:
@@ -115,20 +175,24 @@ class RunningStatistics:
                     "other batches; make it of omnisource.models.batch_norm.BatchNorm"
                 )
         self._norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm)]
-        self._recorded: list[Recorded] = []
+        self._recorded: list[Recorded] = []  # in the order of `_running`
         if not self._norms:
             return
-        device = _running(self._norms[0])[0].device
-        self._sizes = [2 * norm.num_features for norm in self._norms]  # a mean and a variance for every channel
-        self._norm_of_value = torch.arange(len(self._norms)).repeat_interleave(torch.tensor(self._sizes)).to(device)
-        self._kept = torch.tensor([1 - (norm.momentum or 0.0) for norm in self._norms], dtype=torch.float64).to(device)
+        device = self._norms[0].running_of("video").mean.device
+        momenta = [norm.momentum or 0.0 for norm in self._norms for _ in norm.running_by_media()]
+        self._sizes = [2 * len(running.mean) for running in self._running()]  # a mean and a variance for every channel
+        self._owner_of_value = torch.arange(len(momenta)).repeat_interleave(torch.tensor(self._sizes)).to(device)
+        self._kept = torch.tensor([1 - momentum for momentum in momenta], dtype=torch.float64).to(device)
+
+    def _running(self) -> list[Running]:
+        return [running for norm in self._norms for running in norm.running_by_media().values()]
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Records the batches that are forwarded within; what a former step recorded and did not use is forgotten."""
-        self._recorded = [_nothing_recorded(norm) for norm in self._norms]
-        for norm, recorded in zip(self._norms, self._recorded, strict=True):
-            norm.recorded = recorded
+        for norm in self._norms:
+            norm.recorded = {media: _nothing_recorded(running) for media, running in norm.running_by_media().items()}
+        self._recorded = [recorded for norm in self._norms for recorded in (norm.recorded or {}).values()]
         try:
             yield
         finally:
@@ -144,7 +208,8 @@ class RunningStatistics:
         if not self._norms:
             return
         assert self._recorded, "nothing was recorded since the last time"
-        running = torch.cat([value for norm in self._norms for value in _running(norm)[:2]])
+        moved_in_place = self._running()
+        running = torch.cat([value for one in moved_in_place for value in (one.mean, one.variance)])
         values = [value for recorded in self._recorded for value in (recorded.mean, recorded.variance)]
         batches = running.new_tensor([recorded.batches for recorded in self._recorded])
         self._recorded = []
@@ -153,15 +218,15 @@ class RunningStatistics:
             parts = parts[:1]  # all processes have recorded the same
         counted = torch.zeros_like(batches)
         for part in parts:
-            moved, batches = part.split([len(running), len(self._norms)])
+            moved, batches = part.split([len(running), len(moved_in_place)])
             kept = (self._kept**batches).to(running.dtype)
-            running = running * kept[self._norm_of_value] + moved
+            running = running * kept[self._owner_of_value] + moved
             counted += batches
-        for norm, of_norm, count in zip(self._norms, running.split(self._sizes), counted.long(), strict=True):
-            mean, variance, tracked = _running(norm)
-            mean.copy_(of_norm[: norm.num_features])
-            variance.copy_(of_norm[norm.num_features :])
-            tracked.add_(count)
+        for one, values_of_one, count in zip(moved_in_place, running.split(self._sizes), counted.long(), strict=True):
+            mean, variance = values_of_one.chunk(2)
+            one.mean.copy_(mean)
+            one.variance.copy_(variance)
+            one.batches.add_(count)
 
 
 def synchronize_batch_norm(module: nn.Module) -> None:
@@ -181,9 +246,7 @@ class _SynchronizedNormalization(torch.autograd.Function):
     The gradient is that of the sum of what all processes make of it, so under DistributedDataParallel that of their
     mean loss. Statistics and gradients are computed in the type of the weight, also for x of half precision.
 
-    Source: Ioffe and Szegedy 2015, "Batch Normalization", section 3, for the gradient; Chan, Golub and LeVeque 1983,
-    "Algorithms for Computing the Sample Variance", for joining the variances of parts without a difference of large
-    squares.
+    Source: Ioffe and Szegedy 2015, "Batch Normalization", section 3, for the gradient.
     """
 
     @staticmethod
@@ -194,16 +257,9 @@ class _SynchronizedNormalization(torch.autograd.Function):
         bias: Tensor,
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        variance, mean = torch.var_mean(x.to(weight.dtype), dim=_all_but_channels(x), correction=0)
-        count = x.numel() // x.shape[1]
         # In float64 the counts are exact, and the joined statistics as good as those of the parts.
-        mean, variance = mean.double(), variance.double()
-        own = torch.cat([mean, variance * count, mean.new_tensor([count])])
-        parts = torch.stack(processes.gather_tensors(own))  # [processes, 2 * C + 1]
-        means, squares, counts = parts.split([x.shape[1], x.shape[1], 1], dim=1)
-        total = counts.sum()
-        joined = (counts * means).sum(dim=0) / total
-        squares = (squares + counts * (means - joined) ** 2).sum(dim=0)  # [processes, C] -> [C]
+        parts = torch.stack(processes.gather_tensors(moments_of(x, weight.dtype)))
+        joined, squares, total = split_moments(joined_moments(parts))
         mean, variance = joined.to(weight.dtype), (squares / total).to(weight.dtype)
         ctx.save_for_backward(x, weight, mean, variance, total)
         ctx.eps = eps
@@ -218,24 +274,13 @@ class _SynchronizedNormalization(torch.autograd.Function):
         gradient = gradients[0].to(weight.dtype)
         scale = torch.rsqrt(variance + ctx.eps)
         normalized = (x.to(weight.dtype) - mean.view(by_channel)) * scale.view(by_channel)
-        of_bias = gradient.sum(dim=_all_but_channels(x))
-        of_weight = (gradient * normalized).sum(dim=_all_but_channels(x))
+        of_bias = gradient.sum(dim=all_but_channels(x))
+        of_weight = (gradient * normalized).sum(dim=all_but_channels(x))
         sums = processes.add_up(torch.cat([of_bias, of_weight]))
         by_mean, by_variance = (part.view(by_channel) for part in (sums / total).to(weight.dtype).chunk(2))
         of_x = (gradient - by_mean - normalized * by_variance) * (weight * scale).view(by_channel)
         return of_x.to(x.dtype), of_weight, of_bias, None
 
 
-def _all_but_channels(x: Tensor) -> list[int]:
-    return [dimension for dimension in range(x.ndim) if dimension != 1]
-
-
-def _running(norm: BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the running mean [C], the running variance [C] and the number of batches counted into them."""
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-    return norm.running_mean, norm.running_var, norm.num_batches_tracked
-
-
-def _nothing_recorded(norm: BatchNorm) -> Recorded:
-    mean, variance, _ = _running(norm)
-    return Recorded(torch.zeros_like(mean), torch.zeros_like(variance))
+def _nothing_recorded(running: Running) -> Recorded:
+    return Recorded(torch.zeros_like(running.mean), torch.zeros_like(running.variance))

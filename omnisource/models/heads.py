@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omnisource.models.batch_norm import BatchNorm
+from omnisource.types import Media
 
 
 class HeadBatchNorm(BatchNorm):
@@ -18,12 +19,12 @@ class HeadBatchNorm(BatchNorm):
     source that keeps pace with a large one may give one sample a step.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, momentum=0.1)
+    def __init__(self, channels: int, *, has_image_statistics: bool = False) -> None:
+        super().__init__(channels, momentum=0.1, has_image_statistics=has_image_statistics)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Returns input, [N, C], normalized."""
-        return self.normalized(input, is_counted=True)
+    def forward(self, input: Tensor, media: Media = "video") -> Tensor:
+        """Returns input, [N, C], normalized; the media counts where images have statistics of their own."""
+        return self.normalized(input, media)
 
 
 class ImageHead(nn.Module):
@@ -33,17 +34,20 @@ class ImageHead(nn.Module):
         in_channels: Channels of the pooled features.
         num_classes: Number of classes.
         dropout: Probability of dropout before the linear layer.
+        has_image_statistics: Whether images have running statistics of their own.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: int, dropout: float, *, has_image_statistics: bool = False
+    ) -> None:
         super().__init__()
-        self.bn = HeadBatchNorm(in_channels)
+        self.bn = HeadBatchNorm(in_channels, has_image_statistics=has_image_statistics)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(in_channels, num_classes)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Returns logits [N, num_classes] of pooled features [N, in_channels]."""
-        return self.fc(self.dropout(self.bn(features)))
+    def forward(self, features: Tensor, media: Media = "video") -> Tensor:
+        """Returns logits [N, num_classes] of pooled features [N, in_channels] of a media."""
+        return self.fc(self.dropout(self.bn(features, media)))
 
 
 class VideoHead(nn.Module):
@@ -53,15 +57,18 @@ class VideoHead(nn.Module):
         in_channels: Channels of the pooled features.
         num_classes: Number of classes.
         dropout: Probability of dropout before the last linear layer.
+        has_image_statistics: Whether images have running statistics of their own.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: int, dropout: float, *, has_image_statistics: bool = False
+    ) -> None:
         super().__init__()
         self.fc1 = nn.Linear(in_channels, 2 * num_classes)
-        self.bn = HeadBatchNorm(2 * num_classes)
+        self.bn = HeadBatchNorm(2 * num_classes, has_image_statistics=has_image_statistics)
         self.dropout = nn.Dropout(dropout)
         self.fc2 = nn.Linear(2 * num_classes, num_classes)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Returns logits [N, num_classes] of pooled features [N, in_channels]."""
-        return self.fc2(self.dropout(F.relu(self.bn(self.fc1(features)))))
+    def forward(self, features: Tensor, media: Media = "video") -> Tensor:
+        """Returns logits [N, num_classes] of pooled features [N, in_channels] of a media."""
+        return self.fc2(self.dropout(F.relu(self.bn(self.fc1(features), media))))

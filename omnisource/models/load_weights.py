@@ -18,6 +18,7 @@ from omnisource.files.atomic import atomic_write
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import HeadNames, StateDict, WeightFormat
+from omnisource.models.weights.media_statistics import with_statistics_of_both_media
 from omnisource.models.weights.own import required_average
 from omnisource.models.weights.read import read_weights_file
 from omnisource.models.weights.report import LoadReport, indented, mismatches
@@ -85,6 +86,8 @@ def load_into(
 ) -> LoadReport:
     """Copies the tensors whose name and shape fit into a module, and reports the rest.
 
+    Where images and videos have statistics of their own, and none were counted for one of them, it gets the other's.
+
     Args:
         module: Takes the weights; they are cast to its types.
         state: Tensors by the module's names.
@@ -95,6 +98,7 @@ def load_into(
         UserError: Strict, and something does not fit; nothing was loaded then.
     """
     wanted = module.state_dict()
+    state, notes = with_statistics_of_both_media(state, wanted)
     mismatched = mismatches(state, wanted)
     unfit = {mismatch.name for mismatch in mismatched}
     report = LoadReport(
@@ -103,6 +107,7 @@ def load_into(
         missing=tuple(name for name in wanted if name not in state),
         unexpected=tuple(name for name in state if name not in wanted),
         mismatched=mismatched,
+        notes=notes,
     )
     if strict and not report.is_complete:
         raise UserError(

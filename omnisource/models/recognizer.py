@@ -28,7 +28,7 @@ class Recognizer(nn.Module):
         recognizer.video_logits(clips)  # [N, 3, T, H, W] uint8, 0-255, RGB -> [N, classes]
 
     Args:
-        model: Describes the backbone. Its `weights` are not read here.
+        model: Describes the backbone, and whether images have statistics of their own. Its `weights` are not read here.
         label_spaces: The label spaces by name; each gets a head of the same name. All class counts must be known.
         backbone: Takes the place of the backbone that `model` describes.
 
@@ -56,7 +56,7 @@ class Recognizer(nn.Module):
         self.normalize = Normalize(backbone.normalization)
         self.backbone = backbone
         self.heads = nn.ModuleDict(
-            {name: _head(name, space, self.backbone.out_channels) for name, space in label_spaces.items()}
+            {name: _head(name, space, self.backbone.out_channels, model) for name, space in label_spaces.items()}
         )
 
     def forward(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ class Recognizer(nn.Module):
         """
         if head not in self.heads:
             raise ValueError(f"there is no head {head!r}; the heads are {', '.join(self.heads)}")
-        return self.heads[head](self.features(clips, media))
+        return self.heads[head](self.features(clips, media), media)
 
     def image_logits(self, images: Tensor, head: str | None = None) -> Tensor:
         """Returns the scores of images before softmax, [N, classes].
@@ -180,11 +180,11 @@ def _check_head_name(name: str) -> None:
         raise UserError(f"label space {name!r}: torch uses this name itself; take another one, such as {name}_classes")
 
 
-def _head(name: str, space: LabelSpace, in_channels: int) -> ImageHead | VideoHead:
+def _head(name: str, space: LabelSpace, in_channels: int, model: Model) -> ImageHead | VideoHead:
     if space.num_classes is None or space.num_classes < 1:
         raise ValueError(f"label space {name!r}: num_classes is {space.num_classes}, not a known number of classes")
     head = ImageHead if space.head == "image" else VideoHead
-    return head(in_channels, space.num_classes, space.dropout)
+    return head(in_channels, space.num_classes, space.dropout, has_image_statistics=model.image_statistics)
 
 
 def _check_clips(clips: Tensor, media: Media) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval
 
@@ -14,6 +14,18 @@ class MayDiffer:
 
 
 MAY_DIFFER = MayDiffer()
+
+
+@dataclass(frozen=True)
+class Formerly:
+    """Stands beside a field that came later and whose default is not what was done before it.
+
+    Attributes:
+        value: What was done before: what a stored recipe means that lacks the field.
+    """
+
+    value: Any
+
 
 PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]

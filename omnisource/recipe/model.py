@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Le
 
-from omnisource.recipe.marks import MAY_DIFFER, PositiveInt, ShareBelowOne
+from omnisource.recipe.marks import MAY_DIFFER, Formerly, PositiveInt, ShareBelowOne
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,14 @@ class Model:
     weights: Annotated[str, MAY_DIFFER] = ""
     """Checkpoint that the run starts from: our own, a published .pth, or an image ResNet (.pth or .safetensors) that
     is inflated. Empty: random weights."""
+
+    batch_norm_momentum: Annotated[float, Gt(0), Le(1)] = 0.01
+    """Share of BatchNorm's running statistics that one batch replaces in the backbone; 0.01 in the published recipe. In
+    short runs they follow the weights too slowly with it: see recompute_batch_norm."""
+
+    image_statistics: Annotated[bool, Formerly(False)] = True
+    """Whether images have running statistics of their own in every BatchNorm, with which they are evaluated. False, as
+    in the published recipe: only videos move those of the backbone, and images are evaluated with them."""
 
 
 @dataclass(frozen=True)

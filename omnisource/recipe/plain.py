@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from omnisource.errors import UserError
+from omnisource.recipe.marks import Formerly
 from omnisource.recipe.values import (
     bound_faults,
     field_names,
     fits,
     is_mapping,
+    marks,
     tuple_kinds,
     type_faults,
     union_members,
@@ -41,7 +43,8 @@ def to_json(config: Any) -> str:
 def from_plain(expected: type[T], plain: Any, where: str) -> T:
     """Returns the config of type `expected` that `to_plain` turned into `plain`.
 
-    A key that an earlier version did not write yet has its default.
+    A key that an earlier version did not write yet has its default, or the value that stands for what was done then
+    (`Formerly`).
 
     Args:
         expected: A dataclass.
@@ -95,7 +98,43 @@ def _built_group(expected: type, plain: Any, key: str) -> Any:
     if missing := sorted(needed - set(plain)):
         raise ValueError(f"missing keys {', '.join(f'{prefix}{name}' for name in missing)}")
     hints = typing.get_type_hints(expected)
-    return expected(**{name: _built(hints[name], value, f"{prefix}{name}") for name, value in plain.items()})
+    former = {name: value for name, value in former_values(expected).items() if name not in plain}
+    return expected(**{name: _built(hints[name], value, f"{prefix}{name}") for name, value in plain.items()}, **former)
+
+
+def former_values(config_type: type) -> dict[str, Any]:
+    """Returns what was done before there were the fields of a dataclass that are marked so (`Formerly`), by field."""
+    hints = typing.get_type_hints(config_type, include_extras=True)
+    return {name: mark.value for name, hint in hints.items() for mark in marks(hint) if isinstance(mark, Formerly)}
+
+
+def with_former_values(ours: T, theirs: T, prefix: str = "") -> tuple[T, list[str]]:
+    """Returns our config with what was done before a field was there, where theirs does it and ours has the default.
+
+    So a run that began before goes on in the same way, with a config that does not know of the field.
+
+    Args:
+        ours: A dataclass.
+        theirs: The same as it was stored.
+        prefix: Goes before the keys.
+
+    Returns:
+        The config, and a line for each key that was changed.
+    """
+    changes: dict[str, Any] = {}
+    lines: list[str] = []
+    former = former_values(type(ours))
+    for field in dataclasses.fields(ours):  # pyright: ignore[reportArgumentType]
+        our_value, their_value = getattr(ours, field.name), getattr(theirs, field.name)
+        if dataclasses.is_dataclass(our_value) and type(our_value) is type(their_value):
+            changed, of_group = with_former_values(our_value, their_value, f"{prefix}{field.name}.")
+            if of_group:
+                changes[field.name] = changed
+                lines += of_group
+        elif field.name in former and our_value == field.default and their_value == former[field.name] != our_value:
+            changes[field.name] = their_value
+            lines.append(f"{prefix}{field.name}={their_value}, not {our_value}: the run goes on as it began")
+    return dataclasses.replace(ours, **changes), lines  # pyright: ignore[reportArgumentType]
 
 
 def _names(plain: Any) -> set[str]:

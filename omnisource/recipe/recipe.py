@@ -10,6 +10,7 @@ from omnisource.recipe.checks import cross_field_faults
 from omnisource.recipe.data import Mixing, Source
 from omnisource.recipe.marks import (
     MAY_DIFFER,
+    Formerly,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -78,6 +79,16 @@ class Recipe:
     sync_batch_norm: bool = False
     """Whether BatchNorm's batch statistics are those of all processes together, a microbatch of each at a time, for
     images, videos and heads."""
+
+    recompute_batch_norm: Annotated[Literal["if_short", "always", "never"], Formerly("never")] = "if_short"
+    """Whether BatchNorm's statistics are computed again for every validation and for the end of the run: with the
+    weights of that moment, over the last microbatches that were trained on. Training keeps its running statistics;
+    checkpoints hold both. "if_short": where microbatches x model.batch_norm_momentum of the whole run are below 100, so
+    that the running statistics lag behind the weights."""
+
+    recomputed_microbatches: PositiveInt = 50
+    """Microbatches that BatchNorm's statistics are computed again over, in whole steps; within a run not many more than
+    were trained on since the last validation."""
 
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Arithmetic of the forward pass: float32, or autocast to bfloat16 or float16, the latter with a scaled loss and on

@@ -37,15 +37,15 @@ class IntervalDone:
 
 @dataclass(frozen=True)
 class ItemValidated:
-    """An item of a validation was looked at.
+    """An item of a validation was looked at, or a microbatch of what comes before it.
 
     Attributes:
-        source: Name of the source.
+        activity: What the run does, in a few words.
         progress: How far the validation is.
         wants_line: Whether the last event that wanted a plain line is a minute ago.
     """
 
-    source: str
+    activity: str
     progress: Progress
     wants_line: bool
 

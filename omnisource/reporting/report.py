@@ -103,7 +103,14 @@ class Report:
 
     def validating(self, source: str, total: int) -> Callable[[], None]:
         """Returns a function to be called after each of the `total` items of a source that this process validates."""
-        counter = Counter(f"validating {source}", total)
+        return self._counting(f"validating {source}", total, "items")
+
+    def recomputing(self, total: int) -> Callable[[], None]:
+        """Returns a function to be called after each of `total` microbatches that BatchNorm's statistics are of."""
+        return self._counting("computing BatchNorm's statistics", total, "microbatches")
+
+    def _counting(self, activity: str, total: int, unit: str) -> Callable[[], None]:
+        counter = Counter(activity, total, unit)
         line_at = time.monotonic() + VALIDATION_LINE_SECONDS
 
         def advance() -> None:
@@ -112,7 +119,7 @@ class Report:
             wants_line = time.monotonic() >= line_at
             if wants_line:
                 line_at = time.monotonic() + VALIDATION_LINE_SECONDS
-            self._send(ItemValidated(source, counter.progress(), wants_line))
+            self._send(ItemValidated(activity, counter.progress(), wants_line))
 
         return advance
 

@@ -10,6 +10,13 @@ from omnisource.data.lists.items import Items
 from omnisource.data.loading.stream import first_position
 from omnisource.recipe.recipe import Recipe
 
+SHORT_RUN = 100
+"""Microbatches x momentum of BatchNorm below which a run is short: its running statistics are, in the main, those of
+its last 1 / momentum microbatches, and so of at least a hundredth of the run."""
+
+ROUGH_MICROBATCHES = 10
+"""Microbatches below which statistics are rough."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -21,17 +28,37 @@ class Plan:
         microbatches: Microbatches in a step, over all processes and accumulation.
         epoch_steps: Steps in an epoch of the main source.
         total_steps: Steps in the run.
+        recomputed_microbatches: Microbatches that BatchNorm's statistics are computed again over at the end of the run;
+            0: they are not.
+        validation_steps: Steps from one validation to the next; 0: there is none.
     """
 
     batch_sizes: Mapping[str, Fraction]
     microbatches: int
     epoch_steps: int
     total_steps: int
+    recomputed_microbatches: int = 0
+    validation_steps: int = 0
 
     def ends_epoch(self, step: int, interval_epochs: int) -> bool:
         """Returns whether `step` steps end an epoch after which something is done every `interval_epochs`, or all."""
         epoch, rest = divmod(step, self.epoch_steps)
         return rest == 0 and interval_epochs > 0 and (step == self.total_steps or epoch % interval_epochs == 0)
+
+    def ends_validated_epoch(self, step: int) -> bool:
+        """Returns whether `step` steps end an epoch that is validated."""
+        return self.ends_epoch(step, self.validation_steps // self.epoch_steps)
+
+    def recomputed_steps(self, step: int) -> int:
+        """Returns over how many steps before `step` BatchNorm's statistics are computed again there, if they are.
+
+        Within the run as many as there were since the last validation, so that this costs a share of the training, but
+        not so few that the statistics are rough.
+        """
+        wanted = self.recomputed_microbatches
+        if self.validation_steps and step < self.total_steps:
+            wanted = min(wanted, max(self.validation_steps * self.microbatches, ROUGH_MICROBATCHES))
+        return min(step, -(-wanted // self.microbatches))
 
     def samples_before(self, step: int) -> dict[str, int]:
         """Returns how many samples of each source the run has seen when it has done `step` steps."""
@@ -65,7 +92,17 @@ def make_plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> 
         else:
             batch_sizes[name] = Fraction(max(1, epoch_items[name] // (epoch_steps(source.ends_with) * microbatches)))
     steps = epoch_steps(recipe.main_source)
-    return Plan(batch_sizes, microbatches, steps, steps * recipe.num_epochs)
+    total_steps = steps * recipe.num_epochs
+    is_short = total_steps * microbatches * recipe.model.batch_norm_momentum < SHORT_RUN
+    is_recomputed = {"if_short": is_short, "always": True, "never": False}[recipe.recompute_batch_norm]
+    return Plan(
+        batch_sizes,
+        microbatches,
+        steps,
+        total_steps,
+        recomputed_microbatches=recipe.recomputed_microbatches if is_recomputed else 0,
+        validation_steps=recipe.validation.interval_epochs * steps,
+    )
 
 
 def with_scaled_learning_rate(recipe: Recipe, num_processes: int) -> Recipe:
@@ -99,6 +136,13 @@ def describe_plan(recipe: Recipe, plan: Plan, items: Mapping[str, Items]) -> str
         f"{recipe.num_epochs} epochs of {plan.epoch_steps} steps of {recipe.main_source} = "
         f"{plan.total_steps} steps, learning rate {recipe.optimizer.learning_rate:g}, {recipe.precision}"
     )
+    if plan.recomputed_microbatches:
+        batches, momentum = plan.total_steps * plan.microbatches, recipe.model.batch_norm_momentum
+        lag = f", since {batches} microbatches x momentum {momentum:g} = {batches * momentum:g} < {SHORT_RUN}"
+        lines.append(
+            "BatchNorm's statistics are computed again for each validation and for the end of the run, then over "
+            f"{plan.recomputed_microbatches} microbatches{lag if recipe.recompute_batch_norm == 'if_short' else ''}"
+        )
     if recipe.schedule.warmup_epochs >= recipe.num_epochs:
         lines.append(
             f"warning: the run ends within its warm-up of {recipe.schedule.warmup_epochs:g} epochs, so the learning "

@@ -52,10 +52,11 @@ def validate_source(run: RunContext, state: TrainState, name: str) -> SourceVali
             raise Interrupted(run.stop[0])
 
     evaluated = functools.partial(evaluate, state.model, task, run.workers, run.unreadable, on_item=after_item)
-    evaluation = evaluated()
+    with state.evaluated():
+        evaluation = evaluated()
     metrics = evaluation.metrics.as_dict()
     if ema is not None:
-        with ema.applied(state.model):
+        with state.evaluated(average=True):
             averaged = evaluated().metrics.as_dict()
         metrics |= {f"ema_{figure}": value for figure, value in averaged.items() if figure != "count"}
     return SourceValidation(metrics, evaluation.left_out, examples.gather())

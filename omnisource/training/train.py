@@ -24,6 +24,7 @@ from omnisource.printing import show
 from omnisource.randomness import make_deterministic, seed_initialization
 from omnisource.recipe.data import SplitName
 from omnisource.recipe.model import Model
+from omnisource.recipe.plain import from_plain, with_former_values
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.curves import draw_curves
 from omnisource.reporting.progress import counted_progress
@@ -85,7 +86,7 @@ def train(
     invocation: Invocation | None = None,
     build_backbone: Callable[[Model], Backbone] = build_backbone,
 ) -> TrainState:
-    """Trains a recognizer as the recipe says and returns the state at the end of the run.
+    """Trains a recognizer as the recipe says and returns the state at the end of the run, its model as it is evaluated.
 
     Args:
         recipe: The whole run.
@@ -114,7 +115,9 @@ def train(
 def train_on_device(recipe: Recipe, start: Start) -> TrainState:
     """Does what `train` says on a device that has the precision of the recipe."""
     with RunLock(start.work_dir) as lock:
-        return _train(recipe, start, lock)
+        state = _train(recipe, start, lock)
+    state.take_over_recomputed()
+    return state
 
 
 def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
@@ -125,8 +128,10 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
     processes.run_on_rank0(lock.take)
     checkpoint_file, checkpoint, faults = read_resumed(work_dir, resume)
     if checkpoint and checkpoint_file:
+        stored = from_plain(Recipe, checkpoint.recipe, str(checkpoint_file))
+        recipe, notes_of_old = with_former_values(recipe, stored)
         recipe, note = with_same_microbatches(recipe, checkpoint, checkpoint_file, processes.world_size())
-        faults = [*faults, *note]
+        faults = [*faults, *notes_of_old, *note]
     if start.invocation.auto_scale_lr:
         recipe = with_scaled_learning_rate(recipe, processes.world_size())
 
@@ -151,8 +156,7 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
     notes += [*faults, *resume_notes(checkpoint)]
     del checkpoint  # its tensors are in the model and the optimizer
     model = processes.in_parallel(recognizer)
-    awaits_validation = validation_items and state.awaits_validation(plan, recipe.validation.interval_epochs)
-    if state.step == plan.total_steps and not awaits_validation:
+    if state.step == plan.total_steps and not state.awaits_validation(plan, has_items=bool(validation_items)):
         if processes.rank() == 0:
             make_up_ending(work_dir, state)
             show(f"{checkpoint_file}: the run is complete already, all {state.step} steps; nothing was done")

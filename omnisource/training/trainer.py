@@ -17,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from omnisource.data.loading.loader import Loader
 from omnisource.data.loading.stream import Stream
-from omnisource.data.transforms.mixing import mix_batches
 from omnisource.distributed import processes
 from omnisource.errors import UserError
 from omnisource.evaluation.examples import draw_examples
@@ -32,6 +31,7 @@ from omnisource.training.run_context import RunContext
 from omnisource.training.saver import Saver
 from omnisource.training.source_validation import validate_source
 from omnisource.training.state import TrainState
+from omnisource.training.statistics import mixed_batches, recompute_statistics
 from omnisource.training.stepping.exchange import LocalStep, reduce_step
 from omnisource.training.stepping.loss_scaling import back_off, can_back_off, end_unchanged_step
 from omnisource.training.stepping.nonfinite_batches import skip_nonfinite_step
@@ -140,8 +140,7 @@ class Trainer:
         return self.state.step < self.run.plan.total_steps or self._awaits_validation()
 
     def _awaits_validation(self) -> bool:
-        interval = self.run.recipe.validation.interval_epochs
-        return bool(self.run.validation_items) and self.state.awaits_validation(self.run.plan, interval)
+        return self.state.awaits_validation(self.run.plan, has_items=bool(self.run.validation_items))
 
     def step(self) -> StepResult:
         """Does one step and counts it: forward and backward over the local microbatches, one change of the weights.
@@ -191,7 +190,7 @@ class Trainer:
         losses = []
         for microbatch, batches in zip(self.local_microbatches, microbatches, strict=True):
             seed_microbatch(recipe.seed, state.step, microbatch)
-            mixed = self._mixed(batches, microbatch)
+            mixed = mixed_batches(self.run, batches, state.step, microbatch)
             with _gradient_sync(self.model, microbatch == self.local_microbatches[-1]):
                 with autocast(self.run.device, recipe.precision):
                     by_source: dict[str, Tensor] = self.model(mixed)
@@ -200,13 +199,6 @@ class Trainer:
                 state.scaler.scale(total).backward()
             losses.append(torch.stack([loss.detach().double() for loss in by_source.values()]))
         return torch.stack(losses)
-
-    def _mixed(self, batches: Sequence[Batch], microbatch: int) -> list[Batch]:
-        """Returns the batches of a microbatch as the model takes them in this step: on the device, and mixed."""
-        recipe = self.run.recipe
-        on_device = [batch.to(self.run.device) for batch in batches]
-        mixing = recipe.mixings(), recipe.class_counts(), recipe.seed
-        return mix_batches(on_device, *mixing, self.state.step, microbatch)
 
     def _change_weights(
         self, microbatches: Sequence[Sequence[Batch]], losses: Tensor, reduced: Sequence[float], gradient_norm: float
@@ -227,7 +219,7 @@ class Trainer:
             return f"step {state.step + 1}: the float16 gradient overflowed; {scaled}"
         # Mixed again, since keeping every step's until its end would take memory: it is a function of the step.
         pairs = zip(self.local_microbatches, microbatches, strict=True)
-        mixed = [self._mixed(batches, microbatch) for microbatch, batches in pairs]
+        mixed = [mixed_batches(self.run, batches, state.step, microbatch) for microbatch, batches in pairs]
         skipped = skip_nonfinite_step(self.run, state, mixed, losses, gradient_norm)
         end_unchanged_step(state.scaler, state.scaler.get_scale())
         return skipped
@@ -246,11 +238,14 @@ class Trainer:
     def validate(self) -> bool:
         """Validates every source that has validation items; returns whether the main one is better than ever.
 
+        Before, BatchNorm's statistics are computed again where the recipe wants that.
+
         Raises:
             Interrupted: If a signal came before the end, and there is one process: several could not agree at once.
             UserError: If too many files cannot be read.
         """
         run, state = self.run, self.state
+        state.recomputed = recompute_statistics(run, state, self.loader.streams, self.local_microbatches)
         found = {name: validate_source(run, state, name) for name in run.validation_items}
         for name, of_source in found.items():
             run.report.validation(state.step, state.step // run.plan.epoch_steps, name, of_source.metrics)

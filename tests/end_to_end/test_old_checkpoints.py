@@ -58,12 +58,18 @@ def test_there_is_a_checkpoint_of_every_form() -> None:
 @pytest.mark.parametrize("checkpoint", FORMS, ids=lambda path: path.stem, indirect=True)
 def test_run_of_an_old_checkpoint_goes_on_as_the_same_run(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(FOLDER / "config.py"), "--work-dir", "run", "--resume", "auto"]) == 0
-    assert "continuing from run/checkpoints/step_000000002.pt" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "continuing from run/checkpoints/step_000000002.pt" in output
+    for key in ("model.image_statistics=False, not True", "recompute_batch_norm=never, not if_short"):
+        assert f"{key}: the run goes on as it began" in output
     lines = step_lines(Path("run"))
     assert [line["step"] for line in lines] == [3, 4]
     assert lines[0]["losses"] == pytest.approx(LOSSES, rel=1e-4)  # sums come out a little differently elsewhere
     state = read_checkpoint(checkpoint_path(Path("run"), 4)).state
     assert state["samples_seen"] == {"videos": 8, "images": 8}
+    assert not any("image_running" in name for name in state["model"]) and state["running_statistics"] is None
+    assert main(["train", str(FOLDER / "config.py"), "--work-dir", "run", "--resume", "auto"]) == 0  # a third life, too
+    assert "the run is complete already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("checkpoint", FORMS, ids=lambda path: path.stem, indirect=True)
@@ -81,6 +87,7 @@ def test_old_checkpoint_starts_another_run_and_is_exported(checkpoint: Path) -> 
     assert main(["train", config, f"model.weights={checkpoint}", "seed=3", "--work-dir", "other"]) == 0
     assert main(["checkpoint", "export", str(checkpoint), "weights.safetensors"]) == 0
     assert main(["predict", "weights.safetensors", "data/videos/0.mkv"]) == 0
+    assert main(["test", config, str(checkpoint), "--work-dir", "tested"]) == 0  # in a model with image statistics
 
 
 def test_config_of_the_old_checkpoints_is_a_recipe_of_today() -> None:

@@ -48,16 +48,22 @@ def tiny_recognizer() -> Recognizer:
 
 @pytest.fixture
 def make_recognizer() -> Callable[..., Recognizer]:
-    """Returns a function that makes a small recognizer with seeded weights, in float32."""
+    """Returns a function that makes a small recognizer of the published kind with seeded weights, in float32."""
 
     def make(
-        depth: int = 18, width: float = 0.125, image_classes: int = 3, video_classes: int = 4, dropout: float = 0.0
+        depth: int = 18,
+        width: float = 0.125,
+        image_classes: int = 3,
+        video_classes: int = 4,
+        dropout: float = 0.0,
+        image_statistics: bool = False,
     ) -> Recognizer:
         spaces = {
             "photos": LabelSpace("image", num_classes=image_classes, dropout=dropout),
             "actions": LabelSpace("video", num_classes=video_classes, dropout=dropout),
         }
         torch.manual_seed(0)
-        return Recognizer(Model(depth=depth, width=width), spaces)  # pyright: ignore[reportArgumentType]
+        model = Model(depth=depth, width=width, image_statistics=image_statistics)  # pyright: ignore[reportArgumentType]
+        return Recognizer(model, spaces)
 
     return make

@@ -168,6 +168,7 @@ from omnisource.distributed import processes
 from omnisource.models.batch_norm import RunningStatistics
 from omnisource.models.heads import HeadBatchNorm
 from omnisource.models.backbones.slow_only import MediaBatchNorm
+from omnisource.models.pooled_statistics import PooledStatistics
 
 processes.start(torch.device("cpu"))
 me = processes.rank()
@@ -198,9 +199,56 @@ for (name, local), other in zip(ours.state_dict().items(), alone.state_dict().va
     torch.testing.assert_close(local, other, rtol=1e-14, atol=1e-16, msg=name)
     for part in processes.gather_tensors(local):
         assert torch.equal(part, local), name  # bit for bit the same on all processes
+
+# Images with statistics of their own, and statistics that are pooled: all batches are those of one process, too.
+def apart():
+    norms = [MediaBatchNorm(4, has_image_statistics=True), HeadBatchNorm(6, has_image_statistics=True)]
+    return torch.nn.ModuleList(norms).double().train()
+
+ours, alone = apart(), apart()
+statistics = RunningStatistics(ours)
+with statistics.recording():
+    forward(ours, me)
+statistics.combine()
+for process in range(3):
+    forward(alone, process)
+assert ours[0].num_batches_tracked == ours[0].image_num_batches_tracked == 6 and ours[1].num_batches_tracked == 3
+before = {name: value.clone() for name, value in ours.state_dict().items()}
+pooled = PooledStatistics(ours)
+for clip, vector in zip(clips[me], vectors[me]):
+    with pooled.pooling():
+        ours[0](clip, "video"), ours[0](clip[:, :, 0], "image"), ours[1](vector)
+found = pooled.combine()
+assert set(found) == {"0.running_mean", "0.running_var", "0.image_running_mean", "0.image_running_var",
+                      "1.running_mean", "1.running_var"}  # the head has seen no image
+values = torch.cat([clip.transpose(0, 1).flatten(1) for of_process in clips for clip in of_process], dim=1)
+images = torch.cat([clip[:, :, 0].transpose(0, 1).flatten(1) for of_process in clips for clip in of_process], dim=1)
+rows = torch.cat([vector for of_process in vectors for vector in of_process if len(vector) > 1]).T
+for prefix, expected in (("0.", values), ("0.image_", images), ("1.", rows)):
+    torch.testing.assert_close(found[prefix + "running_mean"], expected.mean(dim=1), rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(found[prefix + "running_var"], expected.var(dim=1), rtol=1e-13, atol=1e-15)
+for name, value in ours.state_dict().items():
+    torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-14, atol=1e-16, msg=name)
+    assert torch.equal(value, before[name]), name
 print("combined")
 processes.stop()
 """
+
+
+def test_images_with_statistics_of_their_own_are_normalized_as_a_norm_of_images_alone() -> None:
+    torch.manual_seed(0)
+    both, videos, images = (
+        MediaBatchNorm(4, 0.3, has_image_statistics=True),
+        MediaBatchNorm(4, 0.3),
+        MediaBatchNorm(4, 0.3),
+    )
+    for _ in range(3):
+        clips, pictures = torch.randn(2, 4, 3, 5, 5) + 2, 3 * torch.randn(5, 4, 6, 6)
+        for x, media, alone in ((clips, "video", videos), (pictures, "image", images)):
+            # The norm of images alone takes them for clips, which it counts.
+            assert torch.equal(both.train()(x, media), alone.train()(x, "video"))
+            assert torch.equal(both.eval()(x, media), alone.eval()(x, "video"))
+    assert not torch.allclose(both.running_of("video").mean, both.running_of("image").mean, atol=0.5)
 
 
 def test_batch_norm_that_cannot_be_held_still_is_refused() -> None:

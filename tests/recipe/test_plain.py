@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from omnisource.errors import UserError
 from omnisource.recipe.keys import differences
 from omnisource.recipe.loading import load_config
+from omnisource.recipe.marks import Formerly
 from omnisource.recipe.optimization import Optimizer
-from omnisource.recipe.plain import from_plain, to_json, to_plain
+from omnisource.recipe.plain import from_plain, to_json, to_plain, with_former_values
 from omnisource.recipe.recipe import Recipe
 from omnisource.recipe.values import type_faults
 from tests.conftest import PROJECT
@@ -106,6 +108,45 @@ def test_group_that_is_of_no_kind_is_refused_by_the_kind_that_it_is_most_like(pl
 def test_whole_numbers_become_floats_where_floats_are_wanted() -> None:
     optimizer = from_plain(Optimizer, {"learning_rate": 1}, "optimizer.json")
     assert type(optimizer.learning_rate) is float
+
+
+@dataclass(frozen=True)
+class Later:
+    """A config that has gained fields."""
+
+    old: int = 1
+    new: Annotated[bool, Formerly(False)] = True
+    word: Annotated[str, Formerly("never")] = "sometimes"
+
+
+@dataclass(frozen=True)
+class LaterWhole:
+    """A config with such a group."""
+
+    group: Later = field(default_factory=Later)
+    also: Annotated[int, Formerly(0)] = 5
+
+
+def test_stored_config_without_a_field_means_what_was_done_before_it() -> None:
+    assert from_plain(Later, {"old": 2}, "") == Later(2, new=False, word="never")
+    assert from_plain(Later, {"old": 2, "new": True, "word": "never"}, "") == Later(2, new=True, word="never")
+    assert from_plain(LaterWhole, {"group": {"old": 2}}, "") == LaterWhole(Later(2, False, "never"), also=0)
+    assert Later() == Later(1, new=True, word="sometimes")
+
+
+def test_run_that_began_before_a_field_goes_on_as_it_began() -> None:
+    stored = from_plain(LaterWhole, {"group": {"old": 2, "word": "sometimes"}}, "")
+    ours = LaterWhole(Later(3))
+    changed, lines = with_former_values(ours, stored)
+    assert changed == LaterWhole(Later(3, new=False), also=0)  # what differs otherwise is not for this to settle
+    assert lines == [
+        "group.new=False, not True: the run goes on as it began",
+        "also=0, not 5: the run goes on as it began",
+    ]
+    again, lines = with_former_values(ours, from_plain(LaterWhole, to_plain(changed), ""))  # written by its next life
+    assert again == changed and len(lines) == 2
+    chosen = LaterWhole(Later(word="always"), also=7)  # not the default: whoever says so means it
+    assert with_former_values(chosen, stored)[0] == replace(chosen, group=Later(new=False, word="always"))
 
 
 def test_stored_recipe_that_its_own_checks_refuse_is_a_user_error() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -127,7 +128,8 @@ def in_each_step(act: Callable[[int], None], accumulation: int = 1) -> Removable
 
     def before(module: nn.Module, inputs: Any) -> None:
         nonlocal forwards
-        if isinstance(module, Recognizer) and module.training:
+        # Without gradients it is not a step: statistics are computed again.
+        if isinstance(module, Recognizer) and module.training and torch.is_grad_enabled():
             forwards += 1
             if forwards % accumulation == 1 % accumulation:
                 act(-(-forwards // accumulation))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
+from omnisource.data.lists.items import no_items
 from omnisource.recipe.data import Source
 from omnisource.recipe.loading import load_config
 from omnisource.recipe.recipe import Recipe
-from omnisource.training.plan import make_plan
+from omnisource.training.plan import Plan, describe_plan, make_plan
 from tests.support.miniature import PUBLISHED_CONFIG
 
 PUBLISHED = load_config(str(PUBLISHED_CONFIG), Recipe)
+NO_ITEMS = no_items("")
 PUBLISHED_COUNTS = {"kinetics400": 240435, "imagenet": 1281167}
 
 
@@ -46,6 +49,42 @@ def test_sources_end_together_within_one_rounding(count: int) -> None:
     assert plan.epoch_steps == 100
     samples = plan.batch_sizes["imagenet"] * plan.microbatches * plan.epoch_steps
     assert samples <= max(count, 800) < samples + 800 + 800 * (count < 800)
+
+
+@pytest.mark.parametrize(
+    ("changes", "momentum", "expected"),
+    [
+        ({}, 0.01, 50),  # 4 microbatches x 10 steps x 60 epochs x 0.01 = 24
+        ({}, 0.05, 0),  # 120: the running statistics follow
+        ({}, 0.04, 50),  # 96
+        ({"recompute_batch_norm": "always", "recomputed_microbatches": 30}, 0.05, 30),
+        ({"recompute_batch_norm": "never"}, 0.01, 0),
+    ],
+)
+def test_statistics_are_computed_again_where_a_run_is_short(
+    changes: dict[str, Any], momentum: float, expected: int
+) -> None:
+    model = replace(PUBLISHED.model, batch_norm_momentum=momentum)
+    recipe = replace(PUBLISHED, num_epochs=60, model=model, **{"recompute_batch_norm": "if_short", **changes})
+    plan = make_plan(recipe, {"kinetics400": 640, "imagenet": 640}, num_processes=4)
+    assert (plan.microbatches, plan.total_steps, plan.recomputed_microbatches) == (4, 600, expected)
+    assert ("computed again" in describe_plan(recipe, plan, dict.fromkeys(recipe.sources, NO_ITEMS))) is (expected > 0)
+
+
+def test_statistics_are_computed_again_over_what_came_since_the_last_validation() -> None:
+    plan = Plan({}, 2, epoch_steps=3, total_steps=90, recomputed_microbatches=50, validation_steps=9)
+    assert [plan.recomputed_steps(step) for step in (0, 2, 9, 81)] == [0, 2, 9, 9]
+    assert plan.recomputed_steps(90) == 25  # at the end over all, and never over more than there were
+    assert replace(plan, validation_steps=3).recomputed_steps(30) == 5  # not over so few that they are rough
+    assert replace(plan, validation_steps=0).recomputed_steps(30) == 25
+    assert replace(plan, recomputed_microbatches=0).recomputed_steps(90) == 0
+    assert replace(plan, recomputed_microbatches=5).recomputed_steps(90) == 3  # whole steps
+
+
+def test_published_run_is_long_and_its_statistics_are_never_computed_again() -> None:
+    assert PUBLISHED.recompute_batch_norm == "never" and not PUBLISHED.model.image_statistics
+    plan = make_plan(replace(PUBLISHED, recompute_batch_norm="if_short"), PUBLISHED_COUNTS, num_processes=8)
+    assert plan.recomputed_microbatches == 0
 
 
 def test_source_may_follow_another_than_the_main_source() -> None:

@@ -37,7 +37,8 @@ from omnisource import (
 center_crop = EvaluationViews(num_clips=1, num_crops=1, short_side=256, crop_size=224)
 
 recipe = Recipe(
-    model=Model(depth=50),
+    model=Model(depth=50, batch_norm_momentum=0.01, image_statistics=False),
+    recompute_batch_norm="never",
     label_spaces={
         "kinetics400": LabelSpace(head="video", num_classes=400, dropout=0.5),
         "imagenet": LabelSpace(head="image", num_classes=1000, dropout=0.2),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 from omnisource.models.backbones.backbone import Backbone
-from omnisource.models.backbones.slow_only import slow_only
+from omnisource.models.backbones.slow_only import MediaBatchNorm, slow_only
 from omnisource.recipe.model import Model
 
 
@@ -13,4 +15,7 @@ def build_backbone(model: Model) -> Backbone:
     Raises:
         UserError: The model has an impossible size.
     """
-    return slow_only(model.depth, model.width)
+    norm = functools.partial(
+        MediaBatchNorm, momentum=model.batch_norm_momentum, has_image_statistics=model.image_statistics
+    )
+    return slow_only(model.depth, model.width, norm)

@@ -11,7 +11,7 @@ configs/recognition/omnisource.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,17 +86,27 @@ class MediaConv(nn.Conv3d):
 class MediaBatchNorm(BatchNorm):
     """The batch normalization of the backbone: the one place that knows which statistics a batch uses.
 
-    In training every batch is normalized by its own statistics, and only video batches are counted into the running
-    ones: images have other statistics than videos. In evaluation both use the running statistics. So does a batch of
-    a single value a channel (one small image, late in the network): it has no variance.
+    In training every batch is normalized by its own statistics. Images have other statistics than videos: either both
+    have running ones of their own, and are evaluated with them, or, as in the published recipe, only video batches are
+    counted into the running ones, with which both are evaluated. So is a batch of a single value a channel (one small
+    image, late in the network): it has no variance.
+
+    Args:
+        channels: C.
+        momentum: Share of the running statistics that a batch replaces.
+        has_image_statistics: Whether images have running statistics of their own.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, momentum=0.01)
+    def __init__(self, channels: int, momentum: float = 0.01, *, has_image_statistics: bool = False) -> None:
+        super().__init__(channels, momentum, has_image_statistics=has_image_statistics)
 
     def forward(self, x: Tensor, media: Media) -> Tensor:
         """Returns x normalized: [N, C, T, H, W] for videos, [N, C, H, W] for images."""
-        return self.normalized(x, is_counted=media == "video")
+        return self.normalized(x, media, is_counted=media == "video" or self.has_image_statistics)
+
+
+MakeNorm = Callable[[int], MediaBatchNorm]
+"""Makes the batch normalization of a number of channels."""
 
 
 class MediaSequential(nn.Sequential):
@@ -117,17 +127,18 @@ class BasicBlock(nn.Module):
         planes: Channels of both convolutions and of the output.
         stride: Spatial stride of the first convolution.
         temporal_kernel: Temporal length of the first convolution.
+        norm: Makes the normalizations.
     """
 
     expansion = 1
 
-    def __init__(self, in_channels: int, planes: int, stride: int, temporal_kernel: int) -> None:
+    def __init__(self, in_channels: int, planes: int, stride: int, temporal_kernel: int, norm: MakeNorm) -> None:
         super().__init__()
         self.conv1 = MediaConv(in_channels, planes, temporal_kernel, 3, stride)
         self.conv2 = MediaConv(planes, planes, 1, 3)
-        self.bn1 = MediaBatchNorm(planes)
-        self.bn2 = MediaBatchNorm(planes)
-        self.downsample = _shortcut(in_channels, planes * self.expansion, stride)
+        self.bn1 = norm(planes)
+        self.bn2 = norm(planes)
+        self.downsample = _shortcut(in_channels, planes * self.expansion, stride, norm)
 
     def forward(self, x: Tensor, media: Media) -> Tensor:
         """Returns [N, planes, T, H / stride, W / stride], without T for images."""
@@ -145,19 +156,20 @@ class Bottleneck(nn.Module):
         planes: Channels of the first two convolutions; the output has four times as many.
         stride: Spatial stride of the 3x3 convolution.
         temporal_kernel: Temporal length of the first convolution.
+        norm: Makes the normalizations.
     """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, planes: int, stride: int, temporal_kernel: int) -> None:
+    def __init__(self, in_channels: int, planes: int, stride: int, temporal_kernel: int, norm: MakeNorm) -> None:
         super().__init__()
         self.conv1 = MediaConv(in_channels, planes, temporal_kernel, 1)
         self.conv2 = MediaConv(planes, planes, 1, 3, stride)
         self.conv3 = MediaConv(planes, planes * self.expansion, 1, 1)
-        self.bn1 = MediaBatchNorm(planes)
-        self.bn2 = MediaBatchNorm(planes)
-        self.bn3 = MediaBatchNorm(planes * self.expansion)
-        self.downsample = _shortcut(in_channels, planes * self.expansion, stride)
+        self.bn1 = norm(planes)
+        self.bn2 = norm(planes)
+        self.bn3 = norm(planes * self.expansion)
+        self.downsample = _shortcut(in_channels, planes * self.expansion, stride, norm)
 
     def forward(self, x: Tensor, media: Media) -> Tensor:
         """Returns [N, 4 * planes, T, H / stride, W / stride], without T for images."""
@@ -175,6 +187,7 @@ class SlowOnly(nn.Module):
         block: Kind of residual block.
         blocks_per_stage: Number of blocks in each of the four stages.
         width: Factor on the channels of every layer.
+        norm: Makes the normalizations.
 
     Attributes:
         out_channels: Channels of the features.
@@ -193,18 +206,19 @@ class SlowOnly(nn.Module):
         block: type[BasicBlock] | type[Bottleneck],
         blocks_per_stage: tuple[int, int, int, int],
         width: float = 1.0,
+        norm: MakeNorm = MediaBatchNorm,
     ) -> None:
         super().__init__()
         channels = _scaled(STEM_CHANNELS, width)
         self.conv1 = MediaConv(3, channels, 1, 7, stride=2)
-        self.bn1 = MediaBatchNorm(channels)
+        self.bn1 = norm(channels)
         stages: list[MediaSequential] = []
         shapes = zip(blocks_per_stage, STAGE_PLANES, STAGE_STRIDES, STAGE_TEMPORAL_KERNELS, strict=True)
         for num_blocks, full_planes, stride, temporal_kernel in shapes:
             planes = _scaled(full_planes, width)
-            blocks = [block(channels, planes, stride, temporal_kernel)]
+            blocks = [block(channels, planes, stride, temporal_kernel, norm)]
             channels = planes * block.expansion
-            blocks += [block(channels, planes, 1, temporal_kernel) for _ in range(num_blocks - 1)]
+            blocks += [block(channels, planes, 1, temporal_kernel, norm) for _ in range(num_blocks - 1)]
             stages.append(MediaSequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.out_channels = channels
@@ -248,12 +262,13 @@ class SlowOnly(nn.Module):
         return size_differences(weights, self.state_dict())
 
 
-def slow_only(depth: int, width: float = 1.0) -> SlowOnly:
+def slow_only(depth: int, width: float = 1.0, norm: MakeNorm = MediaBatchNorm) -> SlowOnly:
     """Returns the backbone of one depth with torch's default initial weights.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
         width: Factor on the channels of every layer.
+        norm: Makes the normalizations.
 
     Raises:
         UserError: There is no such depth, or the width leaves a layer without a channel.
@@ -261,7 +276,7 @@ def slow_only(depth: int, width: float = 1.0) -> SlowOnly:
     if depth not in BLOCKS:
         raise UserError(f"model.depth is {depth}; it must be one of {', '.join(map(str, BLOCKS))}")
     kind, blocks_per_stage = BLOCKS[depth]
-    return SlowOnly(BasicBlock if kind == "basic" else Bottleneck, blocks_per_stage, width)
+    return SlowOnly(BasicBlock if kind == "basic" else Bottleneck, blocks_per_stage, width, norm)
 
 
 def _pool(x: Tensor) -> Tensor:
@@ -282,7 +297,7 @@ def _scaled(channels: int, width: float) -> int:
     return scaled
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> MediaSequential | None:
+def _shortcut(in_channels: int, out_channels: int, stride: int, norm: MakeNorm) -> MediaSequential | None:
     if stride == 1 and in_channels == out_channels:
         return None
-    return MediaSequential(MediaConv(in_channels, out_channels, 1, 1, stride), MediaBatchNorm(out_channels))
+    return MediaSequential(MediaConv(in_channels, out_channels, 1, 1, stride), norm(out_channels))

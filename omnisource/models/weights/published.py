@@ -11,6 +11,7 @@ from torch import Tensor
 
 from omnisource.errors import UserError
 from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat
+from omnisource.models.weights.media_statistics import without_image_statistics
 from omnisource.models.weights.slow_only_sizes import Depth, depth_of, width_of
 
 _IMAGE_HEAD = {"cls_head.fc2d.2.": "bn.", "cls_head.fc2d.4.": "fc."}
@@ -55,6 +56,8 @@ def from_published(state_dict: Mapping[str, Tensor], image_head: str | None, vid
 def to_published(state_dict: Mapping[str, Tensor], image_head: str | None, video_head: str | None) -> StateDict:
     """Returns our state dict with the published names, in the published order.
 
+    It has one kind of statistics, so those that images have of their own are left out.
+
     Args:
         state_dict: Names `backbone.*` and `heads.<label space>.*`.
         image_head: Label space whose head becomes the published image head. None: there is none.
@@ -63,6 +66,7 @@ def to_published(state_dict: Mapping[str, Tensor], image_head: str | None, video
     Raises:
         UserError: There are heads that the published format has no place for.
     """
+    state_dict = without_image_statistics(state_dict)
     published_of = _head_layers(image_head, video_head)
     order = ("backbone.", *published_of)
     position = {name: next((i for i, p in enumerate(order) if name.startswith(p)), None) for name in state_dict}

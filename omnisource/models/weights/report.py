@@ -41,6 +41,7 @@ class LoadReport:
         missing: Names of the model that the file lacks; they keep what they had.
         unexpected: Names of the file that the model lacks.
         mismatched: Names of both with different shapes; the model keeps what it had.
+        notes: What else is to be said, a line each.
     """
 
     origin: str
@@ -48,6 +49,7 @@ class LoadReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -58,6 +60,7 @@ class LoadReport:
         """Returns the report for people: a line a layer, lists of more than `limit` lines cut."""
         wanted = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [f"{self.origin}: {len(self.loaded)} of the model's {wanted} tensors loaded"]
+        lines += [f"  {note}" for note in self.notes]
         groups = (
             ("not in the file, left as they were", self.missing, _by_layer(self.missing)),
             ("of other sizes, left as they were", self.mismatched, [str(mismatch) for mismatch in self.mismatched]),

@@ -43,8 +43,8 @@ class StatusFileSink:
                 self.change(activity="training", step=record.step, total_steps=record.total_steps)
                 if is_first:
                     self.flush()
-            case ItemValidated(source, progress):
-                self.change(activity=f"validating {source}, {progress.done} of {progress.total} items")
+            case ItemValidated(activity, progress):
+                self.change(activity=f"{activity}, {progress.done} of {progress.total} {progress.unit}")
             case ValidationDone(record):
                 self.change(activity="training", validations=self._validations_with(record))
                 self.flush()

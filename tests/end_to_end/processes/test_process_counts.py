@@ -34,6 +34,7 @@ SETTINGS = (
     "optimizer.learning_rate=0.001",
     f"num_epochs={STEPS}",
     "ema_decay=0.9",
+    "recompute_batch_norm=always",
     "validation.interval_epochs=0",
     "checkpoints.interval_steps=1",
     "checkpoints.keep_last=9",
