@@ -8,7 +8,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from omnisource import __version__
-from omnisource.cli.commands import check, checkpoint, demo, lists, predict, prepare, runs, show, test, train, watch
+from omnisource.cli.commands import (
+    check,
+    checkpoint,
+    demo,
+    export,
+    lists,
+    predict,
+    prepare,
+    runs,
+    show,
+    test,
+    train,
+    watch,
+)
 from omnisource.errors import UserError
 from omnisource.printing import flushed_output, notice, open_streams, printable, settle_streams
 
@@ -75,6 +88,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, test, predict, show, check, prepare, lists, checkpoint, runs, watch, demo):
+    for command in (train, test, predict, export, show, check, prepare, lists, checkpoint, runs, watch, demo):
         command.add_parser(commands)
     return parser

@@ -15,6 +15,7 @@ from torch import Tensor
 from omnisource.checkpoints.file import as_checkpoint
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Classifier
+from omnisource.evaluation.exported.read import is_exported, read_exported
 from omnisource.evaluation.precision import Precision, weight_type
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
 from omnisource.files.formats import CHECKPOINT_FORMAT
@@ -92,7 +93,10 @@ def load_recognizer(
         UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
             has no average; if the backbone is not the one of the weights.
     """
-    return load(path, average=average, build_backbone=build_backbone).classifier.recognizer
+    recognizer = load(path, average=average, build_backbone=build_backbone).classifier.recognizer
+    if not isinstance(recognizer, Recognizer):
+        raise UserError(f"{path}: a program, and no weights; give the checkpoint that it was exported from")
+    return recognizer
 
 
 def load(
@@ -106,7 +110,7 @@ def load(
     """Returns the classifier of a checkpoint, with the views that it is tested with, and its class names.
 
     Args:
-        path: As for `load_recognizer`.
+        path: As for `load_recognizer`; also an exported .onnx or .pt2 file.
         average: As for `load_recognizer`.
         device: Where it classifies.
         precision: Of the forward pass. None: that of the weights in the file, float32 or float64.
@@ -115,12 +119,23 @@ def load(
     Raises:
         UserError: As for `load_recognizer`.
     """
+    if is_exported(path):
+        return _load_exported(Path(path), average, device, precision)
     content = _content_of(Path(path), average)
     recognizer = build_recognizer(content.model, content.label_spaces, content.weights_precision, build_backbone)
     load_into(recognizer, content.weights, origin=str(path), strict=True)
     precision = precision or content.weights_precision
     classifier = Classifier(recognizer.eval(), content.protocol, device=device, precision=precision)
     return Loaded(classifier, content.class_names, content.limits)
+
+
+def _load_exported(path: Path, average: bool, device: torch.device, precision: Precision | None) -> Loaded:
+    if precision not in (None, "float32"):
+        raise UserError(f"{path}: was exported in float32; for {precision} give the checkpoint")
+    recognizer = read_exported(path, device, average=average)
+    description = recognizer.description
+    limits = ItemLimits(description.item_timeout_seconds, description.item_processor_seconds)
+    return Loaded(Classifier(recognizer, description.protocol, device=device), description.class_names, limits)
 
 
 def build_recognizer(

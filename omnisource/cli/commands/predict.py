@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource predict`."""
     predict = commands.add_parser("predict", help="classify images, videos and folders of them")
-    predict.add_argument("checkpoint", metavar="CHECKPOINT", help="our own or a published checkpoint")
+    predict.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="our own or a published checkpoint, or an exported file"
+    )
     predict.add_argument("files", metavar="FILE", nargs="+", help="image, video, or folder of them")
     predict.add_argument("--top", type=positive, default=5, metavar="K", help="classes to name (%(default)s)")
     predict.add_argument("--json", action="store_true", help="print one JSON line a file")

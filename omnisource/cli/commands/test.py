@@ -14,7 +14,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource test`."""
     test = commands.add_parser("test", help="test a checkpoint on the test items of a recipe")
     add_config(test)
-    test.add_argument("checkpoint", metavar="CHECKPOINT", help="our own or a published checkpoint")
+    test.add_argument("checkpoint", metavar="CHECKPOINT", help="our own or a published checkpoint, or an exported file")
     add_overrides(test)
     test.add_argument("--dump", type=Path, metavar="RESULT.pkl", help="write the scores in the published form")
     test.add_argument("--work-dir", type=Path, help="where the report goes (a folder `test` beside the checkpoint)")

@@ -2,7 +2,8 @@
 
 In training features keep the layout of the input: with the channels last, torch's batch normalization on the CPU adds
 up float32 without the digits that it has otherwise, and variances of large batches are off by 1e-5 to 1e-4 of their
-size. Parameters are never laid out so: files and gradients keep their layout.
+size. Parameters are never laid out so: files and gradients keep their layout. Nor is what is exported: the program that
+runs a graph chooses, and to ask for a layout would fix sizes in it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from torch import Tensor
 
 def with_channels_last(x: Tensor) -> Tensor:
     """Returns x, [N, C, T, H, W] or [N, C, H, W], with the channels last in memory."""
+    if torch.compiler.is_exporting():
+        return x
     return x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
 
 
 def has_channels_last(clips: Tensor) -> bool:
     """Returns whether the channels of clips, [N, C, T, H, W], lie last in memory."""
-    return clips.is_contiguous(memory_format=torch.channels_last_3d)
+    return not torch.compiler.is_exporting() and clips.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def as_frames(clips: Tensor) -> Tensor:

@@ -1,0 +1,52 @@
+"""`omnisource export`: writes a checkpoint for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from omnisource.printing import show
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds `omnisource export`."""
+    export = commands.add_parser("export", help="write a checkpoint as ONNX, as a program of torch, or its weights")
+    export.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="our own or a published checkpoint")
+    export.add_argument(
+        "out", metavar="OUT", type=Path, help="file to write: OUT.onnx, OUT.pt2, OUT.safetensors or OUT.pth"
+    )
+    export.add_argument(
+        "--format",
+        choices=("onnx", "torch", "safetensors", "published"),
+        help="onnx, or torch (.pt2): programs that take uint8 and give scores, checked against the checkpoint; "
+        "safetensors, or published (.pth): the weights alone (by the suffix of OUT)",
+    )
+    export.add_argument("--ema", action="store_true", help="take the moving average of the weights")
+    export.add_argument("--media", choices=("image", "video"), help="the only media that a program takes (all)")
+    export.add_argument(
+        "--int8", action="store_true", help="ONNX: weights of 8 bits, activations quantized as they come"
+    )
+    export.add_argument(
+        "--clips",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="images, videos and folders to check a program on (clips that the command makes itself)",
+    )
+    export.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from omnisource.export.run import ExportChoices, export
+
+    choices = ExportChoices(
+        average=arguments.ema,
+        media=arguments.media,
+        is_quantized=arguments.int8,
+        clips=tuple(arguments.clips),
+    )
+    comparison = export(arguments.checkpoint, arguments.out, arguments.format, choices)
+    show(f"written: {arguments.out}")
+    if comparison is not None:
+        show(f"checked against {arguments.checkpoint}: {comparison}")
+    return 0
