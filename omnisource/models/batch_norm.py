@@ -229,6 +229,14 @@ class RunningStatistics:
             one.batches.add_(count)
 
 
+def forget_counted_batches(module: nn.Module) -> None:
+    """Sets the counts of batches to 0 wherever images have statistics of their own; the statistics stay as they are."""
+    for norm in module.modules():
+        if isinstance(norm, BatchNorm) and norm.has_image_statistics:
+            for running in norm.running_by_media().values():
+                running.batches.zero_()
+
+
 def synchronize_batch_norm(module: nn.Module) -> None:
     """Makes every `BatchNorm` of a module take what all processes have at one place of a forward as one batch.
 

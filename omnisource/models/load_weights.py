@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
 from omnisource.files.formats import CHECKPOINT_FORMAT
+from omnisource.models.batch_norm import forget_counted_batches
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.formats import HeadNames, StateDict, WeightFormat
 from omnisource.models.weights.media_statistics import with_statistics_of_both_media
@@ -29,7 +30,9 @@ def load_initial_weights(
 ) -> LoadReport:
     """Loads into a recognizer whatever fits from a file of any format that its backbone understands; reports the rest.
 
-    Heads of other names or sizes stay as they are; the backbone must be the file's.
+    Heads of other names or sizes stay as they are; the backbone must be the file's. Where images and videos have
+    statistics of their own, the batches that the file has counted into them are forgotten: a run of images alone leaves
+    those of the videos behind its weights, and whoever starts from it must see that.
 
     Args:
         recognizer: The recognizer.
@@ -42,7 +45,9 @@ def load_initial_weights(
     """
     state = _translated(recognizer, read_weights_file(path), str(path), HeadNames(image_head, video_head))
     _check_backbone(recognizer, state, str(path))
-    return load_into(recognizer, state, origin=str(path))
+    report = load_into(recognizer, state, origin=str(path))
+    forget_counted_batches(recognizer)
+    return report
 
 
 def load_all_weights(

@@ -34,12 +34,11 @@ def with_statistics_of_both_media(
         if not _are_counted(state, video) and _are_counted(state, image):
             _copy(state, image, completed, video)
             taken["videos"] += not layer.startswith("heads.")  # a head for one media needs no other
-        elif image[0] in wanted and (image[0] not in state or not _are_counted(state, image)) and video[0] in state:
+        elif image[0] in wanted and video[0] in state and _are_only_of_videos(state, image, video):
             _copy(state, video, completed, image)
             taken["images"] += not layer.startswith("heads.")
-    others = {"images": "videos", "videos": "images"}
     notes = [
-        f"{count} BatchNorms have no statistics of {media} in the file and begin with those of its {others[media]}"
+        f"{count} BatchNorms have no statistics of {media} in the file; {media} begin with the others there"
         for media, count in taken.items()
         if count
     ]
@@ -64,6 +63,10 @@ def _are_counted(state: Mapping[str, Tensor], names: list[str]) -> bool:
     if mean not in state or variance not in state:
         return False
     return batches not in state or state[batches].is_meta or bool(state[batches] > 0)
+
+
+def _are_only_of_videos(state: Mapping[str, Tensor], image: list[str], video: list[str]) -> bool:
+    return image[0] not in state or (not _are_counted(state, image) and _are_counted(state, video))
 
 
 def _copy(state: Mapping[str, Tensor], origins: list[str], completed: StateDict, targets: list[str]) -> None:
