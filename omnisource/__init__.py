@@ -6,8 +6,8 @@ The names below are loaded when they are first used: `import omnisource` alone i
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers know the name; importing `typing` could find a user's file under `python -m`
 if TYPE_CHECKING:
     from omnisource.errors import UnreadableMedia, UserError
     from omnisource.evaluation.load import load_recognizer
@@ -88,7 +88,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -7,8 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Signals that end long work with what it has done kept. SLURM warns with the last, when told to."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals that end long work with what it has done kept.
+
+SLURM warns with SIGUSR1, when told to. A terminal that is closed sends SIGHUP.
+"""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -23,6 +26,9 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.signal_number = signal_number
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.signal_number).name}"
 
 
 @contextlib.contextmanager
@@ -68,6 +74,8 @@ def _handled(handle: Callable[[int], None]) -> Iterator[None]:
     before = {}
     with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
         for number in STOP_SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: the work is to outlive its terminal
             before[number] = signal.signal(number, call)
     try:
         yield

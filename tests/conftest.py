@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 def pytest_configure(config: pytest.Config) -> None:
     """Gives torch one thread: sums of floats then come out the same on every machine, and tests do not crowd it."""
     torch.set_num_threads(1)
+    os.environ["PYTHONPATH"] = str(PROJECT)  # workers import what tests have them run
 
 
 @pytest.fixture(scope="session", autouse=True)

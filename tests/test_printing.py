@@ -84,7 +84,7 @@ sys.exit(run(work))
     [
         ("| true; exit ${PIPESTATUS[0]}", 141, ""),
         ("2>&1 | true; exit ${PIPESTATUS[0]}", 141, ""),
-        ("> /dev/full", 2, "error: standard output: No space left on device\n"),
+        ("> /dev/full", 2, "error: standard output: No space left on device: make space there\n"),
         (">&-", 0, ""),
         (">&- 2>&-", 0, ""),
         ("2> /dev/full | cat > /dev/null; exit ${PIPESTATUS[0]}", 0, ""),

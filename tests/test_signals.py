@@ -1,10 +1,18 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from omnisource.signals import STOP_SIGNALS, Interrupted, noted_signals, stopped_by_signals
+
+
+@pytest.fixture(autouse=True)
+def hang_up_ends_the_process() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def handlers() -> list[object]:
@@ -18,6 +26,13 @@ def test_signals_are_noted_in_their_order_and_end_nothing() -> None:
             signal.raise_signal(number)
         assert received == [signal.SIGTERM, signal.SIGUSR1]
     assert handlers() == before
+
+
+def test_hang_up_that_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with noted_signals() as received:
+        signal.raise_signal(signal.SIGHUP)
+    assert received == []
 
 
 def test_second_signal_that_is_ctrl_c_ends_the_block() -> None:

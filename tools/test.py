@@ -6,7 +6,10 @@ Example:
 
 import sys
 
-from omnisource.cli.mmaction2 import test_main
+from omnisource.import_path import leave_out_current_folder
+
+leave_out_current_folder()  # before anything is imported that could be a file there
+from omnisource.cli.mmaction2 import test_main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(test_main())

@@ -7,7 +7,10 @@ Example:
 
 import sys
 
-from omnisource.cli.mmaction2 import train_main
+from omnisource.import_path import leave_out_current_folder
+
+leave_out_current_folder()  # before anything is imported that could be a file there
+from omnisource.cli.mmaction2 import train_main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(train_main())

@@ -40,8 +40,13 @@ class CheckpointWriter:
             copied = in_memory(checkpoint)
             # Not a daemon: when the interpreter leaves, it waits for the thread, and so for the file to be whole.
             arguments = (copied, path, keep_last, is_best, saving.pop_all())  # the thread leaves the context
-            self._thread = threading.Thread(target=self._write, args=arguments, name="omnisource-checkpoint")
-            self._thread.start()
+            thread = threading.Thread(target=self._write, args=arguments, name="omnisource-checkpoint")
+            try:
+                thread.start()
+            except RuntimeError:  # the system lets this user have no more threads: slower, but nothing is lost
+                self._write(*arguments)
+            else:
+                self._thread = thread
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on the disk.

@@ -9,13 +9,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omnisource.errors import UserError
+from omnisource.paths import NoHomeFolder, with_home_folder
+
 if TYPE_CHECKING:
     from omnisource.recipe.recipe import Recipe
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds CONFIG, the first argument of the commands that work on a recipe."""
-    parser.add_argument("config", metavar="CONFIG", help="Python file that builds `recipe`")
+    parser.add_argument("config", metavar="CONFIG", type=path_text, help="Python file that builds `recipe`")
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +34,44 @@ def load_recipe(config_path: str, overrides: Sequence[str]) -> Recipe:
     """
     from omnisource.recipe.loading import load_config
     from omnisource.recipe.overrides import apply_overrides
+    from omnisource.recipe.paths import home_faults
     from omnisource.recipe.recipe import Recipe
 
-    return apply_overrides(load_config(config_path, Recipe), overrides)
+    recipe = apply_overrides(load_config(config_path, Recipe), overrides)
+    if faults := home_faults(recipe):
+        raise UserError("\n".join(faults))
+    return recipe
 
 
 def default_work_dir(config_path: str) -> Path:
     """Returns the work dir of a run that is given none."""
     return Path("work_dirs") / Path(config_path).stem
+
+
+def path(text: str) -> Path:
+    """Returns the path that an argument gives.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is empty, has a zero byte, or begins with `~` where that is no home folder.
+    """
+    return Path(path_text(text))
+
+
+def path_text(text: str) -> str:
+    """Returns the path that an argument gives, otherwise as it is written; raises as `path` does."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; the current folder is .")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text}: no path has a zero byte in it")
+    try:
+        return with_home_folder(text)
+    except NoHomeFolder as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def resumed(text: str) -> str:
+    """Returns what --resume gives: "" for a new run, "auto", or a path; raises as `path` does."""
+    return text if text in ("", "auto") else path_text(text)
 
 
 SIZE_FORM = "a number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 200MB or 1.5GB"

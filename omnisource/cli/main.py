@@ -1,29 +1,17 @@
-"""The command line: the commands in one parser, and exit codes. Everything heavy is imported when a command runs."""
+"""The command line: what comes before a command, and exit codes.
+
+What is imported at the top Python has loaded when it starts: anything else could be a file of the current folder.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
-from omnisource import __version__
-from omnisource.cli.commands import (
-    check,
-    checkpoint,
-    demo,
-    export,
-    lists,
-    predict,
-    prepare,
-    runs,
-    show,
-    test,
-    train,
-    watch,
-)
-from omnisource.errors import UserError
-from omnisource.printing import flushed_output, notice, open_streams, printable, settle_streams
+from omnisource.import_path import leave_out_current_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,63 +19,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 2: a mistake in what was given. 128 + n: stopped by signal n, after saving.
     """
-    return run(lambda: _dispatch(arguments))
+    leave_out_current_folder()
+
+    def command() -> int:
+        from omnisource.cli.parser import dispatch
+
+        return dispatch(arguments)
+
+    return run(command)
 
 
 def run(command: Callable[[], int]) -> int:
     """Runs `command` and returns its exit code; a user's mistake becomes a message and exit code 2."""
+    import logging
+    import signal
+
+    from omnisource.errors import UserError, describe_system_error
+    from omnisource.paths import ignore_relative_base_folders
+    from omnisource.printing import flushed_output, notice, open_streams, settle_streams
+    from omnisource.signals import Interrupted
+
     open_streams()
+    ignore_relative_base_folders()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its fonts is nothing to a user of ours
     try:
+        os.getcwd()  # torch cannot be loaded where it is gone, and relative paths lead nowhere
         with flushed_output():
             return command()
     except UserError as error:
         notice(f"error: {error}")
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         notice("interrupted")
-        return 130
+        return 128 + (stop.signal_number if isinstance(stop, Interrupted) else signal.SIGINT)
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
         return 141
-    except OSError as error:  # a full disk, no permission, a folder where a file should be
-        if error.filename is None:
+    except (OSError, RuntimeError) as error:  # a full disk, no permission, too many open files, no thread to be had
+        description = describe_system_error(error)
+        if description is None:
             raise
-        notice(f"error: {os.fsdecode(error.filename)}: {error.strerror}")
+        notice(f"error: {description}")
         return 2
     finally:
         settle_streams()
-
-
-def _dispatch(arguments: Sequence[str] | None) -> int:
-    parser = _parser()
-    # argparse takes the last positional arguments only in one row; those that stand after a flag come back as unknown.
-    parsed, unknown = parser.parse_known_args(arguments)
-    if any(text.startswith("-") for text in unknown):
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if hasattr(parsed, "overrides"):
-        parsed.overrides = [*parsed.overrides, *unknown]
-    elif hasattr(parsed, "files"):
-        parsed.files = [*parsed.files, *unknown]
-    elif unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return parsed.command(parsed)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Takes flags in full only: an abbreviation would change its meaning when a flag is added."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="omnisource", description="Trains one recognizer on image and video datasets together, and uses it."
-    )
-    parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, test, predict, export, show, check, prepare, lists, checkpoint, runs, watch, demo):
-        command.add_parser(commands)
-    return parser

@@ -7,8 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from omnisource.cli.arguments import path, path_text, resumed
 from omnisource.cli.main import run
 from omnisource.errors import UserError
+from omnisource.paths import NoHomeFolder, with_home_folder
 
 RENAMED_KEYS = {
     "train_dataloader.batch_size": "sources.NAME.batch_size",
@@ -84,10 +86,16 @@ def _train_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tools/train.py", description="Trains a recipe, with the published flags.", allow_abbrev=False
     )
-    parser.add_argument("config", help="Python file that builds `recipe`")
-    parser.add_argument("--work-dir", type=Path, help="where the run goes (work_dirs/NAME OF THE CONFIG)")
+    parser.add_argument("config", type=path_text, help="Python file that builds `recipe`")
+    parser.add_argument("--work-dir", type=path, help="where the run goes (work_dirs/NAME OF THE CONFIG)")
     parser.add_argument(
-        "--resume", nargs="?", const="auto", default="", metavar="PATH", help="continue from PATH, or from the newest"
+        "--resume",
+        nargs="?",
+        const="auto",
+        default="",
+        type=resumed,
+        metavar="PATH",
+        help="continue from PATH, or from the newest",
     )
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast; the same as precision=bfloat16")
     parser.add_argument("--no-validate", action="store_true", help="never validate; validation.interval_epochs=0")
@@ -103,12 +111,12 @@ def _test_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tools/test.py", description="Tests a checkpoint, with the published flags.", allow_abbrev=False
     )
-    parser.add_argument("config", help="Python file that builds `recipe`")
-    parser.add_argument("checkpoint", help="our own or a published checkpoint")
-    parser.add_argument("--work-dir", type=Path, help="where the report goes (a folder `test` beside the checkpoint)")
-    parser.add_argument("--dump", type=Path, help="file for the scores in the published form, .pkl")
+    parser.add_argument("config", type=path_text, help="Python file that builds `recipe`")
+    parser.add_argument("checkpoint", type=path_text, help="our own or a published checkpoint")
+    parser.add_argument("--work-dir", type=path, help="where the report goes (a folder `test` beside the checkpoint)")
+    parser.add_argument("--dump", type=path, help="file for the scores in the published form, .pkl")
     parser.add_argument("--show", action="store_true", help="refused: no windows are opened; use --show-dir")
-    parser.add_argument("--show-dir", type=Path, help="folder for pictures of the items with what was predicted")
+    parser.add_argument("--show-dir", type=path, help="folder for pictures of the items with what was predicted")
     parser.add_argument("--interval", type=int, help="items from one picture of --show-dir to the next (1)")
     parser.add_argument("--ema", action="store_true", help="test the moving average of the weights")
     parser.add_argument("--wait-time", type=float, help="refused: it is the time a window of --show stays open")
@@ -215,7 +223,10 @@ def _translated(options: Sequence[str]) -> tuple[list[str], Path | None, str]:
                 hints.append(f"{option}: wants True or False; continue from a certain file with --resume PATH")
             resume = "auto" if value.lower() == "true" else ""
         elif key == "work_dir":
-            work_dir = Path(value)
+            try:
+                work_dir = Path(with_home_folder(value))
+            except NoHomeFolder as error:
+                hints.append(f"work_dir={error}")
         elif key == "load_from":
             overrides.append(f"model.weights={value}")
         elif (ours := _our_key(key)) is not None:

@@ -7,18 +7,32 @@ import os
 import time
 from pathlib import Path
 
+from omnisource.errors import UserError
 from omnisource.files.atomic import UNFINISHED
+from omnisource.paths import NoHomeFolder, home_folder, with_home_folder
 
 IN_USE_SECONDS = 30 * 86400
 """A file that was used in this time is never removed: a run may still map it."""
 
 
-def cache_folder() -> Path:
-    """Returns the folder: $OMNISOURCE_CACHE, or omnisource in the user's cache folder."""
-    chosen = os.environ.get("OMNISOURCE_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "omnisource"
+def cache_folder() -> Path | None:
+    """Returns the folder: $OMNISOURCE_CACHE, or omnisource in the user's cache folder; None if there is no home folder.
+
+    Raises:
+        UserError: If the first is a path in a home folder that is not known.
+    """
+    if chosen := os.environ.get("OMNISOURCE_CACHE"):
+        try:
+            return Path(with_home_folder(chosen))
+        except NoHomeFolder as error:
+            raise UserError(f"OMNISOURCE_CACHE={error}") from error
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(caches):  # which the standard wants ignored. Source: XDG Base Directory Specification 0.8
+        home = home_folder()
+        if home is None:
+            return None
+        caches = os.path.join(home, ".cache")
+    return Path(caches) / "omnisource"
 
 
 def mark_used(path: Path) -> None:

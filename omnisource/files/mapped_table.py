@@ -229,7 +229,10 @@ def offsets_name(name: str) -> str:
 
 def open_table(key: str) -> MappedTable | None:
     """Returns the table that was stored under `key`, or None where there is none, or one that is damaged."""
-    path = _tables_folder() / f"{key}{_SUFFIX}"
+    folder = _tables_folder()
+    if folder is None:
+        return None
+    path = folder / f"{key}{_SUFFIX}"
     try:
         with path.open("rb") as file:
             columns = _mapped(file)
@@ -258,13 +261,16 @@ def _mapped(file: BinaryIO) -> MappedTable:
     return MappedTable(arrays)
 
 
-def _tables_folder() -> Path:
-    return cache_folder() / "lists"
+def _tables_folder() -> Path | None:
+    folder = cache_folder()
+    return None if folder is None else folder / "lists"
 
 
 def _writable_folder() -> Path | None:
     """Returns the folder of tables, made where it is missing; None where it cannot be written to."""
     folder = _tables_folder()
+    if folder is None:
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -278,6 +284,7 @@ def _no_room(error: OSError) -> UserError:
     except OSError:  # each of them is full, too
         temporary = "the folder for temporary files"
     return UserError(
-        f"a list cannot be kept on the disk: {error.strerror or error}. It is packed into {cache_folder()}, or into "
-        f"{temporary} where that cannot be written to; set OMNISOURCE_CACHE=FOLDER to have it elsewhere."
+        f"a list cannot be kept on the disk: {error.strerror or error}. It is packed into "
+        f"{cache_folder() or 'the cache folder'}, or into {temporary} where that cannot be written to; set "
+        "OMNISOURCE_CACHE=FOLDER to have it elsewhere."
     )

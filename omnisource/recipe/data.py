@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from omnisource.recipe.marks import MAY_DIFFER, NonNegativeFloat, PositiveInt, Share
+from omnisource.recipe.marks import MAY_DIFFER, PATH, NonNegativeFloat, PositiveInt, Share
 from omnisource.types import Media
 
 SHARD_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -24,10 +24,10 @@ ListFormat = Literal["path_label", "video_frames_label", "frames_folder", "csv",
 class Split:
     """One list of a source: the items it is trained, validated or tested on."""
 
-    folder: Annotated[str, MAY_DIFFER] = ""
+    folder: Annotated[str, MAY_DIFFER, PATH] = ""
     """Folder that the paths of the list start from, below the source's root."""
 
-    list: Annotated[str, MAY_DIFFER] = ""
+    list: Annotated[str, MAY_DIFFER, PATH] = ""
     """List file, below the source's root; not read where the format is "folders"."""
 
     format: ListFormat = "path_label"
@@ -49,7 +49,7 @@ class Split:
 class TarShards:
     """Tar files of the webdataset convention: the items that a source is trained, validated or tested on."""
 
-    urls: Annotated[tuple[str, ...], MAY_DIFFER] = ()
+    urls: Annotated[tuple[str, ...], MAY_DIFFER, PATH] = ()
     """The shards: paths below the source's root, or URLs. {000000..000012} stands for all numbers from one to the
     other."""
 
@@ -217,8 +217,8 @@ class Source:
     label_space: str
     """Name of the label space that the labels belong to."""
 
-    root: Annotated[str, MAY_DIFFER]
-    """Folder of the dataset; the other paths of the source start from it."""
+    root: Annotated[str, MAY_DIFFER, PATH]
+    """Folder of the dataset, from the current folder; the other paths of the source start from it."""
 
     train: Split | TarShards
     """Items to train on."""
@@ -229,7 +229,7 @@ class Source:
     test: Annotated[Split | TarShards | None, MAY_DIFFER] = None
     """Items to test on. None: the validation items."""
 
-    classes: Annotated[str, MAY_DIFFER] = ""
+    classes: Annotated[str, MAY_DIFFER, PATH] = ""
     """Class map below the root: `name index` or one name a line. Empty: the names of the class folders, where the
     format is "folders", and no names otherwise."""
 

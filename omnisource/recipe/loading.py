@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import traceback
 import types
@@ -50,9 +51,32 @@ def _executed(file: Path) -> types.ModuleType:
         where = ":".join(str(part) for part in (error.filename or file, error.lineno) if part)
         raise UserError(f"{where}: not valid Python: {error.msg}") from error
     except (Exception, SystemExit) as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        stack = traceback.extract_tb(error.__traceback__)
+        frames = [frame for frame in stack if frame.filename == str(file)]
         where = f"{file}:{frames[-1].lineno}" if frames else str(file)
         # A ValueError is how a recipe says what is wrong with it; others need their name to be understood.
         reason = str(error) if type(error) is ValueError else f"the config failed: {type(error).__name__}: {error}"
-        raise UserError(f"{where}: {reason}") from error
+        is_import_here = isinstance(error, ImportError) and stack[-1].filename == str(file)
+        hint = _import_hint(stack[-1].line or "", file) if is_import_here else ""
+        raise UserError(f"{where}: {reason}{hint}") from error
     return module
+
+
+def _import_hint(statement: str, file: Path) -> str:
+    """Returns what to write instead of an import of another config: no folder of configs is searched for modules."""
+    found = re.match(r"from\s+\.*([\w.]*)\s+import\s+(\w+)|import\s+([\w.]+)", statement)
+    module = (found[1] or found[2] or found[3]) if found else ""
+    path = Path(*module.split(".")).with_suffix(".py") if module else Path()
+    if module and (file.parent / path).is_file():
+        place = f"str(Path(__file__).parent / {str(path)!r})"
+    elif module and path.is_file():
+        place = repr(str(path))
+    else:
+        return ""
+    return (
+        "\nA config is loaded by its path and cannot import another one. To build on that, write:\n"
+        "  from pathlib import Path\n"
+        "  from omnisource import Recipe, load_config\n"
+        f"  recipe = load_config({place}, Recipe)\n"
+        "Modules that are no configs are found if PYTHONPATH has the full path of their folder."
+    )

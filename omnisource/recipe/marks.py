@@ -1,4 +1,4 @@
-"""What stands beside the type of a recipe's field: its bounds, and whether a resumed run may change it."""
+"""What stands beside the type of a recipe's field: its bounds, whether a resumed run may change it, what is a path."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ class Formerly:
 
     value: Any
 
+
+class IsPath:
+    """Marks a field that is a path, or several: `~` in it is the home folder."""
+
+
+PATH = IsPath()
 
 PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Le
 
-from omnisource.recipe.marks import MAY_DIFFER, Formerly, PositiveInt, ShareBelowOne
+from omnisource.recipe.marks import MAY_DIFFER, PATH, Formerly, PositiveInt, ShareBelowOne
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Model:
     width: Annotated[float, Gt(0), Le(64)] = 1.0  # beyond it a layer would have more weights than any memory holds
     """Factor on the channels of every layer of the backbone."""
 
-    weights: Annotated[str, MAY_DIFFER] = ""
+    weights: Annotated[str, MAY_DIFFER, PATH] = ""
     """Checkpoint that the run starts from: our own, a published .pth, or an image ResNet (.pth or .safetensors) that
     is inflated. Empty: random weights."""
 

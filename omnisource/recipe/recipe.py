@@ -20,6 +20,7 @@ from omnisource.recipe.marks import (
 )
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.optimization import Optimizer, Schedule
+from omnisource.recipe.paths import path_changes
 from omnisource.recipe.values import bound_faults, type_faults
 
 
@@ -160,3 +161,5 @@ class Recipe:
             faults = [*bound_faults(self), *cross_field_faults(self.label_spaces, self.sources, self.main_source)]
         if faults:
             raise ValueError("; ".join(faults))
+        for name, value in path_changes(self).items():
+            object.__setattr__(self, name, value)  # nobody has it yet

@@ -163,7 +163,8 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
         return state
 
     with explain_disk_errors(work_dir), contextlib.ExitStack() as stack:
-        # 5. What people see.
+        # 5. Who may stop us, from here on after a step, and what people see.
+        stop = stack.enter_context(noted_signals())
         processes.run_on_rank0(lambda: prepare_work_dir(work_dir, recipe, lock))
         if resume and not processes.run_on_rank0(lambda: discard_later_checkpoints(work_dir, checkpoint_file, state)):
             notes += _forget_best(state)
@@ -172,7 +173,7 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
         for text in notes:
             report.message(text)
 
-        # 6. Who loads samples, what has become of files, and who may stop us.
+        # 6. Who loads samples, and what has become of files.
         notice = report.message if processes.rank() == 0 else processes.say
         permitted = recipe.permitted_unreadable(
             sum(len(part) for of_split in data.items.values() for part in of_split.values())
@@ -191,7 +192,7 @@ def _train(recipe: Recipe, start: Start, lock: RunLock) -> TrainState:
             report=report,
             workers=workers,
             unreadable=UnreadableLog(permitted, state.unreadable, notice, state.replacements),
-            stop=stack.enter_context(noted_signals()),
+            stop=stop,
         )
 
         # 7. The steps.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import logging
 import os
 import subprocess
 import sys
@@ -11,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.cli.main import _parser, main, run
+from omnisource.cli.main import main, run
+from omnisource.cli.parser import make_parser
 from omnisource.errors import UserError
 from tests.support.miniature import PUBLISHED_CONFIG
 
@@ -66,7 +69,7 @@ def test_every_argument_has_a_help_text() -> None:
 
     unexplained = [
         f"{parser.prog}: {action.dest}"
-        for parser in parsers(_parser())
+        for parser in parsers(make_parser())
         for action in parser._actions
         if not action.help and not isinstance(action.choices, dict)
     ]
@@ -176,8 +179,54 @@ def test_error_of_the_file_system_is_a_message_that_names_the_file(
 def test_our_own_mistakes_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 // 0)
-    with pytest.raises(OSError, match="no file is to blame"):
-        run(lambda: (_ for _ in ()).throw(OSError("no file is to blame")))
+    with pytest.raises(RuntimeError, match="of the program"):
+        run(lambda: (_ for _ in ()).throw(RuntimeError("of the program")))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files: let a process have more of them (ulimit"),
+        (OSError(errno.EAGAIN, "Try again"), "Try again: let this user have more processes and threads (ulimit -u)"),
+        (RuntimeError("can't start new thread"), "can't start new thread: let this user have more processes"),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b"), "a/b: No space left on device: make space there"),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), "File name too long"),
+        (OSError("of a library"), "of a library"),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+            "No usable temporary directory found in ['/tmp']: set TMPDIR to a folder that can be written to",
+        ),
+        (TimeoutError(), "TimeoutError"),
+    ],
+    ids=str,
+)
+def test_error_of_the_system_is_one_line_that_says_what_to_do(
+    error: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(lambda: (_ for _ in ()).throw(error)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {words}") and message.count("\n") == 1
+
+
+def test_current_folder_that_is_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["show", CONFIG]) == 2
+    assert capsys.readouterr().err == "error: the current folder is gone: change to one that is there\n"
+
+
+def test_libraries_are_given_no_relative_folders_and_say_nothing_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/full")
+    names = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    assert run(lambda: [os.environ.get(name) for name in names] != [None, "/full"]) == 0
+    logging.getLogger("matplotlib.font_manager").warning("Matplotlib is building the font cache")
+    assert capsys.readouterr().err == ""
 
 
 def test_reader_that_has_seen_enough_ends_the_command_quietly() -> None:

@@ -110,3 +110,26 @@ def test_config_may_define_its_own_dataclass() -> None:
         "@dataclass(frozen=True)\nclass Mine:\n    x: int = 3\nrecipe = Mine().x\n"
     )
     assert load_config(written(Path(), text), int) == 3
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("from base import recipe", "str(Path(__file__).parent / 'base.py')"),
+        ("import base", "str(Path(__file__).parent / 'base.py')"),
+        ("from .base import recipe", "str(Path(__file__).parent / 'base.py')"),
+        ("from . import base", "str(Path(__file__).parent / 'base.py')"),
+        ("from queue import recipe", "str(Path(__file__).parent / 'queue.py')"),
+        ("from variants.base import recipe", "'variants/base.py'"),
+    ],
+)
+def test_import_of_another_config_is_answered_with_what_loads_it(statement: str, place: str) -> None:
+    Path("variants").mkdir()
+    for name in ("base.py", "queue.py"):
+        written(Path("variants"), "recipe = 1\n", name)
+    config = written(Path("variants"), f"import json\n{statement}\n")
+    with pytest.raises(UserError) as raised:
+        load_config(f"variants/{config}", Recipe)
+    message = str(raised.value)
+    assert message.startswith("variants/some_config.py:2: the config failed: ")
+    assert f"\n  recipe = load_config({place}, Recipe)\n" in message and message.count("\n") == 5

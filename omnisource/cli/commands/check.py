@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omnisource.cli.arguments import add_config, add_overrides, default_work_dir, load_recipe
+from omnisource.cli.arguments import add_config, add_overrides, default_work_dir, load_recipe, path
 from omnisource.errors import UserError
 from omnisource.printing import notice
 from omnisource.signals import Interrupted
@@ -24,10 +24,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_config(check)
     add_overrides(check)
     check.add_argument(
-        "--report", type=Path, metavar="DIR", help="where the report goes (work_dirs/NAME OF THE CONFIG/check)"
+        "--report", type=path, metavar="DIR", help="where the report goes (work_dirs/NAME OF THE CONFIG/check)"
     )
     check.add_argument(
-        "--pictures", type=Path, metavar="DIR", help="first draw training samples of each source, augmented, into DIR"
+        "--pictures", type=path, metavar="DIR", help="first draw training samples of each source, augmented, into DIR"
     )
     check.set_defaults(command=_check)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from omnisource.cli.arguments import path
 from omnisource.printing import show, show_json
 
 
@@ -13,13 +13,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     checkpoint = commands.add_parser("checkpoint", help="look into a checkpoint, or take its weights out")
     actions = checkpoint.add_subparsers(title="actions", metavar="ACTION", required=True)
     show = actions.add_parser("show", help="verify a checkpoint and print what it holds")
-    show.add_argument("file", metavar="FILE", type=Path, help="checkpoint of a run")
+    show.add_argument("file", metavar="FILE", type=path, help="checkpoint of a run")
     show.add_argument("--json", action="store_true", help="print everything but the tensors as JSON")
     show.set_defaults(command=_show)
     export = actions.add_parser("export", help="write the weights alone")
-    export.add_argument("file", metavar="FILE", type=Path, help="checkpoint of a run")
+    export.add_argument("file", metavar="FILE", type=path, help="checkpoint of a run")
     export.add_argument(
-        "out", metavar="OUT", type=Path, help="OUT.safetensors with our names, or OUT.pth in the published format"
+        "out", metavar="OUT", type=path, help="OUT.safetensors with our names, or OUT.pth in the published format"
     )
     export.add_argument("--ema", action="store_true", help="take the moving average of the weights")
     export.set_defaults(command=_export)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from omnisource.printing import show
+from omnisource.cli.arguments import path, path_text
+from omnisource.printing import printable_name, show
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource export`."""
     export = commands.add_parser("export", help="write a checkpoint as ONNX, as a program of torch, or its weights")
-    export.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="our own or a published checkpoint")
+    export.add_argument("checkpoint", metavar="CHECKPOINT", type=path, help="our own or a published checkpoint")
     export.add_argument(
-        "out", metavar="OUT", type=Path, help="file to write: OUT.onnx, OUT.pt2, OUT.safetensors or OUT.pth"
+        "out", metavar="OUT", type=path, help="file to write: OUT.onnx, OUT.pt2, OUT.safetensors or OUT.pth"
     )
     export.add_argument(
         "--format",
@@ -31,6 +31,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
+        type=path_text,
         help="images, videos and folders to check a program on (clips that the command makes itself)",
     )
     export.set_defaults(command=_export)
@@ -46,7 +47,7 @@ def _export(arguments: argparse.Namespace) -> int:
         clips=tuple(arguments.clips),
     )
     comparison = export(arguments.checkpoint, arguments.out, arguments.format, choices)
-    show(f"written: {arguments.out}")
+    show(f"written: {printable_name(str(arguments.out))}")
     if comparison is not None:
-        show(f"checked against {arguments.checkpoint}: {comparison}")
+        show(f"checked against {printable_name(str(arguments.checkpoint))}: {comparison}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from omnisource.cli.arguments import non_negative, share
+from omnisource.cli.arguments import non_negative, path, share
 from omnisource.printing import show
 
 
@@ -14,10 +14,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     lists = commands.add_parser("lists", help="make the lists of a dataset")
     kinds = lists.add_subparsers(title="kinds", metavar="KIND", required=True)
     kinetics = kinds.add_parser("kinetics", help="from a Kinetics CSV file and a folder of videos")
-    kinetics.add_argument("csv", metavar="CSV", type=Path, help="columns label,youtube_id,time_start,time_end,split")
-    kinetics.add_argument("videos", metavar="VIDEOS", type=Path, help="folder of the clips, flat or one folder a class")
+    kinetics.add_argument("csv", metavar="CSV", type=path, help="columns label,youtube_id,time_start,time_end,split")
+    kinetics.add_argument("videos", metavar="VIDEOS", type=path, help="folder of the clips, flat or one folder a class")
     folders = kinds.add_parser("folders", help="from a folder with one folder a class")
-    folders.add_argument("folder", metavar="FOLDER", type=Path, help="folder that holds one folder a class")
+    folders.add_argument("folder", metavar="FOLDER", type=path, help="folder that holds one folder a class")
     folders.add_argument("--media", choices=("image", "video"), required=True, help="which files count, by suffix")
     folders.add_argument(
         "--validation-share",
@@ -26,14 +26,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="SHARE",
         help="share of each class to hold out: 0.2 or 20%%",
     )
-    folders.add_argument("--validation-out", type=Path, metavar="LIST", help="list of the items held out")
+    folders.add_argument("--validation-out", type=path, metavar="LIST", help="list of the items held out")
     folders.add_argument("--seed", type=non_negative, default=0, help="seed of what is held out (%(default)s)")
     folders.add_argument(
         "--group-pattern", metavar="REGEX", help="items with the same match in their path stay on one side of the split"
     )
     for kind in (kinetics, folders):
-        kind.add_argument("--out", type=Path, required=True, metavar="LIST", help="list to write")
-        kind.add_argument("--classes", type=Path, metavar="FILE", help="class map: read if it exists, else written")
+        kind.add_argument("--out", type=path, required=True, metavar="LIST", help="list to write")
+        kind.add_argument("--classes", type=path, metavar="FILE", help="class map: read if it exists, else written")
         kind.add_argument("--overwrite", action="store_true", help="replace lists that exist")
     kinetics.set_defaults(command=_kinetics)
     folders.set_defaults(command=_folders)

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from omnisource.cli.arguments import non_negative, positive
+from omnisource.cli.arguments import non_negative, path_text, positive
 from omnisource.errors import UnreadableMedia, UserError
 from omnisource.printing import notice, printable_name, show, show_json
 
@@ -19,9 +19,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource predict`."""
     predict = commands.add_parser("predict", help="classify images, videos and folders of them")
     predict.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="our own or a published checkpoint, or an exported file"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=path_text,
+        help="our own or a published checkpoint, or an exported file",
     )
-    predict.add_argument("files", metavar="FILE", nargs="+", help="image, video, or folder of them")
+    predict.add_argument("files", metavar="FILE", nargs="+", type=path_text, help="image, video, or folder of them")
     predict.add_argument("--top", type=positive, default=5, metavar="K", help="classes to name (%(default)s)")
     predict.add_argument("--json", action="store_true", help="print one JSON line a file")
     predict.add_argument("--ema", action="store_true", help="use the moving average of the weights")

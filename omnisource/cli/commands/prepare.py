@@ -6,7 +6,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from omnisource.cli.arguments import SIZE_FORM, add_overrides, load_recipe, num_bytes, positive, whole_number
+from omnisource.cli.arguments import (
+    SIZE_FORM,
+    add_overrides,
+    load_recipe,
+    num_bytes,
+    path,
+    path_text,
+    positive,
+    whole_number,
+)
 from omnisource.errors import UserError
 from omnisource.printing import show
 
@@ -18,8 +27,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="re-encode videos and shrink images, so that training reads them quickly",
         epilog="The same command again goes on where it was ended. The originals are never touched.",
     )
-    prepare.add_argument("source", metavar="SOURCE", help="folder, list (`path label`), or CONFIG:NAME of a source")
-    prepare.add_argument("out", metavar="OUT", type=Path, help="new folder for the prepared files and their lists")
+    prepare.add_argument(
+        "source", metavar="SOURCE", type=path_text, help="folder, list (`path label`), or CONFIG:NAME of a source"
+    )
+    prepare.add_argument("out", metavar="OUT", type=path, help="new folder for the prepared files and their lists")
     add_overrides(prepare)
     prepare.add_argument(
         "--short-side", type=_even, default=256, metavar="PIXELS", help="short side, an even number (%(default)s)"
@@ -28,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--keyframe-interval", type=positive, default=5, metavar="N", help="frames to the next keyframe (%(default)s)"
     )
     prepare.add_argument("--workers", type=positive, metavar="N", help="processes (one for each core)")
-    prepare.add_argument("--folder", type=Path, help="where the paths of a list start (the folder of the list)")
+    prepare.add_argument("--folder", type=path, help="where the paths of a list start (the folder of the list)")
     prepare.add_argument(
         "--shard-size", type=num_bytes, metavar="SIZE", help=f"pack tar shards of about this size: {SIZE_FORM}"
     )

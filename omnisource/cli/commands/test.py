@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from omnisource.cli.arguments import add_config, add_overrides, load_recipe
+from omnisource.cli.arguments import add_config, add_overrides, load_recipe, path, path_text
 from omnisource.errors import UserError
 
 
@@ -14,10 +14,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource test`."""
     test = commands.add_parser("test", help="test a checkpoint on the test items of a recipe")
     add_config(test)
-    test.add_argument("checkpoint", metavar="CHECKPOINT", help="our own or a published checkpoint, or an exported file")
+    test.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=path_text,
+        help="our own or a published checkpoint, or an exported file",
+    )
     add_overrides(test)
-    test.add_argument("--dump", type=Path, metavar="RESULT.pkl", help="write the scores in the published form")
-    test.add_argument("--work-dir", type=Path, help="where the report goes (a folder `test` beside the checkpoint)")
+    test.add_argument("--dump", type=path, metavar="RESULT.pkl", help="write the scores in the published form")
+    test.add_argument("--work-dir", type=path, help="where the report goes (a folder `test` beside the checkpoint)")
     test.add_argument("--ema", action="store_true", help="test the moving average of the weights")
     test.set_defaults(command=_test)
 

@@ -105,10 +105,11 @@ class _WordsInFile:
 @functools.cache
 def verified_files() -> VerifiedFiles:
     """Returns the memory that all processes of a user share; one of its own where that cannot be kept."""
-    try:
-        return VerifiedFiles(path=cache_folder() / "known_videos_4")
-    except OSError:
-        return VerifiedFiles()
+    folder = cache_folder()
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            return VerifiedFiles(path=folder / "known_videos_4")
+    return VerifiedFiles()
 
 
 def fingerprint(path: str, content: bytes | None) -> int:

@@ -12,9 +12,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from omnisource.data.loading.pool.child_process import START_METHOD, StartMethod
 from omnisource.data.loading.pool.feeder import IN_FLIGHT, TICK_SECONDS, Feeder, RequestLimits
+from omnisource.data.loading.pool.messages import Crash
 from omnisource.data.loading.pool.tickets import Tickets
-from omnisource.data.loading.pool.worker_process import START_METHOD, Crash, StartMethod, outcome
+from omnisource.data.loading.pool.worker import outcome
 from omnisource.data.loading.request import Load, Request
 from omnisource.data.loading.sample import load_clip
 
@@ -57,8 +59,8 @@ class WorkerPool:
         self._feeder: Feeder | None = None
         if num_workers:
             limits = RequestLimits(item_timeout_seconds, item_processor_seconds, further_seconds)
-            # Left to multiprocessing, the workers would be ended at the exit of the interpreter while the thread, which
-            # still runs then, replaces them, and the exit would wait for the replacements.
+            # Or the workers would be ended at the exit of the interpreter while the thread, which still runs then,
+            # replaces them.
             atexit.register(self.close)
             try:
                 self._feeder = Feeder(num_workers, load, limits, start_method, self._tickets)

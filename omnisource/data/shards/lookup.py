@@ -71,12 +71,13 @@ def index_of(url: str, version: FileVersion) -> ShardIndex:
         UnreadableShard: If the shard cannot be read, is none, or is not that of the version any more.
     """
     in_cache = _path_in_cache(url)
-    for index_url in (url + INDEX_SUFFIX, str(in_cache)):
+    for index_url in (url + INDEX_SUFFIX, *([] if in_cache is None else [str(in_cache)])):
         index = _kept_index(index_url)
         if index is None or index.problems:  # what was wrong may be read by now, by what this version leaves out
             continue
         if index.size == version.size and (is_url(index_url) or index.version == version.version):
-            mark_used(in_cache)
+            if in_cache is not None:
+                mark_used(in_cache)
             return index
         notice(f"{index_url}: is of another version of the shard; the headers of the shard are read instead")
     index = _scanned(url, version)
@@ -150,7 +151,7 @@ def _fetched(read: Callable[[], Any]) -> Any:
         raise UnreadableShard(reason_of(error)) from error
 
 
-def _keep(index: ShardIndex, url: str, in_cache: Path) -> None:
+def _keep(index: ShardIndex, url: str, in_cache: Path | None) -> None:
     """Writes an index beside its shard or, where that cannot be, into the cache folder."""
     try:
         if not is_url(url):
@@ -158,6 +159,8 @@ def _keep(index: ShardIndex, url: str, in_cache: Path) -> None:
             return
     except OSError:
         pass  # a folder that can only be read, or a file of somebody else's
+    if in_cache is None:
+        return
     try:
         in_cache.parent.mkdir(parents=True, exist_ok=True)
         save_index(index, in_cache)
@@ -166,6 +169,9 @@ def _keep(index: ShardIndex, url: str, in_cache: Path) -> None:
         notice(f"{url}: its index cannot be kept, and is made again each time: {error}")
 
 
-def _path_in_cache(url: str) -> Path:
+def _path_in_cache(url: str) -> Path | None:
+    folder = cache_folder()
+    if folder is None:
+        return None
     name = hashlib.blake2b(url.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    return cache_folder() / "shards" / f"{name}{INDEX_SUFFIX}"
+    return folder / "shards" / f"{name}{INDEX_SUFFIX}"

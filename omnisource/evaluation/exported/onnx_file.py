@@ -101,7 +101,8 @@ def _checked_content(path: Path) -> bytes:
     field = _checksum_field(0)
     body, end = content[: -len(field)], content[-len(field) :]
     if end.startswith(field[:-_CHECKSUM_LENGTH]) and end != _checksum_field(zlib.crc32(body)):
-        raise UserError(f"{path}: damaged, or changed by another program: its content is not what was written; export the checkpoint again")
+        reason = "damaged, or changed by another program: its content is not what was written"
+        raise UserError(f"{path}: {reason}; export the checkpoint again")
     return content
 
 

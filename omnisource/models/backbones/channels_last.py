@@ -9,6 +9,7 @@ runs a graph chooses, and to ask for a layout would fix sizes in it.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -32,3 +33,15 @@ def as_frames(clips: Tensor) -> Tensor:
 def as_clips(frames: Tensor, num_clips: int) -> Tensor:
     """Returns a view of images as clips: [N * T, C, H, W] -> [N, C, T, H, W]."""
     return frames.unflatten(0, (num_clips, -1)).transpose(1, 2)
+
+
+def pool(x: Tensor) -> Tensor:
+    """Returns the pool of images, [N, C, H, W], at half their height and width."""
+    return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+
+
+def pool_clips(x: Tensor) -> Tensor:
+    """Returns the pool of [N, C, T, H, W] along space; on a GPU torch's 3-D pool has no deterministic gradient."""
+    if has_channels_last(x):
+        return as_clips(pool(as_frames(x)), len(x))
+    return pool(x.flatten(1, 2)).unflatten(1, x.shape[1:3])  # [N, C, T, H, W] -> [N, C * T, H, W] and back

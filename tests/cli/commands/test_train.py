@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,21 @@ TRAIN_LIST = "data/kinetics400/kinetics400_train_list_videos.txt"
 def test_seed_flag_goes_before_a_seed_in_the_overrides(in_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", CONFIG, "--seed", "7", *tiny_overrides(), "seed=3", "--work-dir", "run"]) == 0
     assert json.loads(Path("run/recipe.json").read_text())["seed"] == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_signal_before_the_first_step_ends_the_command_and_says_that_nothing_is_lost(
+    number: signal.Signals, in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup and in the background they may be ignored
+    try:
+        Path("config.py").write_text(f"import signal\nsignal.raise_signal({int(number)})\n")
+        assert main(["train", "config.py"]) == 128 + number
+    finally:
+        signal.signal(number, before)
+    message = f"stopped by {number.name} before the first step: nothing is lost, and the same command starts again\n"
+    assert capsys.readouterr().out == message
+    assert [path.name for path in in_empty_folder.iterdir()] == ["config.py"]
 
 
 @pytest.mark.parametrize("command", [["train"], ["check"], ["test"]], ids=" ".join)

@@ -125,7 +125,7 @@ def test_whoever_waits_while_the_workers_are_closed_is_reported() -> None:
 
 
 def test_closing_with_work_under_way_leaves_no_process_no_thread_and_no_open_file() -> None:
-    with pool(1) as workers:  # leaves the server of multiprocessing, which stays
+    with pool(1) as workers:  # leaves the server that forks workers, which stays
         assert_fine(workers)
     del workers
     num_files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()

@@ -18,7 +18,7 @@ import pytest
 from omnisource.data.classes import class_names_of
 from omnisource.data.datasets import find_problems, read_items
 from omnisource.data.lists.items import Items
-from omnisource.data.loading.pool.worker_process import outcome
+from omnisource.data.loading.pool.worker import outcome
 from omnisource.data.loading.request import SampleRequest, request_of
 from omnisource.data.loading.sample import load_clip
 from omnisource.data.loading.workers import WorkerPool

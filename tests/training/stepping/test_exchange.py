@@ -23,6 +23,6 @@ def test_what_one_process_tells_comes_back_as_it_is() -> None:
     assert reduced(asks_saving=True).is_saving_asked
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_signal_that_was_received_stops_the_run(number: int) -> None:
     assert reduced([number]).stop_signal == number

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any
 
+from omnisource.data.loading.pool.child_process import StartMethod
 from omnisource.data.loading.pool.tickets import Tickets
-from omnisource.data.loading.pool.worker_process import StartMethod, WorkerProcess
+from omnisource.data.loading.pool.worker_process import WorkerProcess
 from omnisource.data.loading.request import Load
-from omnisource.errors import UnreadableMedia
+from omnisource.errors import UnreadableMedia, UserError
 
 IN_FLIGHT = 2
 """Requests that a worker holds at once: the one it loads and the next, so that it never waits for the parent."""
@@ -36,7 +37,7 @@ KILLED = signal.SIGKILL.name
 """How a worker that was killed ended, in words."""
 
 START_SECONDS = 300.0
-"""Wall time that a worker may take to start: to import torch, perhaps over a slow network, and the main program."""
+"""Wall time that a worker may take to start: to import torch, perhaps over a slow network."""
 
 TICK_SECONDS = 1.0
 """The feeding thread looks at the clock at least this often."""
@@ -87,8 +88,8 @@ class Feeder:
         self._thread = threading.Thread(target=self._run, name="omnisource-workers", daemon=True)
         self.workers: list[WorkerProcess] = []
         try:
-            for number in range(num_workers):
-                self.workers.append(self._started(number))
+            for _ in range(num_workers):
+                self.workers.append(self._started())
             self._thread.start()
         except BaseException:
             tickets.close()
@@ -111,8 +112,8 @@ class Feeder:
             worker.end()
         self.workers = []
 
-    def _started(self, number: int) -> WorkerProcess:
-        return WorkerProcess(self._start_method, number, self._load)
+    def _started(self) -> WorkerProcess:
+        return WorkerProcess(self._start_method, self._load)
 
     def _run(self) -> None:
         self._looked = time.monotonic()
@@ -122,8 +123,10 @@ class Feeder:
                 ready = self._wait()
                 for number, worker in enumerate(self.workers):
                     self._attend(number, worker, worker.channel in ready)
+        except (UserError, OSError) as error:  # no room for another worker
+            self._tickets.fail(error)
         except BaseException:
-            self._tickets.fail(f"the thread that feeds the workers failed:\n{traceback.format_exc()}")
+            self._tickets.fail(RuntimeError(f"the thread that feeds the workers failed:\n{traceback.format_exc()}"))
 
     def _hand_out(self) -> None:
         waiting, requests = self._tickets.waiting, self._tickets.requests
@@ -216,17 +219,16 @@ class Feeder:
         for ticket in worker.held:
             if ticket not in self._tickets.requests:  # it was given up
                 self._deaths.pop(ticket, None)
-        self.workers[number] = self._started(number)
+        self.workers[number] = self._started()
 
     def _start_again(self, number: int, ending: str) -> None:
         self._failed_starts[number] += 1
         allowed = MAX_KILLS if ending.startswith("SIG") else MAX_ATTEMPTS
         if self._failed_starts[number] < allowed:
             self._tickets.note(f"worker {number} did not start ({ending}); it is replaced")
-            self.workers[number] = self._started(number)
+            self.workers[number] = self._started()
             return
-        self._tickets.fail(
-            f"loading worker {number} did not start ({ending}), {allowed} times; its own error, if it had one, "
-            "stands above. Each worker imports the main program, which must therefore be a file that works only under "
-            '`if __name__ == "__main__":`. With num_workers=0 there are no workers.'
+        raise UserError(
+            f"loading worker {number} did not start ({ending}), {allowed} times; its own error, if it had one, stands "
+            "above. With num_workers=0 there are no workers."
         )

@@ -20,7 +20,7 @@ class Tickets:
         waiting: Tickets that no worker holds yet, oldest first.
         discarded: Tickets that were given up while a worker held them.
         notices: Lines about workers that were replaced, which nobody was told yet.
-        failure: Why nothing is loaded any more, or "".
+        failure: Why nothing is loaded any more, or None.
         is_closing: Whether the pool is closed, or being closed.
     """
 
@@ -31,7 +31,7 @@ class Tickets:
         self.waiting: deque[int] = deque()
         self.discarded: set[int] = set()
         self.notices: deque[str] = deque()
-        self.failure = ""
+        self.failure: Exception | None = None
         self.is_closing = False
         self._next = 0
 
@@ -91,7 +91,8 @@ class Tickets:
 
         Raises:
             KeyError: If it was fetched before, or the ticket given up.
-            RuntimeError: If the pool is closed, or nothing is loaded any more.
+            RuntimeError: If the pool is closed.
+            Exception: Why nothing is loaded any more.
         """
         self.require_open()
         if ticket not in self.results:
@@ -100,9 +101,9 @@ class Tickets:
             self.require_working()
 
     def require_working(self) -> None:
-        """Raises a RuntimeError if nothing is loaded any more."""
-        if self.failure:
-            raise RuntimeError(self.failure)
+        """Raises why nothing is loaded any more, if that is so."""
+        if self.failure is not None:
+            raise self.failure
 
     def note(self, line: str) -> None:
         """Leaves a line for whoever fetches results next."""
@@ -110,8 +111,8 @@ class Tickets:
             self.notices.append(line)
             self.changed.notify_all()
 
-    def fail(self, reason: str) -> None:
-        """Says that nothing is loaded any more."""
+    def fail(self, reason: Exception) -> None:
+        """Says that nothing is loaded any more; whoever waits gets the reason."""
         with self.changed:
             self.failure = reason
             self.changed.notify_all()

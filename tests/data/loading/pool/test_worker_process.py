@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from omnisource.data.loading.pool.worker_process import StartMethod, _signals_withheld
+from omnisource.data.loading.pool.child_process import StartMethod, signals_withheld
 from omnisource.signals import STOP_SIGNALS
 from tests.support.obedient_workers import (
     assert_fine,
@@ -58,7 +58,7 @@ def test_parent_gets_a_signal_that_came_while_it_started_workers() -> None:
     received: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
     try:
-        with _signals_withheld():
+        with signals_withheld():
             signal.raise_signal(signal.SIGUSR1)  # for this thread: there may be others, which hold nothing back
             assert received == []
         assert received == [signal.SIGUSR1]
@@ -153,18 +153,3 @@ def test_a_program_that_does_not_close_its_workers_ends_all_the_same(
     (process_ids,) = output.splitlines()
     assert (program.returncode, errors) == (0, "")
     assert not any(is_alive(int(process_id)) for process_id in process_ids.split())
-
-
-def test_a_program_without_a_guard_is_told_what_it_lacks(run_program: Callable[[str], subprocess.Popen]) -> None:
-    program = run_program(
-        """
-        from tests.support.obedient_workers import order, pool
-        workers = pool(1)
-        workers.result(workers.submit(order("is fine")))
-        """
-    )
-    _, errors = program.communicate()
-    last_line = errors.splitlines()[-1]
-    assert program.returncode == 1
-    assert last_line.startswith("RuntimeError: loading worker 0 did not start (exit code 1), 2 times")
-    assert 'if __name__ == "__main__":' in last_line
