@@ -59,8 +59,9 @@ def _constants(module: fx.GraphModule) -> dict[fx.Node, Tensor]:
 
 def _fold_batch_norm(module: fx.GraphModule, node: fx.Node, constants: dict[fx.Node, Tensor]) -> None:
     """Puts one batch normalization into what is before or behind it."""
-    before, is_training, eps = node.args[0], node.args[5], node.args[7]
-    weight, bias, mean, variance = (constants[one].double() for one in node.args[1:5])  # type: ignore[index, union-attr]
+    arguments: Any = node.args
+    before, is_training, eps = arguments[0], arguments[5], arguments[7]
+    weight, bias, mean, variance = (constants[one].double() for one in arguments[1:5])
     assert not is_training and isinstance(before, fx.Node)
     scale = weight / (variance + eps).sqrt()
     shift = bias - mean * scale
@@ -77,7 +78,7 @@ def _fold_batch_norm(module: fx.GraphModule, node: fx.Node, constants: dict[fx.N
     else:
         rank = len(before.meta["val"].shape)
         shape = (1, -1, *[1] * (rank - 2))
-        like = constants[node.args[1]].dtype  # type: ignore[index]
+        like = constants[arguments[1]].dtype
         with module.graph.inserting_before(node):
             factor = _new_constant(module, constants, scale.to(like).view(shape))
             offset = _new_constant(module, constants, shift.to(like).view(shape))
@@ -93,14 +94,15 @@ def _change_weights(
     change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> None:
     """Gives a convolution or linear layer other weights, computed in float64 from its kernel and its bias."""
-    kernel = constants[node.args[1]]  # type: ignore[index]
-    old: Any = node.args[2] if len(node.args) > 2 else None
+    arguments: Any = node.args
+    kernel = constants[arguments[1]]
+    old = arguments[2] if len(arguments) > 2 else None
     bias = kernel.new_zeros(len(kernel)) if old is None else constants[old]
     with module.graph.inserting_before(node):
         changed = [
             _new_constant(module, constants, value.to(kernel.dtype)) for value in change(kernel.double(), bias.double())
         ]
-    node.args = (node.args[0], *changed, *node.args[3:])
+    node.args = (arguments[0], *changed, *arguments[3:])
 
 
 def _new_constant(module: fx.GraphModule, constants: dict[fx.Node, Tensor], value: Tensor) -> fx.Node:

@@ -102,10 +102,10 @@ def export(
 
 
 def _format_of(target: Path, export_format: ExportFormat | None) -> ExportFormat:
-    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+    by_suffix: dict[str, ExportFormat] = {suffix: name for name, suffix in SUFFIXES.items()}
     chosen = export_format or by_suffix.get(target.suffix)
     if chosen is None or SUFFIXES[chosen] != target.suffix:
-        wanted = [chosen] if chosen else list(SUFFIXES)
+        wanted: list[ExportFormat] = [chosen] if chosen else list(SUFFIXES)
         ends = ", ".join(f"{SUFFIXES[name]} for {name}" for name in wanted)
         raise UserError(f"{target}: the name of the file must end in {ends}")
     return chosen

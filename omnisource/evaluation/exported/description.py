@@ -56,7 +56,9 @@ class Description:
     def protocol(self) -> Protocol:
         """The views that files are classified by."""
         known: tuple[Media, ...] = ("image", "video")
-        by_media = {media: self.by_media[media] for media in known if media in self.by_media}
+        by_media: dict[Media, MediaProtocol] = {
+            media: self.by_media[media] for media in known if media in self.by_media
+        }
         return Protocol(by_media, self.views_at_a_time)
 
     def to_json(self) -> str:
