@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.results import results_in_order
 from omnisource.data.loading.workers import WorkerPool
-from omnisource.errors import UnreadableMedia
+from omnisource.errors import UnreadableMedia, UserError
 from omnisource.evaluation.exported.description import ExportedRecognizer
 from omnisource.evaluation.precision import Precision, autocast, weight_type
 from omnisource.evaluation.protocol import Protocol
@@ -117,6 +117,21 @@ class Classifier:
         # [N * V, K] -> [N, K]
         means = {head: torch.cat(parts[head]).unflatten(0, (len(clips), -1)).mean(dim=1) for head in heads}
         return {head: mean.float().cpu() for head, mean in means.items()}
+
+    @torch.inference_mode()
+    def features(self, clip: Clip) -> Tensor:
+        """Returns the pooled features of each view of a clip: [V, C] float32 on the CPU.
+
+        Raises:
+            UserError: The recognizer is an exported one, which gives scores alone.
+        """
+        if not isinstance(self.recognizer, Recognizer):
+            raise UserError("an exported file gives scores, and no features; give the checkpoint")
+        parts = []
+        with _evaluating(self.recognizer), autocast(self.device, self.precision):
+            for chunk in clip.frames.split(self.protocol.views_at_a_time):
+                parts.append(self.recognizer.features(chunk.to(self.device, non_blocking=True), clip.media))
+        return torch.cat(parts).float().cpu()
 
     def _view_scores(self, views: Tensor, media: Media, heads: Sequence[str]) -> Mapping[str, Tensor]:
         """Returns the scores of each view, by head [N, classes]; views: [N, 3, T, H, W] uint8."""
