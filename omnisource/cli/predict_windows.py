@@ -47,7 +47,14 @@ def predict_windows(
     arguments: argparse.Namespace, loaded: Loaded, files: list[MediaFile], results: ResultsFile | None
 ) -> int:
     """Prints the segments of every video; returns 0, or 2 if some could not be read to their end."""
-    from omnisource.evaluation.windows.outputs import check_csv, file_entry, segment_entry, write_csv, write_timeline
+    from omnisource.evaluation.windows.outputs import (
+        check_csv,
+        check_timelines,
+        file_entry,
+        segment_entry,
+        write_csv,
+        write_timeline,
+    )
     from omnisource.evaluation.windows.scoring import WindowSeconds, score_windows
     from omnisource.evaluation.windows.segments import segments_of
     from omnisource.reporting.progress import counted_progress
@@ -57,6 +64,8 @@ def predict_windows(
     rules = _rules(arguments, loaded.class_names)
     if arguments.csv is not None:
         check_csv(arguments.csv)
+    if arguments.timeline is not None:
+        check_timelines(arguments.timeline)
     seconds = WindowSeconds(arguments.window_seconds, arguments.stride_seconds)
     entries: list[Mapping[str, Any]] = []
     failed = 0

@@ -121,6 +121,11 @@ def test_plain_predictions_go_on_and_features_are_written(
         (["--windows", "--csv", "image.jpg"], "image.jpg: exists already"),
         (["--out", "image.jpg"], "image.jpg: exists already"),
         (["--features", "mine.npz"], "mine.npz: exists already"),
+        (["--features", "gone/f.npz"], "gone: there is no such folder, which f.npz is to lie in"),
+        (["--windows", "--csv", "gone/s.csv"], "gone: there is no such folder, which s.csv is to lie in"),
+        (["--windows", "--timeline", "image.jpg"], "image.jpg: exists already and is no folder"),
+        (["--windows", "--timeline", "gone/t"], "gone: there is no such folder"),
+        (["--windows", "--out", "gone/r.jsonl"], "gone/r.jsonl: No such file or directory"),
     ],
 )
 def test_mistakes_are_refused(
@@ -130,6 +135,7 @@ def test_mistakes_are_refused(
     (folder / "mine.npz").write_text("mine")
     before = sorted(folder.iterdir())
     assert main(["predict", "colors.pt", "short.mp4", *flags]) == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert words in said.err and not said.out  # before the work
     assert sorted(folder.iterdir()) == before and (folder / "mine.npz").read_text() == "mine"
     (folder / "mine.npz").unlink()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from omnisource.cli.arguments import non_negative, path, path_text, positive
 from omnisource.cli.predict_windows import add_windows, check_flags, predict_windows, window_settings
 from omnisource.errors import UnreadableMedia, UserError
+from omnisource.files.atomic import require_folder_of
 from omnisource.printing import notice, printable_name, show, show_json
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         raise UserError(f"--features {arguments.features}: the file must end in .npz")
     if arguments.features.exists():
         raise UserError(f"{arguments.features}: exists already; choose another name")
+    require_folder_of(arguments.features)
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 from omnisource.errors import UserError
 from omnisource.evaluation.windows.scoring import WindowScores
 from omnisource.evaluation.windows.segments import Segment
-from omnisource.files.atomic import atomic_write
+from omnisource.files.atomic import atomic_write, require_folder_of
 from omnisource.printing import printable_name
 
 COLUMNS = ("path", *(field.name for field in dataclasses.fields(Segment)))
@@ -47,11 +47,13 @@ def segment_entry(segment: Segment) -> dict[str, Any]:
 
 
 def check_csv(path: Path) -> None:
-    """Checks that a CSV file can be written without losing another one.
+    """Checks before the work that a CSV file can be written without losing another one.
 
     Raises:
         UserError: There is a file that was not written here.
+        OSError: Its folder is missing, or may not be written to; it names the folder.
     """
+    require_folder_of(path)
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -76,6 +78,18 @@ def write_csv(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
         file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
+def check_timelines(folder: Path) -> None:
+    """Checks before the work that timelines can be written into a folder.
+
+    Raises:
+        UserError: There is something else of this name.
+        OSError: The folder that it is to lie in is missing, or may not be written to; it names that folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: exists already and is no folder; choose another name")
+    require_folder_of(folder / "timeline.svg" if folder.is_dir() else folder)
+
+
 def timeline_path(folder: Path, path: str) -> Path:
     """Returns where the timeline of a video lies; videos of one name in several folders have one each."""
     return folder / f"{Path(path).name}.{zlib.crc32(path.encode('utf-8', 'surrogateescape')):08x}.svg"
@@ -88,7 +102,7 @@ def write_timeline(folder: Path, found: WindowScores, segments: Sequence[Segment
         UserError: There is a file that was not written here.
         OSError: It cannot be written; it names the file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     target = timeline_path(folder, found.path)
     if target.exists() and _MARK not in target.read_text("utf-8", "replace")[:300]:
         raise UserError(f"{target}: exists already and is no timeline of ours; choose another folder")
