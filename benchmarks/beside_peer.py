@@ -5,7 +5,7 @@
 
 The published system is open-mmlab/mmaction2 v1.2.0. It is not installed: its parts are written here from its formulas.
 Processor seconds, medians; the ratio is the median of those round by round, and above 1 ours takes less.
-Videos need decord and opencv-python-headless (the extra `benchmarks`).
+Videos need decord and opencv-python-headless (the extra `benchmarks`), images the latter.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ def main() -> None:
     parts: dict[str, Callable[[Path, int], list[Row]]] = {
         "training": training,
         "test": test,
+        "images": images,
         "videos": videos,
         "lists": lists,
+        "memory": memory,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("media", type=Path, help="folder with mma_test.mp4")
@@ -60,6 +62,12 @@ def test(media: Path, rounds: int) -> list[Row]:
     return [ten_by_three(2, rounds)]
 
 
+def images(media: Path, rounds: int) -> list[Row]:
+    from peer_images import measure
+
+    return measure(4 * rounds)
+
+
 def videos(media: Path, rounds: int) -> list[Row]:
     from peer_videos import measure
 
@@ -68,6 +76,12 @@ def videos(media: Path, rounds: int) -> list[Row]:
 
 def lists(media: Path, rounds: int) -> list[Row]:
     from peer_lists import measure
+
+    return measure(rounds)
+
+
+def memory(media: Path, rounds: int) -> list[Row]:
+    from peer_memory import measure
 
     return measure(rounds)
 

@@ -24,7 +24,7 @@ from omnisource.data.datasets import read_splits
 from omnisource.data.loading.collating import collate
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.results import results_in_order
-from omnisource.data.loading.sample import picked_frames, viewed
+from omnisource.data.loading.sample import content_of, load_clip, picked_frames, viewed
 from omnisource.data.loading.stream import Stream
 from omnisource.data.loading.workers import WorkerPool
 from omnisource.data.missing import require_data
@@ -126,10 +126,11 @@ def load_sample(request: SampleRequest) -> Sample:
         UnreadableMedia: If the file cannot be decoded.
     """
     assert isinstance(request.view, TrainingView)
-    frames, rng = picked_frames(request)
+    content = content_of(request)
+    frames, rng = picked_frames(request, content)
     # The crop is the first that the view draws; the view itself must draw it again, from where the frames left off.
     box = random_resized_crop_box(frames.shape[1], frames.shape[2], request.view, copy.deepcopy(rng))
-    clip = viewed(request, frames, rng)
+    clip = load_clip(request, content) if request.media == "image" else viewed(request, frames, rng)
     return Sample(clip, outlined(frames[shown_positions(len(frames))], box, request.view.crop_size))
 
 

@@ -24,6 +24,7 @@ import torch
 from omnisource.errors import UserError
 from omnisource.files import atomic
 from omnisource.files.atomic import UNFINISHED, atomic_path, atomic_write
+from omnisource.files.foreign_files import foreign_kind, is_safetensors
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.files.tensor_archive import load_mapped
 from omnisource.files.zip_checksums import DamagedArchive, add_checksum, verify_archive
@@ -230,7 +231,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         if named := _named(error):
             words = f"it names {named}, which no checkpoint of ours does"
             raise UserError(f"{path}: refused, and nothing of it was run: {words}") from error
-        raise DamagedCheckpoint(f"{path}: not a whole checkpoint of ours, or truncated: {_reason(error)}") from error
+        raise DamagedCheckpoint(
+            f"{path}: not a whole checkpoint of ours, or truncated: {_what(path, error)}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -273,6 +276,17 @@ def _reason(error: Exception) -> str:
     """Returns why a file cannot be read, without torch's advice to trust the file."""
     inner = re.search(r"WeightsUnpickler error: *(.+)", str(error))
     return inner[1] if inner else (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _what(path: Path, error: Exception) -> str:
+    """Returns what a file is that is no checkpoint of ours, or why it cannot be read."""
+    try:
+        kind = foreign_kind(path)
+        if kind is None and is_safetensors(path):
+            kind = f"it is a safetensors file, of weights alone. Start a new run from them: model.weights={path}"
+        return kind or _reason(error)
+    except OSError:
+        return _reason(error)
 
 
 def _cannot_write(path: Path, error: OSError) -> UserError:

@@ -11,8 +11,8 @@ from omnisource.cli.arguments import path_text
 from omnisource.cli.commands import (
     check,
     checkpoint,
+    compare,
     demo,
-    export,
     lists,
     predict,
     prepare,
@@ -66,6 +66,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, test, predict, export, show, check, prepare, lists, checkpoint, runs, watch, demo):
+    for command in (train, test, predict, compare, show, check, prepare, lists, checkpoint, runs, watch, demo):
         command.add_parser(commands)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from omnisource.evaluation.load import load
 from omnisource.evaluation.predict import MediaFile, predict
 from omnisource.evaluation.report import ReportFiles, draw_predictions
 from omnisource.evaluation.test import test
+from omnisource.printing import notice, show
 from omnisource.reporting.curves import draw_curves
 from omnisource.training.train import train
 
@@ -39,7 +41,7 @@ def train_variant(name: str, variant: Variant, run: Path) -> VariantResult:
         variant: What is trained.
         run: Folder of the demo's run; each stage gets a work dir there.
     """
-    print(f"\n{name}: {variant.description}, {variant.multiply_adds / 1e9:.0f} G multiply-adds of training")
+    show(f"\n{name}: {variant.description}, {variant.multiply_adds / 1e9:.0f} G multiply-adds of training")
     started, weights = time.monotonic(), ""
     recipe = variant.stages[-1].recipe
     for stage in variant.stages:
@@ -61,7 +63,7 @@ def run_demo(folder: Path) -> int:
     started = time.monotonic()
     torch.set_num_threads(1)  # more are slower with so small a model, and much slower where other programs run
     media = folder / "media"
-    print(f"making images and clips in {media}")
+    notice(f"making images and clips in {media}", sys.stdout)
     make_demo_media(media)
     run = next(path for n in itertools.count(1) if not (path := folder / f"run_{n}").exists())
     variants = demo_variants(media)
@@ -77,20 +79,18 @@ def run_demo(folder: Path) -> int:
     checkpoint = max((joint / "checkpoints").glob("step_*.pt"))
     (predicted,) = predict(load(checkpoint), [MediaFile(clips[0].path, "video")], top=3)
 
-    print()
+    lines = [""]
     for prediction in predicted.predictions:
         said = ", ".join(f"{label} {score:.0%}" for label, score in prediction.top)
-        print(f"{clips[0].path} ({CLIP_CLASSES[clips[0].label]}): {said}")
-    print(f"checkpoint:    {checkpoint}")
-    print(f"curves:        {draw_curves(joint)}")
-    print(f"predictions:   {sheet}")
-    print(f"side by side:  {picture}")
+        lines.append(f"{clips[0].path} ({CLIP_CLASSES[clips[0].label]}): {said}")
+    lines += [f"checkpoint:    {checkpoint}", f"curves:        {draw_curves(joint)}"]
+    lines += [f"predictions:   {sheet}", f"side by side:  {picture}"]
     for name, result in results.items():
-        print(f"{name:12} top-1 {result.top1:6.1%}   {result.description}; trained in {result.seconds:.0f} s")
-    print(sentence(results))
-    print(f"{time.monotonic() - started:.0f} s in all")
+        lines.append(f"{name:12} top-1 {result.top1:6.1%}   {result.description}; trained in {result.seconds:.0f} s")
+    lines += [sentence(results), f"{time.monotonic() - started:.0f} s in all"]
+    show(*lines)
     top1 = results["joint"].top1
     if top1 < REQUIRED:
-        print(f"the demo failed: joint training came to {top1:.1%}, below the {REQUIRED:.0%} that it always reaches")
+        show(f"the demo failed: joint training came to {top1:.1%}, below the {REQUIRED:.0%} that it always reaches")
         return 1
     return 0

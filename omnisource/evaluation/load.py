@@ -18,14 +18,18 @@ from omnisource.evaluation.classifier import Classifier
 from omnisource.evaluation.exported.read import is_exported, read_exported
 from omnisource.evaluation.precision import Precision, weight_type
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
+from omnisource.files.foreign_files import is_safetensors
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
-from omnisource.models.load_weights import load_into, state_dict_in
+from omnisource.models.load_weights import load_into
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.families import family_of
+from omnisource.models.weights.image_resnet import IMAGE_RESNET
 from omnisource.models.weights.own import OWN, required_average
 from omnisource.models.weights.published import PUBLISHED, from_published, sizes_of
 from omnisource.models.weights.read import read_weights_file
+from omnisource.models.weights.wrappers import find_weights
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
@@ -58,11 +62,13 @@ class Loaded:
         classifier: Ready to classify files of the media that the recognizer was trained on.
         class_names: Class names by label space; the indices where the checkpoint has no names.
         limits: What loading a file may take.
+        notes: What is to be said of where the weights stood in the file.
     """
 
     classifier: Classifier
     class_names: Mapping[str, tuple[str, ...]]
     limits: ItemLimits
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class _Content:
     protocol: Protocol
     class_names: Mapping[str, tuple[str, ...]]
     limits: ItemLimits
+    notes: tuple[str, ...] = ()
 
 
 def load_recognizer(
@@ -126,7 +133,7 @@ def load(
     load_into(recognizer, content.weights, origin=str(path), strict=True)
     precision = precision or content.weights_precision
     classifier = Classifier(recognizer.eval(), content.protocol, device=device, precision=precision)
-    return Loaded(classifier, content.class_names, content.limits)
+    return Loaded(classifier, content.class_names, content.limits, content.notes)
 
 
 def _load_exported(path: Path, average: bool, device: torch.device, precision: Precision | None) -> Loaded:
@@ -156,7 +163,7 @@ def _content_of(path: Path, average: bool) -> _Content:
         return _own_content(path, checkpoint.recipe, checkpoint.class_names, weights)
     if average:
         required_average(None, str(path))
-    if path.suffix == ".safetensors" and "recipe" in (metadata := _metadata(path)):
+    if is_safetensors(path) and "recipe" in (metadata := _metadata(path)):
         return _own_content(path, json.loads(metadata["recipe"]), json.loads(metadata["class_names"]), content)
     return _published_content(path, content)
 
@@ -182,12 +189,18 @@ def _own_content(
 
 
 def _published_content(path: Path, content: Mapping[str, Any]) -> _Content:
-    weights = state_dict_in(content, str(path), (PUBLISHED, OWN))
-    weights = from_published(weights, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
+    found = find_weights(content, str(path), (IMAGE_RESNET, PUBLISHED, OWN))
+    if found.format is IMAGE_RESNET:
+        raise UserError(
+            f"{path}: an image ResNet without a head of ours classifies nothing here; train from it with "
+            f"model.weights={path}"
+        )
+    weights = from_published(found.state, PUBLISHED_HEADS["image"], PUBLISHED_HEADS["video"])
     try:
         sizes = sizes_of(weights)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        family = family_of(weights)
+        raise UserError(f"{path}: {error}{f'; it looks like {family}' if family else ''}") from error
     if not sizes.heads:
         raise UserError(f"{path}: a backbone without heads classifies nothing; train from it with model.weights={path}")
     heads = sizes.heads.items()
@@ -199,4 +212,5 @@ def _published_content(path: Path, content: Mapping[str, Any]) -> _Content:
         protocol=published_protocol({name: size.kind for name, size in heads}),
         class_names={name: tuple(str(index) for index in range(size.num_classes)) for name, size in heads},
         limits=ItemLimits(),
+        notes=found.notes,
     )

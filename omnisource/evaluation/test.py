@@ -106,7 +106,9 @@ def _loaded_recognizer(
         _check_classes(checkpoint, content["class_names"], class_names)
     recognizer = build_recognizer(recipe.model, recipe.label_spaces, recipe.precision, build_backbone)
     heads = HeadNames(recipe.only_head("image"), recipe.only_head("video"))
-    load_all_in(recognizer, content, checkpoint, heads, average=average)
+    loaded = load_all_in(recognizer, content, checkpoint, heads, average=average)
+    if loaded.notes and processes.rank() == 0:
+        show(*(f"{checkpoint}: {note}" for note in loaded.notes))
     return recognizer.eval()
 
 

@@ -21,6 +21,7 @@ from omnisource.models.weights.formats import HeadNames
 from omnisource.models.weights.media_statistics import is_image_statistic
 from omnisource.models.weights.own import required_average
 from omnisource.models.weights.slow_only_sizes import depth_of
+from omnisource.printing import show
 from omnisource.recipe.model import Model
 from omnisource.recipe.plain import from_plain
 from omnisource.recipe.recipe import Recipe
@@ -136,7 +137,7 @@ def export_checkpoint(
             formats = build_backbone(recipe.model).weight_formats
         save_published(target, state, formats, HeadNames(recipe.only_head("image"), recipe.only_head("video")))
         if any(is_image_statistic(name) for name in state):
-            print("the published format has one kind of BatchNorm statistics: those of the images were left out")
+            show("the published format has one kind of BatchNorm statistics: those of the images were left out")
     else:
         _save_safetensors(state, checkpoint, target)
 

@@ -75,6 +75,23 @@ def take_lock(path: Path) -> Lock:
     return Lock(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """Returns whether a process has the lock of a file or folder now; one that is not there has none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _wait_for(descriptor: int) -> None:
     """Locks an open file; waits for a process that is dying.
 

@@ -5,6 +5,7 @@ Which formats are understood is the backbone's to say.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +16,15 @@ from torch import Tensor, nn
 
 from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_write
-from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.batch_norm import forget_counted_batches
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.families import family_of
 from omnisource.models.weights.formats import HeadNames, StateDict, WeightFormat
 from omnisource.models.weights.media_statistics import with_statistics_of_both_media
 from omnisource.models.weights.own import required_average
 from omnisource.models.weights.read import read_weights_file
 from omnisource.models.weights.report import LoadReport, indented, mismatches
+from omnisource.models.weights.wrappers import find_weights
 
 
 def load_initial_weights(
@@ -43,11 +45,12 @@ def load_initial_weights(
     Raises:
         UserError: The file cannot be read, is of no known format, or holds a backbone of other sizes.
     """
-    state = _translated(recognizer, read_weights_file(path), str(path), HeadNames(image_head, video_head))
+    heads = HeadNames(image_head, video_head)
+    state, notes = _translated(recognizer, read_weights_file(path), str(path), heads)
     _check_backbone(recognizer, state, str(path))
     report = load_into(recognizer, state, origin=str(path))
     forget_counted_batches(recognizer)
-    return report
+    return dataclasses.replace(report, notes=(*notes, *report.notes))
 
 
 def load_all_weights(
@@ -80,10 +83,11 @@ def load_all_in(
 ) -> LoadReport:
     """Does what `load_all_weights` says with what `read_weights_file` returned of the file `origin`."""
     if average:
-        state = required_average(content.get("state"), origin)
+        state, notes = required_average(content.get("state"), origin), ()
     else:
-        state = _translated(recognizer, content, origin, heads)
-    return load_into(recognizer, state, origin=origin, strict=True)
+        state, notes = _translated(recognizer, content, origin, heads)
+    report = load_into(recognizer, state, origin=origin, strict=True)
+    return dataclasses.replace(report, notes=(*notes, *report.notes))
 
 
 def load_into(
@@ -114,6 +118,7 @@ def load_into(
         mismatched=mismatched,
         notes=notes,
     )
+    _check_finite(state, wanted, report.loaded, origin)
     if strict and not report.is_complete:
         raise UserError(
             "the checkpoint does not fit the model, so nothing was loaded; take the recipe that it was trained with\n"
@@ -121,6 +126,24 @@ def load_into(
         )
     module.load_state_dict({name: state[name] for name in report.loaded}, strict=False)
     return report
+
+
+def _check_finite(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], names: Sequence[str], origin: str) -> None:
+    """Raises UserError where a number that is to be loaded is NaN or infinite: nothing that follows would be one."""
+    bad = [
+        name
+        for name in names
+        if wanted[name].is_floating_point() and not state[name].is_meta and not torch.isfinite(state[name]).all()
+    ]
+    if bad:
+        counts = [
+            f"    {name}: {int((~torch.isfinite(state[name])).sum())} of {state[name].numel()}" for name in bad[:8]
+        ]
+        more = [f"    and {len(bad) - 8} tensors more"] if len(bad) > 8 else []
+        raise UserError(
+            f"{origin}: holds numbers that are NaN or infinite, so nothing was loaded; take weights from before they "
+            "came in, or a file in float32 where half precision did not hold them\n" + "\n".join([*counts, *more])
+        )
 
 
 def save_published(
@@ -152,39 +175,13 @@ def save_published(
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def state_dict_in(content: Mapping[str, Any], origin: str, formats: Sequence[WeightFormat]) -> StateDict:
-    """Returns the state dict in what `read_weights_file` returned, with the names that the file has.
-
-    Raises:
-        UserError: There is none of these formats, or it holds something else than tensors.
-    """
-    state: Any = content
-    for key in ("model",) if content.get("format") == CHECKPOINT_FORMAT else ("state_dict", "model"):
-        if isinstance(content.get(key), Mapping):
-            state = content[key]
-            break
-    names = [str(name) for name in state]
-    if names and all(name.startswith("module.") for name in names):  # saved from within DistributedDataParallel
-        state = {str(name).removeprefix("module."): value for name, value in state.items()}
-    odd = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
-    if odd or not any(one.is_format_of(state) for one in formats):
-        shown = ", ".join(odd or names) or "nothing"
-        *others, last = (one.description for one in reversed(formats))
-        known = f"{', '.join(others)} and {last}" if others else last
-        raise UserError(
-            f"{origin}: not weights of a known kind: it holds {shown if len(shown) < 200 else shown[:200] + ' ...'}. "
-            f"Known are {known}"
-        )
-    return dict(state)
-
-
-def _translated(recognizer: Recognizer, content: Mapping[str, Any], origin: str, heads: HeadNames) -> StateDict:
-    """Returns the state dict in the content of a file, with the recognizer's names."""
-    formats = recognizer.backbone.weight_formats
-    state = state_dict_in(content, origin, formats)
-    format_of_file = next(one for one in formats if one.is_format_of(state))
+def _translated(
+    recognizer: Recognizer, content: Mapping[str, Any], origin: str, heads: HeadNames
+) -> tuple[StateDict, tuple[str, ...]]:
+    """Returns the state dict in the content of a file, with the recognizer's names, and what is to be said of it."""
+    found = find_weights(content, origin, recognizer.backbone.weight_formats)
     shapes = {name: tensor.shape for name, tensor in recognizer.state_dict().items()}
-    return format_of_file.read(state, shapes, heads)
+    return found.format.read(found.state, shapes, heads), found.notes
 
 
 def _check_backbone(recognizer: Recognizer, state: Mapping[str, Tensor], origin: str) -> None:
@@ -196,7 +193,11 @@ def _check_backbone(recognizer: Recognizer, state: Mapping[str, Tensor], origin:
     )
     lines = [*map(str, mismatches(given, wanted)), *differences.lines]
     if not given.keys() & wanted.keys():
-        lines.append("not one tensor of the backbone has the name of one in the model")
+        family = family_of(given)
+        lines.append(
+            "not one tensor of the backbone has the name of one in the model"
+            + (f"; it looks like {family}" if family else "")
+        )
     if lines:
         raise UserError(
             f"{origin}: the backbone in the file is not of the model's sizes{differences.advice}\n"

@@ -27,6 +27,7 @@ class Formerly:
     value: Any
 
 
+@dataclass(frozen=True)
 class IsPath:
     """Marks a field that is a path, or several: `~` in it is the home folder."""
 

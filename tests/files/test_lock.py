@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from omnisource.files import lock
-from omnisource.files.lock import LockHeld, take_lock
+from omnisource.files.lock import LockHeld, is_locked, take_lock
 
 HOLDING = """
 import sys
@@ -44,7 +44,9 @@ def test_lock_of_another_process_is_refused_with_its_number_and_free_after_its_d
         path.write_text("content")
     elif kind == "folder":
         path.mkdir()
+    assert not is_locked(path)
     with holding(path) as process:
+        assert is_locked(path)
         with monkeypatch.context() as impatient, pytest.raises(LockHeld) as refused:
             impatient.setattr(lock, "DYING_SECONDS", 0.0)
             take_lock(path)

@@ -31,6 +31,17 @@ MakeRecognizer = Callable[..., Recognizer]
         ),
         ((34, 0.125), (50, 0.125), r"layer1\.0\.conv1\.weight: \[8, 8, 1, 3, 3\] in the file, \[8, 8, 1, 1, 1\] in"),
         ((18, 0.25), (18, 0.125), r"backbone\.conv1\.weight: \[16, 3, 1, 7, 7\] in the file, \[8, 3, 1, 7, 7\] in"),
+        (
+            (18, 0.25),
+            (18, 0.125),
+            r"sizes \(width 0\.25 in the file, 0\.125 in the model\); set model\.width=0\.25, or",
+        ),
+        (
+            (18, 0.25),
+            (34, 0.125),
+            r"\(depth 18 in the file, 34 in the model; width 0\.25 in the file, 0\.125 in the model\); "
+            r"set model\.depth=18 model\.width=0\.25, or take other weights",
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", ["own", "published", "image"])

@@ -170,6 +170,9 @@ def test_full_disk_is_reported_with_the_file_that_cannot_be_written(
     ended = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     last_line = ended.stderr.splitlines()[-1]
-    assert re.fullmatch(rf"error: {re.escape(str(tmp_path / 'out'))}/{reported}: File too large", last_line)
+    assert re.fullmatch(
+        rf"error: {re.escape(str(tmp_path / 'out'))}/{reported}: File too large: let files be larger \(ulimit -f\)",
+        last_line,
+    )
     assert main(command) == 0  # with room again
     assert len(entries(tmp_path / "out")) == num_images

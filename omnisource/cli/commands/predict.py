@@ -78,6 +78,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.precision == "float16" and device.type == "cpu":
         raise UserError("--precision float16 needs a GPU: on a CPU take bfloat16 or float32")
     loaded = load(arguments.checkpoint, average=arguments.ema, device=device, precision=arguments.precision)
+    for note in loaded.notes:
+        notice(f"{arguments.checkpoint}: {note}")
     files = media_files(arguments.files)
     num_workers = default_workers(files) if arguments.workers is None else arguments.workers
     if arguments.features is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 
@@ -14,6 +15,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from omnisource.data.decoding.images import MAX_IMAGE_PIXELS, is_empty_file
+from omnisource.data.decoding.metadata.masking import MaskedVideo, masked_video
 from omnisource.data.decoding.packet_index import first_video_stream
 from omnisource.errors import UnreadableMedia
 
@@ -48,6 +50,20 @@ def open_video(path: str, content: bytes | None, trusts_container: bool = False)
     Raises:
         UnreadableMedia: The file is missing, no video, or damaged.
     """
+    try:
+        return _open_stream(path, content, trusts_container)
+    except UnreadableMedia:
+        masked = masked_video(path, content)  # the video may be whole where what lies beside it is not
+        if masked is None:
+            raise
+        with contextlib.suppress(UnreadableMedia):
+            return _open_stream(path, masked, trusts_container=False)
+        raise
+
+
+def _open_stream(
+    path: str, content: bytes | MaskedVideo | None, trusts_container: bool
+) -> tuple[InputContainer, VideoStream]:
     believes = trusts_container and path.lower().endswith(TELLING_ENDINGS)
     container = _open(path, content, {"codec_whitelist": "none"} if believes else {})
     if believes and container.format.name.split(",")[0] not in TELLING_CONTAINERS:
@@ -85,14 +101,14 @@ def reason_of(error: FFmpegError) -> str:
     return f"FFmpeg: {error.strerror}"
 
 
-def _open(path: str, content: bytes | None, further_options: dict[str, str]) -> InputContainer:
+def _open(path: str, content: bytes | MaskedVideo | None, further_options: dict[str, str]) -> InputContainer:
     # As a "file:", so that a name with a colon is not taken for a network address.
     name = f"file:{path}"
     options = {"protocol_whitelist": "file", "format_whitelist": _single_file_formats(), **further_options}
     try:
         if content is None:
             return av.open(name, options=options, metadata_errors="replace")
-        stream = _NamedBytes(content)  # shares the bytes
+        stream = content if isinstance(content, MaskedVideo) else _NamedBytes(content)  # shares the bytes
         stream.name = name  # of whose end FFmpeg guesses the format, as of a file's
         return av.open(stream, "r", options=options, metadata_errors="replace", buffer_size=READ_BYTES)
     except av.error.FileNotFoundError as error:

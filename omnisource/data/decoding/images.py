@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from omnisource.data.decoding.metadata.removal import LONGEST_SIGNATURE, can_remove_metadata, without_metadata
 from omnisource.errors import UnreadableMedia
 
 # The formats of images that data sets hold. Pillow knows more, some of which start other programs.
@@ -21,6 +23,7 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JP
 
 # More pixels than any camera takes: 512 MiB as RGB. A file that declares more is an attack or a mistake.
 MAX_IMAGE_PIXELS = 2**29 // 3
+TOO_LARGE = f"it declares more than the {MAX_IMAGE_PIXELS} pixels that are allowed"
 
 # What Pillow's readers raise for damaged files, depending on the format and on where the damage lies.
 IMAGE_ERRORS = (
@@ -35,11 +38,16 @@ IMAGE_ERRORS = (
     SyntaxError,
     TypeError,
     ValueError,
+    Image.DecompressionBombError,
     struct.error,
     zlib.error,
 )
 
+ChooseBox = Callable[[int, int], tuple[int, int, int, int]]
+"""Given height and width of an image, chooses a part: its top, left, height and width, in pixels."""
+
 EXIF_ORIENTATION = 0x0112
+_EXIF = b"Exif\0\0"
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -65,38 +73,39 @@ def decode_image(
     Raises:
         UnreadableMedia: The file is missing, no image, damaged, or larger than `MAX_IMAGE_PIXELS`.
     """
+
+    def read(image: Image.Image) -> np.ndarray:
+        if min_short_side is not None:
+            image.draft(None, (min_short_side, min_short_side))
+        image.load()
+        transposition = TRANSPOSITIONS.get(orientation_of(image))
+        return to_rgb(os.fspath(path), image if transposition is None else image.transpose(transposition))
+
+    return read_image(path, content, read)
+
+
+def read_image(
+    path: str | os.PathLike[str], content: bytes | None, read: Callable[[Image.Image], np.ndarray]
+) -> np.ndarray:
+    """Returns what is read of an image that Pillow has opened; if it fails, once more without the metadata.
+
+    Args:
+        path: The file.
+        content: Its bytes, where they do not lie at `path`, which then only names them.
+        read: Reads it; may be called twice.
+
+    Raises:
+        UnreadableMedia: The file is missing, no image, damaged, or larger than `MAX_IMAGE_PIXELS`.
+    """
     name = os.fspath(path)
-    too_large = f"it declares more than the {MAX_IMAGE_PIXELS} pixels that are allowed"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of strange notes beside the image, and of a size below our limit
-            with Image.open(name if content is None else io.BytesIO(content), formats=_available_formats()) as image:
-                width, height = image.size
-                if width * height > MAX_IMAGE_PIXELS:
-                    raise UnreadableMedia(name, too_large)
-                if min_short_side is not None:
-                    image.draft(None, (min_short_side, min_short_side))
-                image.load()
-                transposition = TRANSPOSITIONS.get(_orientation(image))
-                upright = image if transposition is None else image.transpose(transposition)
-                return _rgb(name, upright)
-    except FileNotFoundError as error:
-        raise UnreadableMedia(name, "no such file") from error
-    except PermissionError as error:
-        raise UnreadableMedia(name, f"cannot be read: {error.strerror}") from error
-    except IsADirectoryError as error:
-        raise UnreadableMedia(name, "a folder, not a file") from error
-    except Image.DecompressionBombError as error:
-        raise UnreadableMedia(name, too_large) from error
-    except Image.UnidentifiedImageError as error:
-        reason = (
-            "the file is empty"
-            if (is_empty_file(name) if content is None else not content)
-            else f"not an image of the kinds {', '.join(_available_formats())}"
-        )
-        raise UnreadableMedia(name, reason) from error
+        return _read(name, name if content is None else io.BytesIO(content), read)
     except IMAGE_ERRORS as error:
-        raise UnreadableMedia(name, f"cannot be decoded ({str(error) or type(error).__name__})") from error
+        bare = _without_metadata(name, content)  # its pixels may be whole where what lies beside them is not
+        if bare is not None:
+            with contextlib.suppress(*IMAGE_ERRORS):
+                return _read(name, io.BytesIO(bare), read)
+        raise _explained(name, content, error) from error
 
 
 def decode_frame_folder(
@@ -134,6 +143,43 @@ def decode_frame_folder(
     return frames
 
 
+def _read(name: str, file: str | io.BytesIO, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of strange notes beside the image, and of a size below our limit
+        with Image.open(file, formats=_available_formats()) as image:
+            width, height = image.size
+            if width * height > MAX_IMAGE_PIXELS:
+                raise UnreadableMedia(name, TOO_LARGE)
+            return read(image)
+
+
+def _without_metadata(name: str, content: bytes | None) -> bytes | None:
+    if content is not None:
+        return without_metadata(content)
+    try:
+        with open(name, "rb") as file:
+            beginning = file.read(LONGEST_SIGNATURE)
+            return without_metadata(beginning + file.read()) if can_remove_metadata(beginning) else None
+    except OSError:  # whoever opened it says so
+        return None
+
+
+def _explained(name: str, content: bytes | None, error: Exception) -> UnreadableMedia:
+    if isinstance(error, FileNotFoundError):
+        return UnreadableMedia(name, "no such file")
+    if isinstance(error, PermissionError):
+        return UnreadableMedia(name, f"cannot be read: {error.strerror}")
+    if isinstance(error, IsADirectoryError):
+        return UnreadableMedia(name, "a folder, not a file")
+    if isinstance(error, Image.DecompressionBombError):
+        return UnreadableMedia(name, TOO_LARGE)
+    if isinstance(error, Image.UnidentifiedImageError):
+        is_empty = is_empty_file(name) if content is None else not content
+        kinds = ", ".join(_available_formats())
+        return UnreadableMedia(name, "the file is empty" if is_empty else f"not an image of the kinds {kinds}")
+    return UnreadableMedia(name, f"cannot be decoded ({str(error) or type(error).__name__})")
+
+
 @functools.cache
 def _available_formats() -> list[str]:
     """Returns the formats that this build of Pillow reads; old ones lack AVIF."""
@@ -141,14 +187,27 @@ def _available_formats() -> list[str]:
     return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except IMAGE_ERRORS:
-        return 1  # the notes beside the image are damaged, the image is not
+def orientation_of(image: Image.Image) -> int:
+    """Returns the EXIF orientation of an image, 1 where none is told; some formats tell it once they are loaded."""
+    # Pillow reads several Exif segments of a JPEG as one: where the first is damaged, the others are read here.
+    segments = [data for name, data in getattr(image, "applist", ()) if name == "APP1" and data.startswith(_EXIF)]
+    for segment in (None, *segments):
+        with contextlib.suppress(*IMAGE_ERRORS):  # damaged notes beside the image, which is not damaged by that
+            exif = image.getexif() if segment is None else Image.Exif()
+            if segment is not None:
+                exif.load(segment)
+            orientation = exif.get(EXIF_ORIENTATION)
+            if orientation is not None:
+                return orientation[0] if isinstance(orientation, bytes) else int(orientation)
+    return 1
 
 
-def _rgb(path: str, image: Image.Image) -> np.ndarray:
+def to_rgb(path: str, image: Image.Image) -> np.ndarray:
+    """Returns the pixels of an image: [H, W, 3] uint8, RGB.
+
+    Raises:
+        UnreadableMedia: They are none that can be shown; names `path`.
+    """
     if image.mode.startswith("I;16"):
         # The high byte, as for 16 bits a color; Pillow's own conversion would make everything above 255 white.
         gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
@@ -157,7 +216,7 @@ def _rgb(path: str, image: Image.Image) -> np.ndarray:
         raise UnreadableMedia(path, "its gray values have 32 bits, of which no brightness can be told: give it 8 or 16")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # palettes may hold transparency, which the next line drops
-    return np.array(image.convert("RGB"))  # a copy, which unlike the view can be written to
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # a copy that can be written to
 
 
 def is_empty_file(path: str) -> bool:

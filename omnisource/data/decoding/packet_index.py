@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 # Containers whose seeking can be relied on. The first of FFmpeg's names for each: "mov" is mp4 as well.
@@ -26,6 +27,10 @@ COUNTABLE_CONTAINERS = (*TIMED_CONTAINERS, "avi")
 
 # Codecs that give one frame for each packet. VP8 is not among them, because it has packets that are never shown.
 COUNTABLE_CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
+
+# Codecs of covers. A stream of theirs of which the container tells one frame, or none, is taken for a video only where
+# there is no other.
+STILL_CODECS = ("mjpeg", "png", "bmp", "gif", "webp")
 
 # A packet of MPEG-4 Part 2 that repeats the frame before it holds a header only, and decodes to nothing.
 MAX_EMPTY_PACKET_BYTES = 10
@@ -131,9 +136,15 @@ class VideoIndex:
 
 
 def first_video_stream(container: InputContainer) -> VideoStream | None:
-    """Returns the first stream of moving images; covers and thumbnails are none."""
+    """Returns the first stream of moving images; covers and thumbnails are none, also where nothing calls them so."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails
-    return next((stream for stream in container.streams.video if not stream.disposition & still), None)
+    streams = [stream for stream in container.streams.video if not stream.disposition & still]
+    return next((stream for stream in streams if not _seems_still(stream)), streams[0] if streams else None)
+
+
+def _seems_still(stream: VideoStream) -> bool:
+    context = cast("VideoCodecContext | None", stream.codec_context)
+    return context is not None and context.codec.canonical_name in STILL_CODECS and stream.frames <= 1
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from torch import Tensor
 
+from omnisource.data.decoding.image_crops.crop import decode_crop
 from omnisource.data.decoding.images import decode_frame_folder, decode_image
 from omnisource.data.decoding.video import FewerFrames, VideoFile
 from omnisource.data.loading import clip_sampling
 from omnisource.data.loading.request import SampleRequest
-from omnisource.data.transforms.views import evaluation_views, training_view
+from omnisource.data.transforms.views import evaluation_views, random_resized_crop_box, training_view, view_of_crop
 from omnisource.errors import UnreadableMedia
 from omnisource.files.byte_ranges import read_range
 from omnisource.randomness import sample_generator
@@ -21,27 +23,40 @@ from omnisource.recipe.data import TrainingView
 from omnisource.types import Clip
 
 
-def load_clip(request: SampleRequest) -> Clip:
+def load_clip(request: SampleRequest, content: bytes | None = None) -> Clip:
     """Returns the clip that a request describes; equal requests give equal clips.
+
+    Args:
+        request: The request.
+        content: What `content_of` returned for it, where that was called before.
 
     Raises:
         UnreadableMedia: If the file cannot be decoded.
     """
-    pixels, rng = picked_frames(request)
+    if request.media == "image" and isinstance(request.view, TrainingView):
+        return _clip(request, _training_view_of_image(request, request.view, content)[None])
+    pixels, rng = picked_frames(request, content)
     return viewed(request, pixels, rng)
 
 
 def viewed(request: SampleRequest, pixels: np.ndarray, rng: np.random.Generator) -> Clip:
-    """Returns the clip of a request, given what `picked_frames` returned for it; the pixels stay as they are."""
+    """Returns the clip of a request, given what `picked_frames` returned for it; the pixels stay as they are.
+
+    Of large JPEGs in training `load_clip` decodes less, and gives other pixels of the same crop.
+    """
     if isinstance(request.view, TrainingView):
         views = training_view(pixels, request.view, rng)[None]  # [3, T, H, W] -> [1, 3, T, H, W]
     else:
         views = evaluation_views(pixels, request.view)
-    return Clip(frames=views.contiguous(), label=request.label, key=request.key, media=request.media)
+    return _clip(request, views)
 
 
-def picked_frames(request: SampleRequest) -> tuple[np.ndarray, np.random.Generator]:
+def picked_frames(request: SampleRequest, content: bytes | None = None) -> tuple[np.ndarray, np.random.Generator]:
     """Returns the frames that a request picks, before its view, and the generator that draws the view.
+
+    Args:
+        request: The request.
+        content: What `content_of` returned for it, where that was called before.
 
     Returns:
         [T, H, W, 3] uint8 in training, [num_clips, T, H, W, 3] in evaluation, T = 1 for images; and the generator of
@@ -51,10 +66,10 @@ def picked_frames(request: SampleRequest) -> tuple[np.ndarray, np.random.Generat
         UnreadableMedia: If the file cannot be decoded.
     """
     if request.media == "image":
-        return _frames_of_image(request), _generator(request)
+        return _frames_of_image(request, content), _generator(request)
     if request.num_frames is not None:
         return _frames_of_folder(request, request.num_frames)
-    return _frames_of_video(request)
+    return _frames_of_video(request, content)
 
 
 def content_of(request: SampleRequest) -> bytes | None:
@@ -71,19 +86,29 @@ def content_of(request: SampleRequest) -> bytes | None:
         raise UnreadableMedia(request.path, error.reason) from error  # the shard is fine; this member is meant
 
 
-def _frames_of_image(request: SampleRequest) -> np.ndarray:
-    if isinstance(request.view, TrainingView):
-        # A crop of the smallest area still has as many pixels a side as the view: nothing is enlarged for speed.
-        wanted = round(request.view.crop_size / request.view.min_area**0.5)
-        image = decode_image(request.path, min_short_side=wanted, content=content_of(request))
-        return image[None]
-    # Testing resamples without antialiasing, so draft mode, which averages, would change what the protocol sees.
-    image = decode_image(request.path, min_short_side=None, content=content_of(request))
-    return image[None, None]
+def _clip(request: SampleRequest, views: Tensor) -> Clip:
+    return Clip(frames=views.contiguous(), label=request.label, key=request.key, media=request.media)
 
 
-def _frames_of_video(request: SampleRequest) -> tuple[np.ndarray, np.random.Generator]:
-    with VideoFile(request.path, content_of(request)) as video:
+def _training_view_of_image(request: SampleRequest, view: TrainingView, content: bytes | None) -> Tensor:
+    """Returns the view of an image of which no more is decoded than its crop needs: [3, 1, S, S] uint8."""
+    used: list[np.random.Generator] = []
+
+    def choose_box(height: int, width: int) -> tuple[int, int, int, int]:
+        used.append(_generator(request))  # a file that is read in a second way has the same crop again
+        return random_resized_crop_box(height, width, view, used[-1])
+
+    crop = decode_crop(request.path, choose_box, view.crop_size, content_of(request) if content is None else content)
+    return view_of_crop(crop[None], view, used[-1])
+
+
+def _frames_of_image(request: SampleRequest, content: bytes | None) -> np.ndarray:
+    image = decode_image(request.path, content=content_of(request) if content is None else content)
+    return image[None] if isinstance(request.view, TrainingView) else image[None, None]
+
+
+def _frames_of_video(request: SampleRequest, content: bytes | None) -> tuple[np.ndarray, np.random.Generator]:
+    with VideoFile(request.path, content_of(request) if content is None else content) as video:
         num_frames = video.num_frames
         while True:
             rng = _generator(request)

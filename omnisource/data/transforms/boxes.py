@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from omnisource.recipe.data import RandomErasing, TrainingView
@@ -31,9 +33,8 @@ def random_box(
     """
     areas = rng.uniform(ranges.min_area, ranges.max_area, TRIES) * height * width
     aspects = np.exp(rng.uniform(np.log(ranges.min_aspect), np.log(ranges.max_aspect), TRIES))
-    heights = np.rint(np.sqrt(areas / aspects)).astype(int).tolist()
-    widths = np.rint(np.sqrt(areas * aspects)).astype(int).tolist()
-    for box_height, box_width in zip(heights, widths, strict=True):
+    for area, aspect in zip(areas.tolist(), aspects.tolist(), strict=True):  # mostly the first fits
+        box_height, box_width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 1 <= box_height <= height - is_smaller and 1 <= box_width <= width - is_smaller:
             top = int(rng.integers(0, height - box_height, endpoint=True))
             left = int(rng.integers(0, width - box_width, endpoint=True))

@@ -26,16 +26,25 @@ def training_view(frames: np.ndarray, view: TrainingView, rng: np.random.Generat
     """
     _, frame_height, frame_width, _ = frames.shape
     top, left, height, width = random_resized_crop_box(frame_height, frame_width, view, rng)
+    return view_of_crop(frames[:, top : top + height, left : left + width], view, rng)
+
+
+def view_of_crop(crop: np.ndarray, view: TrainingView, rng: np.random.Generator) -> Tensor:
+    """Returns what `training_view` makes of a crop that was drawn before: [3, T, S, S] uint8.
+
+    Args:
+        crop: [T, h, w, 3] uint8.
+        view: What to draw; S is its crop size.
+        rng: Draws the flip, then what the augmentations that are set need.
+    """
     is_flipped = rng.random() < view.flip_probability
-    crop = np.ascontiguousarray(frames[:, top : top + height, left : left + width])
     # [T, h, w, 3] -> [T, 3, h, w] as a view: the layout in which torch resizes uint8 fastest.
-    pixels = torch.from_numpy(crop).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.ascontiguousarray(crop)).permute(0, 3, 1, 2)
     size = (view.crop_size, view.crop_size)
     pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
-    if is_flipped:
-        pixels = pixels.flip(-1)
-    clip = pixels.transpose(0, 1).contiguous()  # [T, 3, S, S] -> [3, T, S, S]
-    return augment(clip, view.rand_augment, view.color_jitter, view.random_erasing, rng)
+    clip = pixels.numpy().transpose(1, 0, 2, 3)  # [T, 3, S, S] -> [3, T, S, S]
+    clip = np.ascontiguousarray(clip[..., ::-1] if is_flipped else clip)  # flipped and laid out in one copy
+    return augment(torch.from_numpy(clip), view.rand_augment, view.color_jitter, view.random_erasing, rng)
 
 
 def random_resized_crop_box(

@@ -3,9 +3,8 @@
 An image is a still video seen away from its ends. Every frame of a still video is the same, so a 3-D convolution acts
 on it as the 2-D convolution whose kernel is the sum of the 3-D kernel over time: the image path is made of those.
 
-Source: Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition" (the slow pathway alone); Duan et al.
-2020, "Omni-sourced Webly-supervised Learning for Video Recognition"; open-mmlab/mmaction2 v1.2.0 (commit 4d6c9347),
-configs/recognition/omnisource.
+Source: Feichtenhofer et al. 2019, "SlowFast Networks" (the slow pathway alone); Duan et al. 2020, "Omni-sourced
+Webly-supervised Learning"; open-mmlab/mmaction2 v1.2.0 (commit 4d6c9347), configs/recognition/omnisource.
 """
 
 from __future__ import annotations
@@ -93,13 +92,11 @@ class MediaConv(nn.Conv3d):
 class MediaBatchNorm(BatchNorm):
     """The batch normalization of the backbone: the one place that knows which statistics a batch uses.
 
-    In training every batch is normalized by its own statistics. Images have other statistics than videos: either both
-    have running ones of their own, and are evaluated with them, or, as in the published recipe, only video batches are
-    counted into the running ones, with which both are evaluated. So is a batch of a single value a channel (one small
-    image, late in the network): it has no variance.
+    In training every batch is normalized by its own statistics. Either images have running ones of their own, and are
+    evaluated with them, or, as in the published recipe, only video batches are counted, and both are evaluated with
+    theirs. So is a batch of a single value a channel (one small image, late in the network): it has no variance.
 
     Args:
-        channels: C.
         momentum: Share of the running statistics that a batch replaces.
         has_image_statistics: Whether images have running statistics of their own.
     """

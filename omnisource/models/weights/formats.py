@@ -38,6 +38,8 @@ class WeightFormat:
         is_format_of: Whether a state dict is of this format, told by its names.
         read: Takes a state dict of this format, the shapes of the recognizer's tensors, and its heads; returns the
             state dict with the recognizer's names. What has no place there keeps a name that the recognizer lacks.
+        fault: Takes a state dict of these names; returns how it goes on after "the file holds" where it is another
+            network in spite of them, or "". None: the names prove it.
         write: Takes a state dict with the recognizer's names, and its heads; returns what a .pth of this format holds.
             Raises UserError where the format has no place for something. None: the format is only read.
     """
@@ -45,6 +47,7 @@ class WeightFormat:
     description: str
     is_format_of: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Mapping[str, Tensor], Shapes, HeadNames], StateDict]
+    fault: Callable[[Mapping[str, Tensor]], str] | None = None
     write: Callable[[Mapping[str, Tensor], HeadNames], dict[str, Any]] | None = None
 
 
@@ -62,8 +65,8 @@ class SizeDifferences:
 
 
 def computable(tensor: Tensor) -> Tensor:
-    """Returns a tensor in float32, or in its own type where that is finer: half precision is for keeping weights.
+    """Returns a tensor in float32, or in float64 where it has that: half precision is for keeping weights.
 
     Whatever computes with the weights of a file starts from this.
     """
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)

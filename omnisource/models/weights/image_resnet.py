@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat, computable
+
+_TRUNK = ("conv", "bn", "layer", "attnpool")
+_TRUNK_KEYS = re.compile(
+    r"(layer\d+\.\d+\.)?(conv\d\.weight|bn\d\.(weight|bias|running_mean|running_var|num_batches_tracked))"
+    r"|layer\d+\.\d+\.downsample\.(\d\.weight|\d\.(bias|running_mean|running_var|num_batches_tracked))"
+)
+_OTHER_KINDS = {
+    r"^attnpool": "CLIP's ResNet (a stem of three convolutions, attention pooling)",
+    r"\.(se|se_module)\.": "a ResNet with channel attention (SE-ResNet or ECA)",
+    r"\.bn\d\.(IN|BN)\.": "an IBN-ResNet",
+    r"\.conv2\.(bn|fc)\d": "a ResNeSt",
+    r"\.convs\.\d": "a Res2Net",
+}
 
 
 def inflate(state_dict_2d: Mapping[str, Tensor], target_shapes: Shapes) -> StateDict:
@@ -32,7 +46,29 @@ def inflate(state_dict_2d: Mapping[str, Tensor], target_shapes: Shapes) -> State
 
 def _is_image_resnet(state: Mapping[str, Any]) -> bool:
     stem = state.get("conv1.weight")
-    return isinstance(stem, Tensor) and stem.ndim == 4
+    return isinstance(stem, Tensor) and stem.ndim == 4 and any(name.startswith("layer1.0.") for name in state)
+
+
+def _other_network(state: Mapping[str, Tensor]) -> str:
+    """Returns which kind of ResNet shares these names and is another network, with the keys that tell; "" if none."""
+    surplus = [name for name in state if name.startswith(_TRUNK) and not _TRUNK_KEYS.fullmatch(name)]
+    shown = ", ".join(surplus[:4]) + (f" and {len(surplus) - 4} more" if len(surplus) > 4 else "")
+    for pattern, kind in _OTHER_KINDS.items():
+        if any(re.search(pattern, name) for name in surplus):
+            return f"{kind}, which is another network: {shown} have no place in a plain ResNet"
+    if any(tensor.ndim == 4 and re.search(r"downsample\.[12]\.weight", name) for name, tensor in state.items()):
+        return "a ResNet-D (average pooling in the shortcuts), which is another network than a plain ResNet"
+    if surplus:
+        return f"a ResNet with other layers than a plain one: {shown}"
+    if "bn1.weight" in state and not any(name.endswith(".running_mean") for name in state):
+        return (
+            "a ResNet without running statistics (no running_mean, no running_var), so its normalization is GroupNorm "
+            "or another kind, not BatchNorm"
+        )
+    second, first = state.get("layer1.0.conv2.weight"), state.get("layer1.0.conv1.weight")
+    if first is not None and second is not None and second.shape[1] != first.shape[0]:
+        return f"a ResNeXt or the like (grouped convolutions: layer1.0.conv2.weight is {list(second.shape)})"
+    return ""
 
 
 def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> StateDict:
@@ -41,5 +77,5 @@ def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Stat
     return inflate(ours, shapes)
 
 
-IMAGE_RESNET = WeightFormat("torchvision's image ResNets", _is_image_resnet, _read)
+IMAGE_RESNET = WeightFormat("torchvision's image ResNets", _is_image_resnet, _read, _other_network)
 """Names `conv1.weight`, `layer1.0.conv1.weight` and so on, 2-D kernels, and a linear layer `fc`, which is left."""

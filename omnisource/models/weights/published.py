@@ -134,5 +134,5 @@ def _write(state: Mapping[str, Tensor], heads: HeadNames) -> dict[str, Any]:
     return {"state_dict": to_published(state, heads.image, heads.video), "meta": {}, "message_hub": {}}
 
 
-PUBLISHED = WeightFormat("published ones (backbone.*, cls_head.*)", _has_published_head, _read, _write)
+PUBLISHED = WeightFormat("published ones (backbone.*, cls_head.*)", _has_published_head, _read, write=_write)
 """The backbone has our names; one without heads reads as our own."""

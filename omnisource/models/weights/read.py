@@ -14,10 +14,14 @@ import safetensors.torch
 import torch
 
 from omnisource.errors import UserError
+from omnisource.files.foreign_files import ZIP_MAGIC, foreign_kind, is_safetensors
 from omnisource.files.tensor_archive import load_mapped
 from omnisource.files.zip_checksums import is_ours, verify_archive
 
-_INERT_MODULES = ("mmengine", "numpy", "collections")
+_INERT_MODULES = (
+    *("mmengine", "mmcv", "numpy", "collections", "argparse", "pathlib", "datetime", "typing", "enum"),
+    *("omegaconf", "yacs", "fvcore", "pytorch_lightning", "lightning", "ml_collections", "easydict", "addict"),
+)
 _INERT_NAMES = ("builtins.getattr",)
 # What tensors and their containers are made of. The last word on these has torch: `weights_only=True` has its own list.
 _TENSOR_NAMES = re.compile(
@@ -27,7 +31,7 @@ _TENSOR_NAMES = re.compile(
     r"|_codecs\.encode|builtins\.(bytearray|complex|set)"
 )
 
-_ZIP_MAGIC = b"PK\x03\x04"
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pyth", ".ckpt", ".tar")
 _LEGACY_PICKLES = 5  # before torch 1.6: magic number, version, system, content, keys of the storages
 
 
@@ -61,19 +65,18 @@ _FILLED_LATER = {"collections.defaultdict": _InertDict, "collections.deque": _In
 def read_weights_file(path: str | Path) -> dict[str, Any]:
     """Returns what a .pth, .pt or .safetensors file holds, with its tensors on the CPU; no code from it is run.
 
-    Pickles are read by torch with `weights_only=True`. What published checkpoints name besides tensors (`mmengine.*`,
-    `numpy.*`, `collections.*` and the built-in getattr) is neither imported nor called: objects that hold nothing
-    take its place. A file that names anything else is refused before it is read. One of our own checkpoints is verified
-    and mapped, and so is read once: copy what outlives the file.
+    A file is told by its content, not by its name. Pickles are read by torch with `weights_only=True`. What published
+    checkpoints name besides tensors (`mmengine.*`, `numpy.*`, `argparse.*` and others, and the built-in getattr) is
+    neither imported nor called: objects that hold nothing take its place. A file that names anything else is refused
+    before it is read. One of our own checkpoints is verified and mapped, and so is read once: copy what outlives the
+    file.
 
     Raises:
         UserError: The file is missing, truncated, damaged, not a checkpoint, or names something that could run code.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file of weights")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        raise UserError(f"{path}: there is no such file of weights{_instead(path)}")
     try:
         with path.open("rb") as file:
             content = _read_own(path, file) if is_ours(file) else _read_other(path)
@@ -82,6 +85,14 @@ def read_weights_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dict of weights by name")
     return content
+
+
+def _instead(path: Path) -> str:
+    """Returns what goes on after "there is no such file": the files of weights in a folder."""
+    if not path.is_dir():
+        return "; the link leads nowhere" if path.is_symlink() else ""
+    inside = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
+    return f": it is a folder; give the file in it{', such as ' + inside[0] if inside else ''}"
 
 
 def _read_own(path: Path, file: BinaryIO) -> Any:
@@ -106,11 +117,17 @@ def _read_own(path: Path, file: BinaryIO) -> Any:
 
 
 def _read_other(path: Path) -> Any:
-    """Returns the content of a pickle of tensors, in memory."""
+    """Returns the content of a safetensors file or a pickle of tensors, in memory; its name says nothing of it."""
+    if kind := foreign_kind(path):
+        cut = "truncated, or " if "cut short" in kind or "empty" in kind else ""
+        raise UserError(f"{path}: {cut}not a file of weights: {kind}")
+    if is_safetensors(path):
+        return _read_safetensors(path)
     stand_ins = [(_stand_in(name), name) for name in sorted(_names_to_silence(path))]
     try:
-        with torch.serialization.safe_globals(stand_ins):  # pyright: ignore[reportArgumentType]
-            return torch.load(path, map_location="cpu", weights_only=True)
+        permitted = torch.serialization.safe_globals(stand_ins)  # pyright: ignore[reportArgumentType]
+        with permitted, path.open("rb") as file:  # by its name, torch would go by the suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file can fail in any way
         raise _unreadable(path, error) from error
 
@@ -135,25 +152,37 @@ def _names_to_silence(path: Path) -> set[str]:
         failure = error
     silenced = {name for name in names if name.split(".")[0] in _INERT_MODULES or name in _INERT_NAMES}
     refused = sorted(name for name in names - silenced if not _TENSOR_NAMES.fullmatch(name))
+    if any(name.startswith("torch.nn.modules.") for name in refused):
+        modules = [name for name in refused if not name.startswith("torch.")] or refused
+        raise UserError(
+            f"{path}: refused, and nothing of it was loaded: it is a pickle of a whole module ({modules[0]}), which "
+            "cannot be read without running its code; if you trust it, save the weights alone: "
+            "torch.save(module.state_dict(), 'weights.pth')"
+        )
     if refused:
         raise _refused(path, refused)
     if failure is not None:
+        if any(name.endswith("multiarray._reconstruct") for name in names) and not any(
+            "torch." in one for one in names
+        ):
+            raise UserError(
+                f"{path}: not a file of weights: it is a pickle of numpy arrays, as the .pkl files of Caffe2 and "
+                "PySlowFast are, not of tensors; take the .pth or .pyth file of the same weights"
+            ) from failure
         raise _unreadable(path, failure) from failure
     return silenced
 
 
 def _pickles(file: IO[bytes]) -> Iterator[IO[bytes]]:
     """Yields, for each pickle that torch would read, a file that stands at its beginning."""
-    magic = file.read(len(_ZIP_MAGIC))
+    magic = file.read(len(ZIP_MAGIC))
     file.seek(0)
-    if magic != _ZIP_MAGIC:
+    if magic != ZIP_MAGIC:
         for _ in range(_LEGACY_PICKLES):
             yield file
         return
     with zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
-            if name.endswith("/constants.pkl"):
-                raise ValueError("it is a TorchScript archive; save the state_dict() of the module instead")
             if name.endswith(".pkl"):
                 with archive.open(name) as member:
                     yield member

@@ -27,6 +27,8 @@ BLOCKS: dict[Depth, tuple[Literal["basic", "bottleneck"], tuple[int, int, int, i
 
 def depth_of(weights: Mapping[str, Tensor]) -> Depth | None:
     """Returns the depth of a whole backbone, given with its own names; None if there is no such depth."""
+    if "layer1.0.conv1.weight" not in weights:
+        return None  # the names of another project
     kind = "bottleneck" if "layer1.0.conv3.weight" in weights else "basic"
     stages = [stage for stage, _ in _blocks_of(weights)]
     counts = tuple(stages.count(stage) for stage in (1, 2, 3, 4))
@@ -61,8 +63,23 @@ def size_differences(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
     lines = [f"backbone.{block}: only in the file" for block in _names(_blocks_of(weights) - _blocks_of(wanted))]
     if given_depth is not None and given_depth != wanted_depth:
         lines += [f"backbone.{block}: only in the model" for block in _names(_blocks_of(wanted) - _blocks_of(weights))]
-    depths = f"depth {given_depth or 'unknown'} in the file, {wanted_depth or 'unknown'} in the model"
-    return SizeDifferences(tuple(lines), f" ({depths}); change model.depth or model.width, or take other weights")
+    if given_depth is None:
+        return SizeDifferences(tuple(lines), "; take other weights")
+    given_width, wanted_width = width_of(weights), width_of(wanted)
+    if given_depth == wanted_depth and given_width == wanted_width:
+        return SizeDifferences(tuple(lines), f": both have depth {wanted_depth} and one width, but not the same layers")
+    found, keys = [], []
+    if given_depth != wanted_depth:
+        found.append(f"depth {given_depth} in the file, {wanted_depth or 'unknown'} in the model")
+        keys.append(f"model.depth={given_depth}")
+    if given_width is None:
+        return SizeDifferences(
+            tuple(lines), f" ({'; '.join([*found, 'no known width in the file'])}); take other weights"
+        )
+    if given_width != wanted_width:
+        found.append(f"width {given_width:g} in the file, {wanted_width or 'unknown'} in the model")
+        keys.append(f"model.width={given_width:g}")
+    return SizeDifferences(tuple(lines), f" ({'; '.join(found)}); set {' '.join(keys)}, or take other weights")
 
 
 def _blocks_of(weights: Mapping[str, Tensor]) -> set[tuple[int, int]]:

@@ -23,15 +23,17 @@ from omnisource.recipe.plain import from_plain, to_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.plan import Plan
 
-RESAMPLING = "training: antialiased bilinear, crop before resize; evaluation: bilinear without antialiasing"
+RESAMPLING = (
+    "training: antialiased bilinear, crop before resize, JPEGs reduced as far as their crop allows; "
+    "evaluation: bilinear without antialiasing"
+)
 """How frames are resized; another way makes other pixels of the same files, so checkpoints remember it."""
 
 
 def run_facts(plan: Plan, items: Mapping[str, Items]) -> dict[str, Any]:
     """Returns what a checkpoint remembers of how its run was made."""
-    versions = {name: importlib.metadata.version(name) for name in ("omnisource", "torch", "av", "pillow", "numpy")}
     return {
-        "versions": versions,
+        "versions": {name: _version(name) for name in ("omnisource", "torch", "av", "pillow", "simplejpeg", "numpy")},
         "threads": torch.get_num_threads(),
         "processor": processor_name(),
         "decoder": decoder_versions(),
@@ -106,7 +108,7 @@ def resume_notes(checkpoint: Checkpoint | None) -> list[str]:
     """Returns what a user should know about continuing here: versions, threads, processes that are others now."""
     if checkpoint is None:
         return []
-    now = {name: importlib.metadata.version(name) for name in checkpoint.facts["versions"]}
+    now = {name: _version(name) for name in checkpoint.facts["versions"]}
     changed = [f"{name} {old} -> {now[name]}" for name, old in checkpoint.facts["versions"].items() if old != now[name]]
     if checkpoint.facts["resampling"] != RESAMPLING:
         changed.append(f"resampling {checkpoint.facts['resampling']!r} -> {RESAMPLING!r}")
@@ -125,3 +127,10 @@ def resume_notes(checkpoint: Checkpoint | None) -> list[str]:
             f"{here}, so the run goes on as another one; start {before} processes to continue the same"
         )
     return notes
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # simplejpeg, which is not needed
+        return "none"

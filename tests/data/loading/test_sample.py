@@ -126,15 +126,22 @@ def test_large_jpegs_are_reduced_for_training_only_as_far_as_no_crop_is_enlarged
     path = write_image(
         tmp_path / "large.jpg", np.stack(np.broadcast_arrays(steps[:, None], steps, np.uint8(128)), axis=-1)
     )
-    view = TrainingView(crop_size=32, min_area=0.25)
-    request = request_for(path, view, "image")
-    rng = sample_generator(0, "clips", 0, 0)
-    reduced = decode_image(path, min_short_side=64)
-    assert reduced.shape == (100, 100, 3)  # an eighth: its smallest crop is 50 pixels wide
-    assert torch.equal(load_clip(request).frames[0], views.training_view(reduced[None], view, rng))
+    view = TrainingView(crop_size=90, min_area=0.01)
+    full = decode_image(path)
+    seen = set()
+    for index in range(30):
+        rng = sample_generator(0, "clips", 0, index)
+        expected = views.training_view(full[None], view, rng).int()
+        reduced = load_clip(request_for(path, view, "image", index=index)).frames[0].int()
+        box = views.random_resized_crop_box(800, 800, view, sample_generator(0, "clips", 0, index))
+        reduction = next((number for number in (8, 4, 2) if min(box[2:]) >= number * 90), 1)
+        seen.add(reduction)
+        # The crop is rounded to whole pixels of the reduced image, at an eighth to 4 of the file's: to 1.3 levels.
+        assert (reduced - expected).abs().float().mean() <= (0 if reduction == 1 else 2)
+    assert seen == {1, 2, 4, 8}
     tested = EvaluationViews(1, 1, 32, 32)
-    full = views.evaluation_views(decode_image(path)[None], tested)
-    assert torch.equal(load_clip(dataclasses.replace(request, view=tested)).frames, full)
+    clip = load_clip(request_for(path, tested, "image"))
+    assert torch.equal(clip.frames, views.evaluation_views(full[None], tested))
 
 
 @pytest.mark.parametrize("name", ["wide.mp4", "texture.png"])

@@ -88,12 +88,12 @@ def test_missing_and_unexpected_keys_of_an_image_checkpoint_are_reported(
 ) -> None:
     state = image_resnet(make_recognizer())
     del state["layer3.0.bn2.running_var"], state["bn1.num_batches_tracked"]
-    state["layer1.0.se.weight"] = torch.zeros(3)
+    state["projector.0.weight"] = torch.zeros(3)
     report = load_initial_weights(make_recognizer(), save_pth(state, tmp_path / "resnet"))
     assert {"backbone.layer3.0.bn2.running_var", "backbone.bn1.num_batches_tracked"} < set(report.missing)
-    assert set(report.unexpected) == {"backbone.layer1.0.se.weight", "fc.weight", "fc.bias"}
+    assert set(report.unexpected) == {"backbone.projector.0.weight", "fc.weight", "fc.bias"}
     text = report.describe()
-    for name in ("layer3.0.bn2.running_var", "bn1.num_batches_tracked", "layer1.0.se.weight", "fc.{weight, bias}"):
+    for name in ("layer3.0.bn2.running_var", "bn1.num_batches_tracked", "projector.0.weight", "fc.{weight, bias}"):
         assert name in text
     assert f"{tmp_path / 'resnet.pth'}: 118 of the model's 136 tensors loaded" in text
 

@@ -235,12 +235,16 @@ def test_truncated_file_is_reported(tmp_path: Path, suffix: str, kept: float) ->
 def test_other_files_are_reported(tmp_path: Path) -> None:
     text = tmp_path / "notes.pth"
     text.write_text("these are no weights\n")
-    with pytest.raises(UserError, match=r"notes\.pth: truncated, or not a file of weights"):
+    with pytest.raises(
+        UserError, match=r"notes\.pth: not a file of weights: it is text \('these are no weights' \.\.\.\)"
+    ):
         read_weights_file(text)
     archive = tmp_path / "archive.pth"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("readme.txt", "no weights")
-    with pytest.raises(UserError, match=r"archive\.pth: truncated, or not a file of weights"):
+    with pytest.raises(
+        UserError, match=r"archive\.pth: not a file of weights: it is a zip archive with 1 files \(readme"
+    ):
         read_weights_file(archive)
     with pytest.raises(UserError, match=r"missing\.pth: there is no such file"):
         read_weights_file(tmp_path / "missing.pth")
