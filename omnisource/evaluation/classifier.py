@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from omnisource.data.loading.request import SampleRequest
 from omnisource.data.loading.results import results_in_order
 from omnisource.data.loading.workers import WorkerPool
-from omnisource.errors import UnreadableMedia
+from omnisource.errors import UnreadableMedia, UserError
+from omnisource.evaluation.exported.description import ExportedRecognizer
 from omnisource.evaluation.precision import Precision, autocast, weight_type
 from omnisource.evaluation.protocol import Protocol
 from omnisource.models.recognizer import Recognizer
-from omnisource.types import Clip
+from omnisource.types import Clip, Media
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Classifier:
     """A recognizer on a device, in a precision, with a protocol: media in, scores out, in bounded memory.
 
     Args:
-        recognizer: Moved to the device, and its weights to the type of the precision.
+        recognizer: Moved to the device, and its weights to the type of the precision; an exported one stays as it is.
         protocol: Which views of each media are averaged, and by which heads they are judged.
         device: None: where the recognizer is.
         precision: Of the forward pass; that of the recipe gives the scores that validation and testing give.
@@ -45,14 +46,17 @@ class Classifier:
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        recognizer: Recognizer | ExportedRecognizer,
         protocol: Protocol,
         *,
         device: torch.device | None = None,
         precision: Precision = "float32",
     ) -> None:
-        self.device = next(recognizer.parameters()).device if device is None else device
-        self.recognizer = recognizer.to(self.device, weight_type(precision))
+        if isinstance(recognizer, Recognizer):
+            device = next(recognizer.parameters()).device if device is None else device
+            recognizer = recognizer.to(device, weight_type(precision))
+        self.device = device or torch.device("cpu")
+        self.recognizer = recognizer
         self.protocol = protocol
         self.precision: Precision = precision
 
@@ -107,16 +111,37 @@ class Classifier:
         heads = self.protocol.by_media[media].heads
         views = torch.cat([clip.frames for clip in clips])  # N x [V, 3, T, H, W] -> [N * V, 3, T, H, W]
         parts: dict[str, list[Tensor]] = {head: [] for head in heads}
-        with _evaluating(self.recognizer):
-            for chunk in views.split(self.protocol.views_at_a_time):
-                with autocast(self.device, self.precision):
-                    features = self.recognizer.features(chunk.to(self.device, non_blocking=True), media)
-                    logits = {head: self.recognizer.heads[head](features, media) for head in heads}
-                for head in heads:
-                    parts[head].append(logits[head].to(weight_type(self.precision)).softmax(dim=1))
+        for chunk in views.split(self.protocol.views_at_a_time):
+            for head, scores in self._view_scores(chunk, media, heads).items():
+                parts[head].append(scores)
         # [N * V, K] -> [N, K]
         means = {head: torch.cat(parts[head]).unflatten(0, (len(clips), -1)).mean(dim=1) for head in heads}
         return {head: mean.float().cpu() for head, mean in means.items()}
+
+    @torch.inference_mode()
+    def features(self, clip: Clip) -> Tensor:
+        """Returns the pooled features of each view of a clip: [V, C] float32 on the CPU.
+
+        Raises:
+            UserError: The recognizer is an exported one, which gives scores alone.
+        """
+        if not isinstance(self.recognizer, Recognizer):
+            raise UserError("an exported file gives scores, and no features; give the checkpoint")
+        parts = []
+        with _evaluating(self.recognizer), autocast(self.device, self.precision):
+            for chunk in clip.frames.split(self.protocol.views_at_a_time):
+                parts.append(self.recognizer.features(chunk.to(self.device, non_blocking=True), clip.media))
+        return torch.cat(parts).float().cpu()
+
+    def _view_scores(self, views: Tensor, media: Media, heads: Sequence[str]) -> Mapping[str, Tensor]:
+        """Returns the scores of each view, by head [N, classes]; views: [N, 3, T, H, W] uint8."""
+        if not isinstance(self.recognizer, Recognizer):
+            return self.recognizer.scores(views, media, heads)
+        with _evaluating(self.recognizer):
+            with autocast(self.device, self.precision):
+                features = self.recognizer.features(views.to(self.device, non_blocking=True), media)
+                logits = {head: self.recognizer.heads[head](features, media) for head in heads}
+            return {head: values.to(weight_type(self.precision)).softmax(dim=1) for head, values in logits.items()}
 
     def _scored(
         self, group: Sequence[tuple[SampleRequest, Clip | UnreadableMedia]], clips: Sequence[Clip]

@@ -16,6 +16,7 @@ from omnisource.data.loading.workers import WorkerPool
 from omnisource.distributed import processes
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Classifier, Scored
+from omnisource.evaluation.exported.description import ExportedRecognizer
 from omnisource.evaluation.metrics import ClassificationMetrics, classification_metrics
 from omnisource.evaluation.protocol import protocol_of_split
 from omnisource.models.recognizer import Recognizer
@@ -89,7 +90,7 @@ class _Part:
 
 
 def evaluate(
-    recognizer: Recognizer,
+    recognizer: Recognizer | ExportedRecognizer,
     task: EvaluationTask,
     workers: WorkerPool,
     unreadable: UnreadableLog,
@@ -117,7 +118,7 @@ def evaluate(
 
 
 def _evaluate_share(
-    recognizer: Recognizer,
+    recognizer: Recognizer | ExportedRecognizer,
     task: EvaluationTask,
     workers: WorkerPool,
     unreadable: UnreadableLog,

@@ -16,6 +16,7 @@ from omnisource.checkpoints.file import as_checkpoint
 from omnisource.data.lists.class_maps import read_class_names
 from omnisource.errors import UserError
 from omnisource.evaluation.classifier import Classifier
+from omnisource.evaluation.exported.read import is_exported, read_exported
 from omnisource.evaluation.precision import Precision, weight_type
 from omnisource.evaluation.pretrained import CLASSES, pretrained_vit
 from omnisource.evaluation.protocol import Protocol, protocol_of_recipe, published_protocol
@@ -122,6 +123,8 @@ def load_recognizer(
         UserError: If the file is missing, truncated, of another format, or names something that could run code; if it
             has no average; if the backbone is not the one of the weights.
     """
+    if is_exported(path):
+        raise UserError(f"{path}: a program, and no weights; give the checkpoint that it was exported from")
     content = read_content(Path(path), average=average, of_vit=of_vit)
     return _recognizer_of(path, content, build_backbone)
 
@@ -137,7 +140,7 @@ def load(
     """Returns the classifier of a checkpoint, with the views that it is tested with, and its class names.
 
     Args:
-        path: As for `load_recognizer`.
+        path: As for `load_recognizer`; also an exported .onnx or .pt2 file.
         average: As for `load_recognizer`.
         device: Where it classifies.
         precision: Of the forward pass. None: that of the weights in the file, float32 or float64.
@@ -146,6 +149,8 @@ def load(
     Raises:
         UserError: As for `load_recognizer`.
     """
+    if is_exported(path):
+        return _load_exported(Path(path), average, device, precision)
     content = read_content(Path(path), average=average)
     if not content.label_spaces:
         raise UserError(f"{path}: {_NO_HEADS.format(path)}")
@@ -175,6 +180,15 @@ def with_class_names(loaded: Loaded, path: str) -> Loaded:
         raise UserError(f"{path}: has {len(names)} classes, and {found}")
     named = {space: names if count == len(names) else loaded.class_names[space] for space, count in counts.items()}
     return replace(loaded, class_names=named)
+
+
+def _load_exported(path: Path, average: bool, device: torch.device, precision: Precision | None) -> Loaded:
+    if precision not in (None, "float32"):
+        raise UserError(f"{path}: was exported in float32; for {precision} give the checkpoint")
+    recognizer = read_exported(path, device, average=average)
+    description = recognizer.description
+    limits = ItemLimits(description.item_timeout_seconds, description.item_processor_seconds)
+    return Loaded(Classifier(recognizer, description.protocol, device=device), description.class_names, limits)
 
 
 def build_recognizer(

@@ -13,6 +13,8 @@ from omnisource.data.run_data import read_run_data
 from omnisource.distributed import processes
 from omnisource.errors import UserError, shortened
 from omnisource.evaluation.evaluate import Evaluation, EvaluationTask, evaluate
+from omnisource.evaluation.exported.description import ExportedRecognizer
+from omnisource.evaluation.exported.read import is_exported, read_exported
 from omnisource.evaluation.load import build_recognizer
 from omnisource.evaluation.report import (
     ReportFiles,
@@ -61,7 +63,8 @@ def test(
 
     Args:
         recipe: Gives the sources, the views and the precision; the model must be the checkpoint's.
-        checkpoint: Our own or a published checkpoint, or with a ViT one of another project.
+        checkpoint: Our own or a published checkpoint, an exported file, which has a precision of its own, or with a ViT
+            one of another project.
         files: Where the report goes.
         config_name: How errors name the recipe.
         average: Whether to test the moving average of the weights in place of the weights.
@@ -80,15 +83,13 @@ def test(
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 
     processes.run_on_rank0(files.require_writable)
-    content = read_weights(checkpoint)  # once, since all processes do
-    _check_classes(checkpoint, content, class_names)
-    recognizer = build_recognizer(recipe.model, recipe.label_spaces, recipe.precision, build_backbone)
-    heads = HeadNames(recipe.only_head("image"), recipe.only_head("video"))
-    loaded = load_all_in(recognizer, content, checkpoint, heads, average=average)
-    if loaded.notes and processes.rank() == 0:
-        show(*(f"{checkpoint}: {note}" for note in loaded.notes))
-    del content  # the test is long, and the file may be mapped
-    recognizer.to(device).eval()
+    recognizer: Recognizer | ExportedRecognizer
+    if is_exported(checkpoint):
+        recognizer = read_exported(Path(checkpoint), device, average=average)
+        _check_paths(checkpoint, recognizer, recipe, tuple(items))
+        _check_classes(checkpoint, recognizer.description.class_names, class_names)
+    else:
+        recognizer = _loaded_recognizer(recipe, checkpoint, class_names, average, build_backbone).to(device)
 
     unreadable = UnreadableLog(recipe.permitted_unreadable(sum(map(len, items.values()))), notify=processes.say)
     evaluations = _evaluate_all(recognizer, recipe, items, class_names, unreadable)
@@ -124,8 +125,42 @@ def _write_predictions(
     write_thumbnails(evaluation.source, source, evaluation.split, items, shown, folder / THUMBNAILS)
 
 
+def _loaded_recognizer(
+    recipe: Recipe,
+    checkpoint: str,
+    class_names: Mapping[str, Sequence[str]],
+    average: bool,
+    build_backbone: Callable[[Model], Backbone],
+) -> Recognizer:
+    """Returns the recognizer of a recipe with the weights of a file, on the CPU; for the arguments see `test`."""
+    content = read_weights(checkpoint)  # once, since all processes do
+    if content.get("format") == CHECKPOINT_FORMAT:
+        _check_classes(checkpoint, content["class_names"], class_names)
+    recognizer = build_recognizer(recipe.model, recipe.label_spaces, recipe.precision, build_backbone)
+    heads = HeadNames(recipe.only_head("image"), recipe.only_head("video"))
+    loaded = load_all_in(recognizer, content, checkpoint, heads, average=average)
+    if loaded.notes and processes.rank() == 0:
+        show(*(f"{checkpoint}: {note}" for note in loaded.notes))
+    return recognizer.eval()
+
+
+def _check_paths(path: str, recognizer: ExportedRecognizer, recipe: Recipe, names: Sequence[str]) -> None:
+    """Checks that an exported file takes the media of sources, to their label spaces with as many classes."""
+    described = recognizer.description
+    for name in names:
+        source = recipe.sources[name]
+        space = source.label_space
+        how = described.by_media.get(source.media)
+        if how is None or space not in how.heads:
+            there = "; ".join(f"{media}s to {', '.join(how.heads)}" for media, how in described.by_media.items())
+            raise UserError(f"{path}: was exported for {there}; source {name} has {source.media}s of {space}")
+        ours, theirs = recipe.label_spaces[space].num_classes, described.label_spaces[space].num_classes
+        if ours != theirs:
+            raise UserError(f"{path}: has {theirs} classes of {space}, and source {name} of the recipe {ours}")
+
+
 def _evaluate_all(
-    recognizer: Recognizer,
+    recognizer: Recognizer | ExportedRecognizer,
     recipe: Recipe,
     items: Mapping[str, Items],
     class_names: Mapping[str, Sequence[str]],
@@ -148,12 +183,12 @@ def _evaluate_all(
     return evaluations
 
 
-def _check_classes(path: str, content: Mapping[str, Any], class_names: Mapping[str, Sequence[str]]) -> None:
-    """Checks that the classes have the names and the order that one of our checkpoints was trained with."""
-    if content.get("format") != CHECKPOINT_FORMAT:
-        return
+def _check_classes(
+    path: str, trained_names: Mapping[str, Sequence[str]], class_names: Mapping[str, Sequence[str]]
+) -> None:
+    """Checks that the classes have the names and the order that the recognizer in a file was trained with."""
     for space, names in class_names.items():
-        trained = content["class_names"].get(space, [])
+        trained = trained_names.get(space, [])
         numbers = [str(index) for index in range(len(names))]
         if len(trained) != len(names) or numbers in (list(names), list(trained)):
             continue  # another number of classes does not fit the weights, and numbers say nothing of the classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -58,6 +59,18 @@ def atomic_write(path: Path, *, sync: bool = True, unfinished_in: Path | None = 
     """
     with atomic_path(path, sync=sync, unfinished_in=unfinished_in) as unfinished, open(unfinished, "xb") as file:
         yield file
+
+
+def require_folder_of(path: Path) -> None:
+    """Checks before long work that a file can be made: that its folder is there, and may be written to.
+
+    Raises:
+        OSError: It is not, or may not; it names the folder.
+    """
+    if not path.parent.is_dir():
+        raise NotADirectoryError(errno.ENOENT, f"there is no such folder, which {path.name} is to lie in", path.parent)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path.parent)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -14,7 +14,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource test`."""
     test = commands.add_parser("test", help="test a checkpoint on the test items of a recipe")
     add_config(test)
-    test.add_argument("checkpoint", metavar="CHECKPOINT", type=path_text, help="our own or a published checkpoint")
+    test.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=path_text,
+        help="our own or a published checkpoint, or an exported file",
+    )
     add_overrides(test)
     test.add_argument("--dump", type=path, metavar="RESULT.pkl", help="write the scores in the published form")
     test.add_argument("--work-dir", type=path, help="where the report goes (a folder `test` beside the checkpoint)")

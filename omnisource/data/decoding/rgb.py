@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import cast
 
 import numpy as np
@@ -16,6 +18,41 @@ from omnisource.errors import UnreadableMedia
 # What `frame.side_data` returns. That would tie frame and side data to one another until garbage is collected, and with
 # them the frame's memory, which its decoder is to reuse.
 SIDE_DATA = cast(Callable[[VideoFrame], Iterable[SideData]], SideDataContainer)
+
+
+@dataclass(frozen=True)
+class StreamedFrame:
+    """A frame that goes by.
+
+    Attributes:
+        position: 0-based.
+        seconds: When it is shown, as the file says; None where it does not.
+        pixels: [H, W, 3] uint8, RGB; None if it is not wanted.
+    """
+
+    position: int
+    seconds: float | None
+    pixels: np.ndarray | None
+
+
+def stream_rgb(
+    path: str, frames: Iterable[VideoFrame], time_base: Fraction | None, is_wanted: Callable[[int], bool]
+) -> Generator[StreamedFrame, None, None]:
+    """Yields every frame in its order, with the pixels of those that are wanted: only they are converted.
+
+    Args:
+        path: The file, for errors.
+        frames: All frames of a video.
+        time_base: Seconds in one step of their timestamps; None where it is not known.
+        is_wanted: Takes a position; asked once for each, in their order.
+
+    Raises:
+        UnreadableMedia: As what yields the frames raises, or the pixel format of one is not supported.
+    """
+    reformatter = VideoReformatter()
+    for position, frame in enumerate(frames):
+        seconds = None if frame.pts is None or time_base is None else float(frame.pts * time_base)
+        yield StreamedFrame(position, seconds, to_rgb(path, frame, reformatter) if is_wanted(position) else None)
 
 
 class RgbCollector:
@@ -43,12 +80,7 @@ class RgbCollector:
         Raises:
             UnreadableMedia: Its pixel format is not supported, or its size is not that of the frames before.
         """
-        try:
-            # FFmpeg would convert with several threads, which costs more than it gains (and workers share cores).
-            frame_rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        except (FFmpegError, ValueError) as error:
-            raise UnreadableMedia(self.path, f"its pixel format {frame.format.name} is not supported") from error
-        pixels = apply_rotation(frame_rgb.to_ndarray(), frame)
+        pixels = to_rgb(self.path, frame, self._reformatter)
         if self._pixels is None:
             self._pixels = np.empty((self._length, *pixels.shape), np.uint8)
         if pixels.shape != self._pixels.shape[1:]:
@@ -60,6 +92,20 @@ class RgbCollector:
         """Returns all frames: [N, H, W, 3] uint8, RGB."""
         assert self._pixels is not None
         return self._pixels
+
+
+def to_rgb(path: str, frame: VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+    """Returns the pixels of a frame, rotated as its file says: [H, W, 3] uint8, RGB.
+
+    Raises:
+        UnreadableMedia: Its pixel format is not supported.
+    """
+    try:
+        # FFmpeg would convert with several threads, which costs more than it gains (and workers share cores).
+        frame_rgb = reformatter.reformat(frame, format="rgb24", threads=1)
+    except (FFmpegError, ValueError) as error:
+        raise UnreadableMedia(path, f"its pixel format {frame.format.name} is not supported") from error
+    return apply_rotation(frame_rgb.to_ndarray(), frame)
 
 
 def apply_rotation(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:

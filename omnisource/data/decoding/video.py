@@ -60,6 +60,7 @@ class VideoFile:
         path: The file, as it was given.
         num_frames: Frames that decoding the whole file returns.
         frames_per_second: Their mean rate as the container tells it; None where it does not.
+        time_base: Seconds in one step of the frames' timestamps; None where the container does not tell it.
         declared_frames: Their number as the container tells it, which may be wrong; None where it does not.
     """
 
@@ -86,6 +87,7 @@ class VideoFile:
         )
         self._container, self._stream = open_video(self.path, content, trusts_container)
         self.frames_per_second: Fraction | None = self._stream.average_rate
+        self.time_base: Fraction | None = self._stream.time_base
         declared_packets = self._stream.frames
         try:
             claimed, checksum = claimed_checksum(self._container), RunningChecksum(self._stream)

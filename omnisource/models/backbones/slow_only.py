@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from omnisource.errors import UserError
 from omnisource.models.backbones.backbone import ParameterGroup, group_parameters
-from omnisource.models.backbones.channels_last import as_clips, as_frames, has_channels_last, with_channels_last
+from omnisource.models.backbones.channels_last import (
+    as_clips,
+    as_frames,
+    has_channels_last,
+    pool,
+    pool_clips,
+    with_channels_last,
+)
 from omnisource.models.batch_norm import BatchNorm
 from omnisource.models.normalize import Normalization
 from omnisource.models.weights.formats import SizeDifferences
@@ -232,7 +239,7 @@ class SlowOnly(nn.Module):
         """
         x = x if self.training else with_channels_last(x)
         x = F.relu(self.bn1(self.conv1(x, media), media), inplace=True)
-        x = _pool_clips(x) if media == "video" else _pool(x)
+        x = pool_clips(x) if media == "video" else pool(x)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x, media)
         return x
@@ -274,17 +281,6 @@ def slow_only(depth: int, width: float = 1.0, norm: MakeNorm = MediaBatchNorm) -
         raise UserError(f"model.depth is {depth}; it must be one of {', '.join(map(str, BLOCKS))}")
     kind, blocks_per_stage = BLOCKS[depth]
     return SlowOnly(BasicBlock if kind == "basic" else Bottleneck, blocks_per_stage, width, norm)
-
-
-def _pool(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-
-
-def _pool_clips(x: Tensor) -> Tensor:
-    """Returns the pool of [N, C, T, H, W] along space; on a GPU torch's 3-D pool has no deterministic gradient."""
-    if has_channels_last(x):
-        return as_clips(_pool(as_frames(x)), len(x))
-    return _pool(x.flatten(1, 2)).unflatten(1, x.shape[1:3])  # [N, C, T, H, W] -> [N, C * T, H, W] and back
 
 
 def _scaled(channels: int, width: float) -> int:
