@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from omnisource.errors import UnreadableMedia, UserError
     from omnisource.evaluation.load import load_recognizer
     from omnisource.models.recognizer import Recognizer
+    from omnisource.recipe.backbones.vit import ViT
     from omnisource.recipe.data import (
         ClipSampling,
         ColorJitter,
@@ -55,6 +56,7 @@ __all__ = [
     "UnreadableMedia",
     "UserError",
     "Validation",
+    "ViT",
     "__version__",
     "load_config",
     "load_recognizer",
@@ -83,6 +85,7 @@ _HOMES = {
     "UnreadableMedia": "omnisource.errors",
     "UserError": "omnisource.errors",
     "Validation": "omnisource.recipe.recipe",
+    "ViT": "omnisource.recipe.backbones.vit",
     "load_config": "omnisource.recipe.loading",
     "load_recognizer": "omnisource.evaluation.load",
 }

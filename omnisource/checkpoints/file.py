@@ -220,6 +220,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except UserError:
         raise
     except DamagedArchive as error:
+        if kind := foreign_kind(path):
+            raise DamagedCheckpoint(f"{path}: not a whole checkpoint of ours, or truncated: {kind}") from error
         raise DamagedCheckpoint(
             f"{path}: damaged: its content is not what was written. Continue from an earlier checkpoint"
         ) from error

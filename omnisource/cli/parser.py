@@ -16,11 +16,11 @@ from omnisource.cli.commands import (
     lists,
     predict,
     prepare,
+    report,
     runs,
     show,
     test,
     train,
-    watch,
 )
 from omnisource.printing import printable
 
@@ -66,6 +66,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"omnisource {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, test, predict, compare, show, check, prepare, lists, checkpoint, runs, watch, demo):
+    for command in (train, test, predict, compare, show, check, prepare, lists, checkpoint, runs, report, demo):
         command.add_parser(commands)
     return parser

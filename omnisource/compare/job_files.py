@@ -54,3 +54,10 @@ def write_job(folder: Path, job: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / JOB) as file:
         file.write((json.dumps(job, indent=2) + "\n").encode())
+
+
+def last_error(log: str) -> str:
+    """Returns the last line of a log that tells of an error, or its last line."""
+    lines = [line for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["it has said nothing"])[-1]

@@ -20,6 +20,7 @@ from omnisource.compare.job_files import is_done, score_files
 from omnisource.compare.plan import Cell, Job
 from omnisource.compare.run import Runner
 from omnisource.compare.statistics import Estimate, estimate, mcnemar
+from omnisource.errors import UserError
 from omnisource.files.atomic import atomic_path, atomic_write
 from omnisource.printing import show
 from omnisource.reporting.metrics_file import read_metrics
@@ -119,6 +120,7 @@ def write_comparison(experiment: Experiment, runner: Runner, folder: Path) -> No
 
 def _read_runs(experiment: Experiment, runner: Runner) -> tuple[dict[str, _Run], list[str]]:
     runs, classes = {}, []
+    tested: dict[str, tuple[np.ndarray, Path]] = {}
     for cell in runner.planner.cells():
         values = runner.planner.chosen(cell, runner.score)
         if values is None:
@@ -131,6 +133,12 @@ def _read_runs(experiment: Experiment, runner: Runner) -> tuple[dict[str, _Run],
                 classes = json.loads(summary.read_text())["classes"]
                 with np.load(scores) as arrays:
                     found = [arrays[part] for part in ("keys", "labels", "predicted")]
+                keys, first = tested.setdefault(cell.fold, (found[0], scores))
+                if not np.array_equal(keys, found[0]):
+                    raise UserError(
+                        f"{scores}: other items were tested than for {first}; perhaps files could not be read. Remove "
+                        "the one with fewer items, and the same command tests that run again."
+                    )
                 runs[job.name] = _Run(job, stages[0] if stages else None, *found)
     return runs, classes
 

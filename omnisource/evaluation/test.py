@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omnisource.data.lists.items import Items
@@ -20,17 +21,31 @@ from omnisource.evaluation.report import (
     write_report,
     write_results,
 )
+from omnisource.evaluation.results.predictions import (
+    PREDICTIONS,
+    THUMBNAILS,
+    chosen_examples,
+    predictions_of,
+    write_predictions,
+)
+from omnisource.evaluation.results.thumbnails import write_thumbnails
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.build import build_backbone
 from omnisource.models.load_weights import load_all_in
 from omnisource.models.recognizer import Recognizer
+from omnisource.models.weights.folder import read_weights
 from omnisource.models.weights.formats import HeadNames
-from omnisource.models.weights.read import read_weights_file
 from omnisource.printing import printable_name, show
 from omnisource.recipe.model import Model
+from omnisource.recipe.plain import to_plain
 from omnisource.recipe.recipe import Recipe
 from omnisource.reporting.progress import counted_progress, progress_bar
+from omnisource.reporting.provenance.machine import describe_process
+from omnisource.reporting.provenance.usage import Usage
+
+EXAMPLES = 24
+"""Items of each kind, recognized or not, whose pictures are kept."""
 
 
 def test(
@@ -46,7 +61,7 @@ def test(
 
     Args:
         recipe: Gives the sources, the views and the precision; the model must be the checkpoint's.
-        checkpoint: Our own or a published checkpoint.
+        checkpoint: Our own or a published checkpoint, or with a ViT one of another project.
         files: Where the report goes.
         config_name: How errors name the recipe.
         average: Whether to test the moving average of the weights in place of the weights.
@@ -56,6 +71,7 @@ def test(
         UserError: If data is missing or wrong, the checkpoint cannot be read, does not fit or has no average, or files
             are unreadable.
     """
+    usage = Usage()
     device = processes.choose_device()
     processes.start(device)
     data = read_run_data(recipe, ("test",), config_name, counted_progress)
@@ -64,7 +80,7 @@ def test(
         raise UserError(f"{config_name or 'the recipe'}: no source has test or validation items")
 
     processes.run_on_rank0(files.require_writable)
-    content = read_weights_file(checkpoint)  # once, since all processes do
+    content = read_weights(checkpoint)  # once, since all processes do
     _check_classes(checkpoint, content, class_names)
     recognizer = build_recognizer(recipe.model, recipe.label_spaces, recipe.precision, build_backbone)
     heads = HeadNames(recipe.only_head("image"), recipe.only_head("video"))
@@ -82,6 +98,10 @@ def test(
         results = write_results(evaluations, recipe.main_source, files.dump) if files.dump is not None else {}
         for name, evaluation in evaluations.items():
             write_report(evaluation, files.folder / name, checkpoint, is_average=average)
+        about = {"checkpoint": checkpoint, "ema": average, "recipe": to_plain(recipe), "usage": usage.so_far()}
+        about |= {"processes": processes.world_size(), **describe_process()}
+        for name, evaluation in evaluations.items():
+            _write_predictions(evaluation, recipe, items[name], files.folder / name, about)
         for name, evaluation in evaluations.items():
             if files.show_dir is not None:
                 draw_predictions(evaluation, recipe, items[name], files.show_dir / name, files.show_interval)
@@ -91,6 +111,17 @@ def test(
         show(*(f"scores of {name}: {path}" for name, path in results.items()))
         show(*(f"left out, unreadable: {printable_name(path)}: {reason}" for path, reason in left_out.items()))
     return evaluations
+
+
+def _write_predictions(
+    evaluation: Evaluation, recipe: Recipe, items: Items, folder: Path, about: Mapping[str, Any]
+) -> None:
+    """Writes what was predicted of every item, and pictures of some."""
+    source = recipe.sources[evaluation.source]
+    rows = predictions_of(evaluation, items)
+    write_predictions(rows, evaluation, folder / PREDICTIONS, {"media": source.media, **about})
+    shown = sorted({row.index for chosen in chosen_examples(rows, EXAMPLES).values() for row in chosen})
+    write_thumbnails(evaluation.source, source, evaluation.split, items, shown, folder / THUMBNAILS)
 
 
 def _evaluate_all(

@@ -98,6 +98,9 @@ def _origin_of_statistics(num_steps: int) -> str:
 
 def _model_of(model: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Returns what a recipe says of the model; what these values mean to another backbone, only that one knows."""
+    if vit := model.get("vit"):
+        size = vit["size"] if vit["width"] is None else f"of width {vit['width']}"
+        return f"ViT {size}, {vit['family']}, patches of {vit['patch']}, {vit['tubelet']} frames a token"
     prefix = "backbone."
     backbone = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     family = f"ResNet-{model['depth']}" if depth_of(backbone) == model["depth"] else f"depth {model['depth']}"

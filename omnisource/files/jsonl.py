@@ -160,3 +160,15 @@ def move_lines(path: Path, target: Path, is_moved: Callable[[bytes], bool]) -> i
     if not target.stat().st_size:
         target.unlink()
     return moved
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the JSON objects of a file of lines; none of a missing one, and no line that was cut off."""
+    found: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                content = json.loads(line)
+                if isinstance(content, dict):
+                    found.append(content)
+    return found

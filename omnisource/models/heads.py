@@ -1,4 +1,4 @@
-"""The heads: pooled features to the scores of one label space. Either kind takes features of either media.
+"""The heads: pooled features to the scores of one label space. Any kind takes features of either media.
 
 Source: open-mmlab/mmaction2 v1.2.0 (commit 4d6c9347), mmaction/models/heads/omni_head.py.
 """
@@ -48,6 +48,25 @@ class ImageHead(nn.Module):
     def forward(self, features: Tensor, media: Media = "video") -> Tensor:
         """Returns logits [N, num_classes] of pooled features [N, in_channels] of a media."""
         return self.fc(self.dropout(self.bn(features, media)))
+
+
+class LinearHead(nn.Module):
+    """Dropout, linear: the head of most other projects.
+
+    Args:
+        in_channels: Channels of the pooled features.
+        num_classes: Number of classes.
+        dropout: Probability of dropout before the linear layer.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(in_channels, num_classes)
+
+    def forward(self, features: Tensor, media: Media = "video") -> Tensor:
+        """Returns logits [N, num_classes] of pooled features [N, in_channels] of either media."""
+        return self.linear(self.dropout(features))
 
 
 class VideoHead(nn.Module):

@@ -5,9 +5,9 @@ Which formats are understood is the backbone's to say.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from omnisource.files.atomic import atomic_write
 from omnisource.models.batch_norm import forget_counted_batches
 from omnisource.models.recognizer import Recognizer
 from omnisource.models.weights.families import family_of
-from omnisource.models.weights.formats import HeadNames, StateDict, WeightFormat
+from omnisource.models.weights.folder import read_weights
+from omnisource.models.weights.formats import HeadNames, Translated, WeightFormat
 from omnisource.models.weights.media_statistics import with_statistics_of_both_media
 from omnisource.models.weights.own import required_average
-from omnisource.models.weights.read import read_weights_file
 from omnisource.models.weights.report import LoadReport, indented, mismatches
 from omnisource.models.weights.wrappers import find_weights
 
@@ -38,19 +38,19 @@ def load_initial_weights(
 
     Args:
         recognizer: The recognizer.
-        path: Our own checkpoint, or a file of another format (.pth or .safetensors).
+        path: Our own checkpoint, or a file or folder of another format.
         image_head: Label space that takes the weights of a published image head. None: no one does.
         video_head: The same for the published video head.
 
     Raises:
         UserError: The file cannot be read, is of no known format, or holds a backbone of other sizes.
     """
-    heads = HeadNames(image_head, video_head)
-    state, notes = _translated(recognizer, read_weights_file(path), str(path), heads)
-    _check_backbone(recognizer, state, str(path))
-    report = load_into(recognizer, state, origin=str(path))
+    found = _translated(recognizer, read_weights(path), str(path), HeadNames(image_head, video_head))
+    _check_backbone(recognizer, found.state, str(path))
+    report = load_into(recognizer, found.state, origin=str(path))
     forget_counted_batches(recognizer)
-    return dataclasses.replace(report, notes=(*notes, *report.notes))
+    unexpected = (*report.unexpected, *found.left_out)
+    return replace(report, notes=(*found.notes, *report.notes), unexpected=unexpected)
 
 
 def load_all_weights(
@@ -61,11 +61,11 @@ def load_all_weights(
     *,
     average: bool = False,
 ) -> LoadReport:
-    """Loads a recognizer's own or published checkpoint, which must fit in every tensor.
+    """Loads a checkpoint that must fit in every tensor; what is no part of a backbone or a head may be left out.
 
     Args:
         recognizer: The recognizer.
-        path: Our own checkpoint or a published .pth.
+        path: Our own checkpoint, a published .pth, or a file or folder of another format.
         image_head: Label space that takes the weights of a published image head. None: no one does.
         video_head: The same for the published video head.
         average: Whether to take the moving average of the weights in place of the weights.
@@ -75,7 +75,7 @@ def load_all_weights(
             then.
     """
     heads = HeadNames(image_head, video_head)
-    return load_all_in(recognizer, read_weights_file(path), str(path), heads, average=average)
+    return load_all_in(recognizer, read_weights(path), str(path), heads, average=average)
 
 
 def load_all_in(
@@ -85,9 +85,10 @@ def load_all_in(
     if average:
         state, notes = required_average(content.get("state"), origin), ()
     else:
-        state, notes = _translated(recognizer, content, origin, heads)
+        found = _translated(recognizer, content, origin, heads)
+        state, notes = found.state, found.notes
     report = load_into(recognizer, state, origin=origin, strict=True)
-    return dataclasses.replace(report, notes=(*notes, *report.notes))
+    return replace(report, notes=(*notes, *report.notes))
 
 
 def load_into(
@@ -175,13 +176,15 @@ def save_published(
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _translated(
-    recognizer: Recognizer, content: Mapping[str, Any], origin: str, heads: HeadNames
-) -> tuple[StateDict, tuple[str, ...]]:
-    """Returns the state dict in the content of a file, with the recognizer's names, and what is to be said of it."""
+def _translated(recognizer: Recognizer, content: Mapping[str, Any], origin: str, heads: HeadNames) -> Translated:
+    """Returns the weights in the content of a file, with the recognizer's names, and what is to be said of them."""
     found = find_weights(content, origin, recognizer.backbone.weight_formats)
     shapes = {name: tensor.shape for name, tensor in recognizer.state_dict().items()}
-    return found.format.read(found.state, shapes, heads), found.notes
+    try:
+        translated = found.format.read(found.state, shapes, heads)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from error
+    return replace(translated, notes=(*found.notes, *translated.notes))
 
 
 def _check_backbone(recognizer: Recognizer, state: Mapping[str, Tensor], origin: str) -> None:

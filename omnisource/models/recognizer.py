@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from omnisource.errors import UserError
 from omnisource.models.backbones.backbone import Backbone, ParameterGroup, group_parameters
 from omnisource.models.backbones.build import build_backbone
-from omnisource.models.heads import ImageHead, VideoHead
+from omnisource.models.heads import ImageHead, LinearHead, VideoHead
 from omnisource.models.normalize import Normalize
 from omnisource.recipe.model import LabelSpace, Model, label_space_name_fault
 from omnisource.types import Batch, Media
@@ -30,7 +30,8 @@ class Recognizer(nn.Module):
     Args:
         model: Describes the backbone, and whether images have statistics of their own. Its `weights` are not read here.
         label_spaces: The label spaces by name; each gets a head of the same name. All class counts must be known.
-        backbone: Takes the place of the backbone that `model` describes.
+        backbone: Takes the place of the backbone that `model` describes. Only such a recognizer may have no label
+            space; then it makes features alone.
 
     Attributes:
         label_spaces: The label spaces by name.
@@ -47,7 +48,7 @@ class Recognizer(nn.Module):
         self, model: Model, label_spaces: Mapping[str, LabelSpace], *, backbone: Backbone | None = None
     ) -> None:
         super().__init__()
-        if not label_spaces:
+        if not label_spaces and backbone is None:
             raise ValueError("a recognizer needs at least one label space")
         for name in label_spaces:
             _check_head_name(name)
@@ -117,7 +118,7 @@ class Recognizer(nn.Module):
 
         Args:
             images: [N, 3, H, W]; uint8, 0-255, RGB, or floating point, already normalized.
-            head: Name of the label space. None: the only one whose head is an image head.
+            head: Name of the label space. None: the only one whose head is an image head, or else a linear one.
 
         Raises:
             ValueError: The head must be named, is not there, or the images have another shape or type.
@@ -131,7 +132,7 @@ class Recognizer(nn.Module):
 
         Args:
             clips: [N, 3, T, H, W]; uint8, 0-255, RGB, or floating point, already normalized.
-            head: Name of the label space. None: the only one whose head is a video head.
+            head: Name of the label space. None: the only one whose head is a video head, or else a linear one.
 
         Raises:
             ValueError: The head must be named, is not there, or the clips have another shape or type.
@@ -163,6 +164,7 @@ class Recognizer(nn.Module):
 
     def _only_head(self, kind: Literal["image", "video"]) -> str:
         of_kind = [name for name, space in self.label_spaces.items() if space.head == kind]
+        of_kind = of_kind or [name for name, space in self.label_spaces.items() if space.head == "linear"]
         if len(of_kind) == 1:
             return of_kind[0]
         heads = ", ".join(f"{name} ({space.head})" for name, space in self.label_spaces.items())
@@ -180,9 +182,11 @@ def _check_head_name(name: str) -> None:
         raise UserError(f"label space {name!r}: torch uses this name itself; take another one, such as {name}_classes")
 
 
-def _head(name: str, space: LabelSpace, in_channels: int, model: Model) -> ImageHead | VideoHead:
+def _head(name: str, space: LabelSpace, in_channels: int, model: Model) -> ImageHead | LinearHead | VideoHead:
     if space.num_classes is None or space.num_classes < 1:
         raise ValueError(f"label space {name!r}: num_classes is {space.num_classes}, not a known number of classes")
+    if space.head == "linear":
+        return LinearHead(in_channels, space.num_classes, space.dropout)
     head = ImageHead if space.head == "image" else VideoHead
     return head(in_channels, space.num_classes, space.dropout, has_image_statistics=model.image_statistics)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Interval
 
 from omnisource.recipe.marks import NonNegativeFloat, PositiveFloat, PositiveInt, ShareBelowOne
 
@@ -32,7 +34,11 @@ class Optimizer:
     """Weight decay: added to the gradient by SGD, decoupled in AdamW."""
 
     decay_norm_and_bias: bool = True
-    """Whether BatchNorm's parameters and biases decay too."""
+    """Whether the parameters of normalizations, biases, and learned positions and tokens decay too."""
+
+    layer_decay: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    """Factor on the learning rate of each layer of the backbone that is one further from the heads. 1: all alike.
+    Pretrained ViTs are fine-tuned with 0.65 to 0.75."""
 
     max_gradient_norm: PositiveFloat | None = 40.0
     """Norm to which the gradient of all parameters together is clipped. None: no clipping."""

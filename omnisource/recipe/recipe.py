@@ -18,7 +18,7 @@ from omnisource.recipe.marks import (
     Share,
     ShareBelowOne,
 )
-from omnisource.recipe.model import LabelSpace, Model
+from omnisource.recipe.model import LabelSpace, Model, model_faults
 from omnisource.recipe.optimization import Optimizer, Schedule
 from omnisource.recipe.paths import path_changes
 from omnisource.recipe.values import bound_faults, type_faults
@@ -159,6 +159,8 @@ class Recipe:
         faults = type_faults(self)
         if not faults:  # only values of the right types can be compared
             faults = [*bound_faults(self), *cross_field_faults(self.label_spaces, self.sources, self.main_source)]
+        if not faults:
+            faults = model_faults(self.model, self.sources)
         if faults:
             raise ValueError("; ".join(faults))
         for name, value in path_changes(self).items():

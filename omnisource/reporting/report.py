@@ -7,6 +7,7 @@ The files in the work dir:
     metrics.discarded.jsonl  the lines of steps that a resumed run did again
     unreadable.jsonl         one JSON line for each training sample whose file could not be read, with what replaced it,
                              and for each item that a validation left out
+    invocations.jsonl        how it was started each time, and what that took
     train.log                the plain lines, with the time of day
     tensorboard/             the same numbers as curves, rates and memory, and examples of what is predicted
     curves.svg               losses and accuracy over the steps, once drawn
@@ -41,6 +42,7 @@ from omnisource.reporting.events import (
 )
 from omnisource.reporting.metrics_file import METRICS, drop_after
 from omnisource.reporting.progress import Counter
+from omnisource.reporting.provenance.invocations import InvocationsSink
 from omnisource.reporting.records import Pace, StepRecord, ValidationRecord
 from omnisource.reporting.sinks.console import ConsoleSink
 from omnisource.reporting.sinks.log_file import LogFileSink
@@ -200,6 +202,7 @@ class ReportSettings:
         interval_steps: Steps from one plain line to the next.
         num_workers: Loading processes of each training process, for the advice where they are too slow.
         tensorboard: Whether to write curves for tensorboard.
+        num_processes: Training processes of the run.
     """
 
     total_steps: int = 0
@@ -208,6 +211,7 @@ class ReportSettings:
     interval_steps: int = 10
     num_workers: int = 0
     tensorboard: bool = True
+    num_processes: int = 1
 
 
 def open_report(work_dir: str | Path, rank: int, settings: ReportSettings, console: Console | None = None) -> Report:
@@ -229,6 +233,7 @@ def open_report(work_dir: str | Path, rank: int, settings: ReportSettings, conso
     if resumed_step is not None:
         drop_after(work_dir, resumed_step, validated_step)
     sinks: list[Sink] = [MetricsFileSink(work_dir), UnreadableFileSink(work_dir), LogFileSink(work_dir)]
+    sinks.append(InvocationsSink(work_dir, settings.num_processes, resumed_step))
     sinks.append(ConsoleSink(console or open_console()))
     has_curves = settings.tensorboard and can_write_into(work_dir)
     if has_curves:

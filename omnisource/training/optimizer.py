@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -55,15 +55,23 @@ class GroupedModel(Protocol):
 def build_optimizer(optimizer: Optimizer, model: GroupedModel) -> torch.optim.Optimizer:
     """Returns the torch optimizer over all parameters of `model`, in one or, without decay of norms, two groups.
 
-    Within a group they keep the model's order, by which checkpoints know them.
+    With a decay of layers they are that many groups for each depth, the lowest first, of which each has the factor on
+    its learning rate as `lr_scale`. Within a group they keep the model's order, by which checkpoints know them.
+
+    Source: Clark et al. 2020, "ELECTRA", and Bao et al. 2022, "BEiT", for the learning rates of layers.
     """
-    decays = {name: group.decays for group in model.parameter_groups() for name in group.names}
-    decayed, kept = [], []
+    of_name = {name: group for group in model.parameter_groups() for name in group.names}
+    last = max(group.depth for group in of_name.values())
+    found: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        (decayed if decays[name] or optimizer.decay_norm_and_bias else kept).append(parameter)
-    groups = [{"params": decayed, "weight_decay": optimizer.weight_decay}]
-    if kept:
-        groups.append({"params": kept, "weight_decay": 0.0})
+        depth = last if optimizer.layer_decay == 1 else of_name[name].depth
+        is_kept = not (of_name[name].decays or optimizer.decay_norm_and_bias)
+        found.setdefault((depth, is_kept), []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for (depth, is_kept), parameters in sorted(found.items(), key=lambda item: item[0]):
+        groups.append({"params": parameters, "weight_decay": 0.0 if is_kept else optimizer.weight_decay})
+        if optimizer.layer_decay != 1:
+            groups[-1]["lr_scale"] = optimizer.layer_decay ** (last - depth)
     if optimizer.method == "sgd":
         return torch.optim.SGD(groups, lr=optimizer.learning_rate, momentum=optimizer.momentum)
     return torch.optim.AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas)

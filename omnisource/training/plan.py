@@ -95,12 +95,13 @@ def make_plan(recipe: Recipe, counts: Mapping[str, int], num_processes: int) -> 
     total_steps = steps * recipe.num_epochs
     is_short = total_steps * microbatches * recipe.model.batch_norm_momentum < SHORT_RUN
     is_recomputed = {"if_short": is_short, "always": True, "never": False}[recipe.recompute_batch_norm]
+    has_batch_norm = recipe.model.vit is None or any(space.head != "linear" for space in recipe.label_spaces.values())
     return Plan(
         batch_sizes,
         microbatches,
         steps,
         total_steps,
-        recomputed_microbatches=recipe.recomputed_microbatches if is_recomputed else 0,
+        recomputed_microbatches=recipe.recomputed_microbatches if is_recomputed and has_batch_norm else 0,
         validation_steps=recipe.validation.interval_epochs * steps,
     )
 

@@ -224,6 +224,7 @@ def _open_report(recipe: Recipe, plan: Plan, state: TrainState, start: Start) ->
         validated_step=state.validated_step if start.resume else None,
         interval_steps=recipe.log_interval_steps,
         num_workers=recipe.num_workers,
+        num_processes=processes.world_size(),
     )
     return open_report(start.work_dir, processes.rank(), settings)
 
@@ -250,6 +251,7 @@ def _refuse_precision(recipe: Recipe, device: torch.device) -> None:
     if recipe.precision == "float16" and device.type == "cpu":
         raise UserError("precision=float16 needs a GPU: on a CPU use precision=bfloat16 or float32.")
     two_frames = [n for n, s in recipe.sources.items() if s.media == "video" and s.sampling.clip_length == 2]
+    two_frames = two_frames if recipe.model.vit is None else []  # a ViT has no 3-D convolution that is computed
     if recipe.precision == "bfloat16" and device.type == "cpu" and two_frames:
         raise UserError(
             f"sources.{two_frames[0]}.sampling.clip_length=2 with precision=bfloat16: on a CPU torch's bfloat16 "

@@ -155,7 +155,7 @@ class Trainer:
         data_seconds = time.perf_counter() - started
         rate = learning_rate(recipe.optimizer, recipe.schedule, state.step, run.plan.epoch_steps, recipe.num_epochs)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         with self._statistics.recording():
             losses = self._accumulate_gradients(microbatches)
         state.scaler.unscale_(state.optimizer)  # nothing but in float16

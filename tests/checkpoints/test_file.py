@@ -369,3 +369,10 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     assert found == ["mine.tmp", "step_000000001.pt"]
     assert steps_of(tmp_path) == [1]
     remove_unfinished(tmp_path / "nowhere")
+
+
+def test_program_of_torch_is_not_said_to_be_a_damaged_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "program.pt"
+    torch.jit.save(torch.jit.script(nn.Sequential(nn.Conv2d(1, 1, 1))), str(path))
+    with pytest.raises(UserError, match=r"program\.pt: not a whole checkpoint of ours.*: it is a TorchScript archive"):
+        read_checkpoint(path)

@@ -42,6 +42,7 @@ def large_imports(code: str, folder: Path) -> set[str]:
         ["lists", "kinetics", "kinetics.csv", "videos", "--out", "k.txt"],
         ["runs", "."],
         ["watch", "run", "--once"],
+        ["report", "run"],
     ],
     ids=lambda command: " ".join(command[:2]),
 )

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from omnisource.cli.main import main
+from omnisource.compare.job_files import last_error
 from omnisource.compare.run import gpu_of
 from tests.support.experiments import write_experiment
 from tests.support.tiny_runs import environment
@@ -56,6 +58,14 @@ def test_killed_comparison_goes_on_does_nothing_twice_and_refuses_another_recipe
     (folder / "out/comparison.json").unlink()
     assert main([*command, "--results"]) == 0 and (folder / "out/comparison.json").exists()
     assert done == {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/**/trained.json")}
+    scores = next(iter(folder.glob("out/runs/steps/all/one/joint/*/seed0/test.npz")))
+    with np.load(scores) as whole:
+        arrays = dict(whole)
+    np.savez(scores, **{name: values[1:] for name, values in arrays.items()})
+    assert main([*command, "--results"]) == 2 and "other items were tested" in capsys.readouterr().err
+    scores.unlink()
+    assert main(command) == 0  # it is tested again, and not trained
+    assert done == {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/**/trained.json")}
     write_experiment(folder, "optimizer.learning_rate=0.02")
     assert main([*command, "--dry-run"]) == 2
     assert "optimizer.learning_rate: 0.01 before, 0.02 now" in capsys.readouterr().err
@@ -67,3 +77,11 @@ def test_runs_take_the_visible_gpus_in_turn_where_there_are_several(monkeypatch:
     assert [gpu_of(slot, 2)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
     assert [gpu_of(slot, 2)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["5", "GPU-7", "5"]
+
+
+def test_a_run_that_failed_is_told_by_its_error(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    log.write_text("step 1\nerror: a.mp4: not a video\nThe run is saved.\n")
+    assert last_error(str(log)) == "a.mp4: not a video"
+    log.write_text("Traceback\nKilled\n\n")
+    assert last_error(str(log)) == "Killed"

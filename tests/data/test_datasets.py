@@ -703,7 +703,7 @@ def test_utf16_is_reported(tmp_path):
     [
         ("a.mp4 0\n".encode("utf-32"), "is UTF-32 text"),
         ("a.mp4 0\n".encode("utf-16-le"), "is UTF-16 text"),
-        (gzip.compress(b"a.mp4 0\n"), "is compressed with gzip; unpack it first (gunzip)"),
+        (gzip.compress(b"a.mp4 0\n", mtime=0), "is compressed with gzip; unpack it first (gunzip)"),
         (b"PK\x03\x04 ...", "is a zip file or an Excel workbook"),
         (b"PAR1 ...", "is a Parquet table"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),

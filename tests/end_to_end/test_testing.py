@@ -24,6 +24,7 @@ from omnisource.evaluation.classifier import Scored
 from omnisource.evaluation.evaluate import EvaluationTask, evaluate
 from omnisource.evaluation.load import load
 from omnisource.evaluation.report import ReportFiles
+from omnisource.evaluation.results.predictions import read_predictions
 from omnisource.models.backbones.slow_only import slow_only
 from omnisource.models.weights.published import to_published
 from omnisource.training.train import train
@@ -93,6 +94,8 @@ def test_results_are_written_though_nothing_can_be_printed(
             "metrics.json",
             "per_class.csv",
             "confusion.png",
+            "predictions.jsonl",
+            "thumbnails.zip",
         }
 
 
@@ -269,6 +272,10 @@ def test_average_is_tested_where_it_is_asked_for_and_the_report_says_so(
         assert {int(entry["pred_label"]) for entry in entries} == {chosen}
         metrics = json.loads((tmp_path / name / "images/metrics.json").read_text())
         assert (metrics["checkpoint"], metrics["ema"]) == (str(averaged), bool(flags))
+        page = (tmp_path / name / "report.html").read_text()
+        items = [row.index for row in read_predictions(tmp_path / name / "images/predictions.jsonl").rows]
+        assert items == list(range(6)) and page.count("<img ") >= 12, "each item of both sources has a picture"
+        assert ("their moving average" in page) == bool(flags) and str(averaged) in page
 
 
 def test_average_is_used_to_predict_where_it_is_asked_for(

@@ -125,8 +125,9 @@ def test_pickle_of_a_whole_module_is_said_to_be_one(tmp_path: Path, monkeypatch:
         read_weights_file(tmp_path / "net.pth")
 
 
-def test_pickle_of_arrays_is_said_to_be_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_pickle_of_arrays_is_said_to_be_one(tmp_path: Path, protocol: int) -> None:
     path = tmp_path / "blobs.pkl"
-    path.write_bytes(pickle.dumps({"blobs": {"conv1_w": np.zeros((2, 3))}}, protocol=2))
+    path.write_bytes(pickle.dumps({"blobs": {"conv1_w": np.zeros((2, 3))}}, protocol=protocol))
     with pytest.raises(UserError, match=r"blobs\.pkl: not a file of weights: it is a pickle of numpy arrays"):
         read_weights_file(path)

@@ -75,7 +75,7 @@ def test_dropping_twice_adds_to_the_discarded_lines(tmp_path: Path) -> None:
     assert [line["step"] for line in lines_of(tmp_path / "metrics.discarded.jsonl")] == [9, 10, 6, 7, 8]
     assert drop_after(tmp_path, 5) == 0
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["metrics.discarded.jsonl", "metrics.jsonl", "run.json", "train.log"]
+    assert names == ["invocations.jsonl", "metrics.discarded.jsonl", "metrics.jsonl", "run.json", "train.log"]
 
 
 def test_dropping_nothing_leaves_the_file_as_it_is_and_makes_no_other(tmp_path: Path) -> None:

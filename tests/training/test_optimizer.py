@@ -12,6 +12,7 @@ from omnisource.models.backbones.backbone import ParameterGroup, group_parameter
 from omnisource.models.backbones.slow_only import MediaBatchNorm
 from omnisource.models.heads import HeadBatchNorm, VideoHead
 from omnisource.models.recognizer import Recognizer
+from omnisource.recipe.backbones.vit import ViT
 from omnisource.recipe.model import LabelSpace, Model
 from omnisource.recipe.optimization import Optimizer, Schedule
 from omnisource.training.optimizer import build_optimizer, learning_rate
@@ -156,6 +157,19 @@ def test_decay_goes_by_dimension_and_name() -> None:
     }
     [everything] = build_optimizer(Optimizer(method="adamw"), model).param_groups
     assert len(everything["params"]) == len(list(model.parameters()))
+
+
+def test_layers_further_from_the_heads_learn_by_smaller_rates() -> None:
+    vit = ViT(width=8, depth=2, num_heads=2, patch=4, image_size=8, clip_length=2)
+    model = Recognizer(Model(vit=vit), {"actions": LabelSpace("linear", num_classes=4)})
+    settings = Optimizer(method="adamw", weight_decay=0.3, decay_norm_and_bias=False, layer_decay=0.5)
+    groups = build_optimizer(settings, model).param_groups
+    scales = {name: (group["lr_scale"], group["weight_decay"]) for group in groups for name in names_in(group, model)}
+    assert scales.keys() == {name for name, _ in model.named_parameters()}
+    assert scales["heads.actions.linear.weight"] == (1, 0.3) and scales["heads.actions.linear.bias"] == (1, 0)
+    assert scales["backbone.blocks.1.attn.qkv.weight"] == (0.5, 0.3) and scales["backbone.norm.weight"] == (0.5, 0)
+    assert scales["backbone.blocks.0.norm1.bias"] == (0.25, 0)
+    assert scales["backbone.patch_embed.proj.weight"] == (0.125, 0.3) and scales["backbone.pos_embed"] == (0.125, 0)
 
 
 def test_name_without_a_parameter_is_refused() -> None:

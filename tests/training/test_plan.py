@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from omnisource.data.lists.items import no_items
+from omnisource.recipe.backbones.vit import ViT
 from omnisource.recipe.data import Source
 from omnisource.recipe.loading import load_config
+from omnisource.recipe.model import Model
 from omnisource.recipe.recipe import Recipe
 from omnisource.training.plan import Plan, describe_plan, make_plan
 from tests.support.miniature import PUBLISHED_CONFIG
@@ -69,6 +71,16 @@ def test_statistics_are_computed_again_where_a_run_is_short(
     plan = make_plan(recipe, {"kinetics400": 640, "imagenet": 640}, num_processes=4)
     assert (plan.microbatches, plan.total_steps, plan.recomputed_microbatches) == (4, 600, expected)
     assert ("computed again" in describe_plan(recipe, plan, dict.fromkeys(recipe.sources, NO_ITEMS))) is (expected > 0)
+
+
+@pytest.mark.parametrize(("head", "expected"), [("linear", 0), ("image", 50)])
+def test_statistics_of_a_vit_are_computed_again_only_where_a_head_has_some(
+    head: Literal["linear", "image"], expected: int
+) -> None:
+    spaces = {name: replace(space, head=head) for name, space in PUBLISHED.label_spaces.items()}
+    model = Model(vit=ViT(size="tiny", patch=16))
+    recipe = replace(PUBLISHED, model=model, label_spaces=spaces, num_epochs=1, recompute_batch_norm="always")
+    assert make_plan(recipe, {"kinetics400": 640, "imagenet": 640}, num_processes=4).recomputed_microbatches == expected
 
 
 def test_statistics_are_computed_again_over_what_came_since_the_last_validation() -> None:

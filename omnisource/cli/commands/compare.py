@@ -6,10 +6,16 @@ import argparse
 import os
 import re
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omnisource.cli.arguments import default_work_dir, path, path_text, positive
 from omnisource.printing import notice, show
 from omnisource.signals import Interrupted
+
+if TYPE_CHECKING:
+    from omnisource.compare.experiment import Experiment
+    from omnisource.compare.run import Runner
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -35,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from omnisource.compare.experiment import Experiment
     from omnisource.compare.forecast import print_plan
-    from omnisource.compare.results import write_comparison
+    from omnisource.compare.job_files import last_error
     from omnisource.compare.run import Runner, Share, check_recipes
     from omnisource.recipe.loading import load_config
 
@@ -48,7 +54,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         print_plan(runner)
         return 0
     if arguments.results:
-        write_comparison(experiment, runner, folder)
+        _write_results(experiment, runner, folder)
         return 0
     try:
         runner.run()
@@ -56,10 +62,21 @@ def _compare(arguments: argparse.Namespace) -> int:
         notice("stopped; the same command goes on from here, and --results writes what is done", sys.stdout)
         return 128 + stop.signal_number
     for name, log in runner.failed.items():
-        show(f"failed: {name}: {log}")
+        show(f"failed: {name}: {last_error(log)}", f"  log: {log}")
     if index == 0:
-        write_comparison(experiment, runner, folder)
+        _write_results(experiment, runner, folder)
     return 1 if runner.failed else 0
+
+
+def _write_results(experiment: Experiment, runner: Runner, folder: Path) -> None:
+    """Writes what is there of a comparison, and its page; there is none where no run is done."""
+    from omnisource.compare.results import write_comparison
+    from omnisource.report.comparison import COMPARISON
+    from omnisource.report.write import write_page_after
+
+    write_comparison(experiment, runner, folder)
+    if (folder / COMPARISON).exists():
+        write_page_after(folder)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds `omnisource predict`."""
     predict = commands.add_parser("predict", help="classify images, videos and folders of them")
-    predict.add_argument("checkpoint", metavar="CHECKPOINT", type=path_text, help="our own or a published checkpoint")
+    predict.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=path_text,
+        help="our own or a published checkpoint, or a ViT of another project: a file or a folder",
+    )
     predict.add_argument("files", metavar="FILE", nargs="+", type=path_text, help="image, video, or folder of them")
     predict.add_argument("--top", type=positive, default=5, metavar="K", help="classes to name (%(default)s)")
     predict.add_argument("--json", action="store_true", help="print one JSON line a file")
+    predict.add_argument(
+        "--classes", metavar="FILE", type=path_text, help="class map, where the checkpoint has no names or others"
+    )
     predict.add_argument("--ema", action="store_true", help="use the moving average of the weights")
     predict.add_argument(
         "--device",
@@ -46,7 +54,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _predict(arguments: argparse.Namespace) -> int:
     """Prints the best classes of every file; returns 0, or 2 if some could not be classified."""
     from omnisource.evaluation.device import device_named
-    from omnisource.evaluation.load import load
+    from omnisource.evaluation.load import load, with_class_names
     from omnisource.evaluation.predict import default_workers, is_few, media_files, predict
     from omnisource.reporting.progress import progress_bar
 
@@ -54,6 +62,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.precision == "float16" and device.type == "cpu":
         raise UserError("--precision float16 needs a GPU: on a CPU take bfloat16 or float32")
     loaded = load(arguments.checkpoint, average=arguments.ema, device=device, precision=arguments.precision)
+    loaded = with_class_names(loaded, arguments.classes) if arguments.classes else loaded
     for note in loaded.notes:
         notice(f"{arguments.checkpoint}: {note}")
     files = media_files(arguments.files)

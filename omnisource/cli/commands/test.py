@@ -48,6 +48,7 @@ def run_test(
     from omnisource.distributed import processes
     from omnisource.evaluation.report import ReportFiles
     from omnisource.evaluation.test import test
+    from omnisource.report.write import write_page_after
 
     if dump is not None and dump.suffix not in (".pkl", ".pickle"):
         raise UserError(f"--dump {dump}: the file must end in .pkl or .pickle")
@@ -59,5 +60,7 @@ def run_test(
         if processes.is_own_failure(error):  # as in `run_training`
             raise
         return 1
+    if processes.rank() == 0:
+        write_page_after(files.folder)
     processes.stop()
     return 0

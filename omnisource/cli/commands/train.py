@@ -63,6 +63,7 @@ def run_training(
     try:
         with stopped_by_signals():  # loading torch takes seconds
             from omnisource.distributed import processes
+            from omnisource.report.write import write_page_after
             from omnisource.training.resuming.ending import RunInterrupted
             from omnisource.training.train import Invocation, train
 
@@ -90,6 +91,8 @@ def run_training(
         if isinstance(error, Interrupted):
             return _stopped_early(error)
         raise
+    if processes.rank() == 0:
+        write_page_after(folder)
     processes.stop()
     return 0
 

@@ -6,6 +6,7 @@ import functools
 
 from omnisource.models.backbones.backbone import Backbone
 from omnisource.models.backbones.slow_only import MediaBatchNorm, slow_only
+from omnisource.models.backbones.vit import VisionTransformer
 from omnisource.recipe.model import Model
 
 
@@ -15,6 +16,8 @@ def build_backbone(model: Model) -> Backbone:
     Raises:
         UserError: The model has an impossible size.
     """
+    if model.vit is not None:
+        return VisionTransformer(model.vit)
     norm = functools.partial(
         MediaBatchNorm, momentum=model.batch_norm_momentum, has_image_statistics=model.image_statistics
     )

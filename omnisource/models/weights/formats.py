@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +30,21 @@ class HeadNames:
 
 
 @dataclass(frozen=True)
+class Translated:
+    """Weights of a file with the recognizer's names.
+
+    Attributes:
+        state: The tensors. What has no place in the recognizer has a name that it lacks.
+        notes: What was changed or assumed, a line each.
+        left_out: Names in the file of what is no part of such a backbone or its heads.
+    """
+
+    state: StateDict
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class WeightFormat:
     """A kind of weights that a backbone understands.
 
@@ -37,7 +52,7 @@ class WeightFormat:
         description: What it is, for people, in the plural.
         is_format_of: Whether a state dict is of this format, told by its names.
         read: Takes a state dict of this format, the shapes of the recognizer's tensors, and its heads; returns the
-            state dict with the recognizer's names. What has no place there keeps a name that the recognizer lacks.
+            weights with the recognizer's names. Raises UserError where they are not those of such a backbone.
         fault: Takes a state dict of these names; returns how it goes on after "the file holds" where it is another
             network in spite of them, or "". None: the names prove it.
         write: Takes a state dict with the recognizer's names, and its heads; returns what a .pth of this format holds.
@@ -46,9 +61,28 @@ class WeightFormat:
 
     description: str
     is_format_of: Callable[[Mapping[str, Any]], bool]
-    read: Callable[[Mapping[str, Tensor], Shapes, HeadNames], StateDict]
+    read: Callable[[Mapping[str, Tensor], Shapes, HeadNames], Translated]
     fault: Callable[[Mapping[str, Tensor]], str] | None = None
     write: Callable[[Mapping[str, Tensor], HeadNames], dict[str, Any]] | None = None
+
+
+class Findable(Protocol):
+    """What finding weights in a file needs of a format, of whatever kind."""
+
+    @property
+    def description(self) -> str:
+        """As `WeightFormat.description`."""
+        ...
+
+    @property
+    def is_format_of(self) -> Callable[[Mapping[str, Any]], bool]:
+        """As `WeightFormat.is_format_of`."""
+        ...
+
+    @property
+    def fault(self) -> Callable[[Mapping[str, Tensor]], str] | None:
+        """As `WeightFormat.fault`."""
+        ...
 
 
 @dataclass(frozen=True)

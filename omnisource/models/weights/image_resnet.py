@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat, computable
+from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, Translated, WeightFormat, computable
 
 _TRUNK = ("conv", "bn", "layer", "attnpool")
 _TRUNK_KEYS = re.compile(
@@ -68,13 +68,19 @@ def _other_network(state: Mapping[str, Tensor]) -> str:
     second, first = state.get("layer1.0.conv2.weight"), state.get("layer1.0.conv1.weight")
     if first is not None and second is not None and second.shape[1] != first.shape[0]:
         return f"a ResNeXt or the like (grouped convolutions: layer1.0.conv2.weight is {list(second.shape)})"
+    last = state.get("layer1.0.conv3.weight")
+    if first is not None and last is not None and last.shape[0] != 4 * first.shape[0]:
+        return (
+            f"a wide ResNet or the like (layer1.0.conv1.weight has {first.shape[0]} channels, a quarter of "
+            f"layer1.0.conv3.weight's {last.shape[0]} in a plain one)"
+        )
     return ""
 
 
-def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> StateDict:
+def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Translated:
     """Returns the backbone, inflated; the linear layer of the file keeps its name, which the recognizer lacks."""
     ours = {(name if name.startswith("fc.") else f"backbone.{name}"): tensor for name, tensor in state.items()}
-    return inflate(ours, shapes)
+    return Translated(inflate(ours, shapes))
 
 
 IMAGE_RESNET = WeightFormat("torchvision's image ResNets", _is_image_resnet, _read, _other_network)

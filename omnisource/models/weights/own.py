@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from omnisource.errors import UserError
-from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat
+from omnisource.models.weights.formats import HeadNames, Shapes, Translated, WeightFormat
 
 
 def required_average(state: object, origin: str) -> Mapping[str, Tensor]:
@@ -34,8 +34,8 @@ def _has_backbone(state: Mapping[str, Any]) -> bool:
     return any(str(name).startswith("backbone.") for name in state)
 
 
-def _as_it_is(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> StateDict:
-    return dict(state)
+def _as_it_is(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Translated:
+    return Translated(dict(state))
 
 
 OWN = WeightFormat("our own checkpoints", _has_backbone, _as_it_is)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from omnisource.errors import UserError
-from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, WeightFormat
+from omnisource.models.weights.formats import HeadNames, Shapes, StateDict, Translated, WeightFormat
 from omnisource.models.weights.media_statistics import without_image_statistics
 from omnisource.models.weights.slow_only_sizes import Depth, depth_of, width_of
 
@@ -126,8 +126,8 @@ def _has_published_head(state: Mapping[str, Any]) -> bool:
     return any(name.startswith("backbone.") for name in names) and any(name.startswith("cls_head.") for name in names)
 
 
-def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> StateDict:
-    return from_published(state, heads.image, heads.video)
+def _read(state: Mapping[str, Tensor], shapes: Shapes, heads: HeadNames) -> Translated:
+    return Translated(from_published(state, heads.image, heads.video))
 
 
 def _write(state: Mapping[str, Tensor], heads: HeadNames) -> dict[str, Any]:

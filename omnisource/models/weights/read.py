@@ -162,9 +162,8 @@ def _names_to_silence(path: Path) -> set[str]:
     if refused:
         raise _refused(path, refused)
     if failure is not None:
-        if any(name.endswith("multiarray._reconstruct") for name in names) and not any(
-            "torch." in one for one in names
-        ):
+        is_of_arrays = any(name.endswith(("multiarray._reconstruct", "numeric._frombuffer")) for name in names)
+        if is_of_arrays and not any("torch." in name for name in names):
             raise UserError(
                 f"{path}: not a file of weights: it is a pickle of numpy arrays, as the .pkl files of Caffe2 and "
                 "PySlowFast are, not of tensors; take the .pth or .pyth file of the same weights"
@@ -191,14 +190,22 @@ def _pickles(file: IO[bytes]) -> Iterator[IO[bytes]]:
 def _named_in(pickle: IO[bytes]) -> Iterator[str]:
     """Yields the full name of every class or function that a pickle mentions, without loading it."""
     texts = ["", ""]
+    kept: dict[int, str] = {}
+    num_kept, last = 0, ""  # `last` is what stands on top of the stack, where that is a text
     for opcode, argument, _ in pickletools.genops(pickle):
+        if opcode.name == "MEMOIZE" or "PUT" in opcode.name:
+            kept[num_kept if argument is None else int(argument)] = last
+            num_kept += 1
+            continue
+        last = kept.get(argument, "") if "GET" in opcode.name else argument if isinstance(argument, str) else ""
         if opcode.name in ("GLOBAL", "INST"):
             module, _, name = str(argument).partition(" ")
             yield f"{'builtins' if module == '__builtin__' else module}.{name}"  # as torch maps Python 2's name
+            last = ""
         elif opcode.name == "STACK_GLOBAL":  # torch reads no pickle that has it; the two texts are there for the name
             yield ".".join(texts[-2:])
-        elif isinstance(argument, str):
-            texts.append(argument)
+        elif last:
+            texts.append(last)
 
 
 def _stand_in(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from omnisource.errors import UserError
 from omnisource.files.formats import CHECKPOINT_FORMAT
 from omnisource.models.weights.families import family_of
-from omnisource.models.weights.formats import StateDict, WeightFormat
+from omnisource.models.weights.formats import Findable, StateDict
 
 WRAPPERS = (
     *("state_dict", "model", "model_state", "model_state_dict", "module", "net", "network", "weights", "params"),
@@ -30,8 +30,11 @@ _FRACTIONAL = (".weight", ".bias", ".running_mean", ".running_var")
 _MAX_WRAPPERS, _MAX_PREFIX_PARTS = 3, 4
 
 
+Kind = TypeVar("Kind", bound=Findable)
+
+
 @dataclass(frozen=True)
-class FoundWeights:
+class FoundWeights(Generic[Kind]):
     """A state dict and where it stood.
 
     Attributes:
@@ -41,11 +44,11 @@ class FoundWeights:
     """
 
     state: StateDict
-    format: WeightFormat
+    format: Kind
     notes: tuple[str, ...] = ()
 
 
-def find_weights(content: Mapping[str, Any], origin: str, formats: Sequence[WeightFormat]) -> FoundWeights:
+def find_weights(content: Mapping[str, Any], origin: str, formats: Sequence[Kind]) -> FoundWeights[Kind]:
     """Returns the state dict in what `read_weights_file` returned, without wrappers and prefixes.
 
     Args:
@@ -114,7 +117,7 @@ def _tensors(mapping: Any) -> StateDict:
     return {str(name): value for name, value in mapping.items() if isinstance(value, Tensor)}
 
 
-def _fitting(tensors: StateDict, one: WeightFormat) -> list[str]:
+def _fitting(tensors: StateDict, one: Findable) -> list[str]:
     """Returns the prefixes, all of the same number of parts, behind which names of a format stand."""
     prefixes = {""}
     for name in tensors:
@@ -167,7 +170,7 @@ def _notes(where: str, mapping: Mapping[str, Any], prefix: str, others: list[str
     return tuple(notes)
 
 
-def _unknown(content: Mapping[str, Any], origin: str, formats: Sequence[WeightFormat]) -> UserError:
+def _unknown(content: Mapping[str, Any], origin: str, formats: Sequence[Findable]) -> UserError:
     wrapped = next((value for _, value in _mappings(content) if isinstance(value, Mapping) and value), content)
     names = [str(name) for name in wrapped]
     odd = [str(name) for name, value in wrapped.items() if not isinstance(value, Tensor)]

@@ -22,6 +22,9 @@ TRAIN_LIST = "data/kinetics400/kinetics400_train_list_videos.txt"
 def test_seed_flag_goes_before_a_seed_in_the_overrides(in_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", CONFIG, "--seed", "7", *tiny_overrides(), "seed=3", "--work-dir", "run"]) == 0
     assert json.loads(Path("run/recipe.json").read_text())["seed"] == 7
+    page = Path("run/report.html").read_text()
+    assert "report: run/report.html" in capsys.readouterr().out and "this run has none yet" in page
+    assert "imagenet" in page and "kinetics400" in page and "not noted" not in page
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])

@@ -89,6 +89,15 @@ REFUSED: dict[str, tuple[Wrap, str]] = {
     "GroupNorm": (without_statistics, "no running_mean, no running_var.*GroupNorm"),
     "ResNet-D": (lambda s: {**s, "layer2.0.downsample.1.weight": torch.zeros(16, 8, 1, 1)}, "ResNet-D"),
     "ResNeXt": (lambda s: {**s, "layer1.0.conv2.weight": torch.zeros(8, 4, 3, 3)}, "grouped convolutions"),
+    "wide": (
+        lambda s: {
+            **s,
+            "layer1.0.conv1.weight": torch.zeros(16, 8, 1, 1),
+            "layer1.0.conv2.weight": torch.zeros(16, 16, 3, 3),
+            "layer1.0.conv3.weight": torch.zeros(32, 16, 1, 1),
+        },
+        r"a wide ResNet or the like \(layer1\.0\.conv1\.weight has 16 channels",
+    ),
     "CLIP": (lambda s: {**s, "attnpool.c_proj.bias": torch.zeros(2)}, r"CLIP's ResNet .*attnpool\.c_proj\.bias"),
     "other": (
         lambda s: {**s, "layer1.0.gate.weight": torch.zeros(2)},
