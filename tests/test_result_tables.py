@@ -38,3 +38,4 @@ def test_demo_fails_below_three_deviations_of_seeds_and_its_texts_say_the_same()
     assert f"three deviations below their mean is {bound:.1%}".replace("%", " %") in results
     for text in (results, readme):
         assert f"below {REQUIRED:.0%}".replace("%", " %") in text
+    assert (PROJECT / "docs/demo.png").is_file() and "(docs/demo.png)" in readme
