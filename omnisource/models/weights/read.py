@@ -197,7 +197,10 @@ def _named_in(pickle: IO[bytes]) -> Iterator[str]:
             kept[num_kept if argument is None else int(argument)] = last
             num_kept += 1
             continue
-        last = kept.get(argument, "") if "GET" in opcode.name else argument if isinstance(argument, str) else ""
+        if "GET" in opcode.name:
+            last = kept.get(int(argument or 0), "")
+        else:
+            last = argument if isinstance(argument, str) else ""
         if opcode.name in ("GLOBAL", "INST"):
             module, _, name = str(argument).partition(" ")
             yield f"{'builtins' if module == '__builtin__' else module}.{name}"  # as torch maps Python 2's name
