@@ -9,6 +9,8 @@ from typing import Any
 from omnisource.errors import UserError, shortened
 from omnisource.files.atomic import atomic_write
 from omnisource.recipe.keys import differences, is_among
+from omnisource.recipe.plain import from_plain, to_plain
+from omnisource.recipe.recipe import Recipe
 
 JOB, LOCK, TRAINED, LOG, FAILED = "job.json", "job.lock", "trained.json", "job.log", "failed.txt"
 
@@ -36,9 +38,11 @@ def check_job(folder: Path, job: dict[str, Any]) -> None:
     path = folder / JOB
     if not path.exists():
         return
+    # A key that an earlier version did not write stands for what was done then.
+    begun = to_plain(from_plain(Recipe, json.loads(path.read_text())["recipe"], str(path)))
     differing = [
         f"  {key}: {before!r} before, {now!r} now"
-        for key, now, before in differences(job["recipe"], json.loads(path.read_text())["recipe"])
+        for key, now, before in differences(job["recipe"], begun)
         if not is_among(key, _MAY_DIFFER)
     ]
     if differing:
