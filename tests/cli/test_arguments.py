@@ -13,7 +13,7 @@ from omnisource.cli.main import main
 from omnisource.cli.mmaction2 import _test_parser, _train_parser
 from omnisource.cli.parser import make_parser
 
-NO_PATHS = {"overrides", "cfg_options", "device", "group_pattern"}
+NO_PATHS = {"overrides", "cfg_options", "device", "group_pattern", "threshold"}
 """Arguments of text that are no paths. Overrides obey the rule key by key: tests/recipe/test_paths.py."""
 
 

@@ -81,8 +81,10 @@ def test_first_process_alone_writes(trained: Path) -> None:
     assert sorted(path.name for path in trained.iterdir()) == [
         "checkpoints",
         "curves.svg",
+        "invocations.jsonl",
         "metrics.jsonl",
         "recipe.json",
+        "report.html",
         "run.json",
         "run.lock",
         "tensorboard",

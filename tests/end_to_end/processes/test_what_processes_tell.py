@@ -12,20 +12,20 @@ from tests.support.miniature import PUBLISHED_CONFIG, tiny_overrides
 from tests.support.tiny_runs import copy_with_damaged_video, roots, started_as_by_srun, torchrun
 
 SLOW = """
+import builtins
 import os
 import sys
 import time
-import PIL.Image
 from omnisource.cli.main import main
 
-opened = PIL.Image.open
+opened = open
 
-def open_slowly(*arguments, **options):
-    if os.environ["RANK"] == "1":
+def open_slowly(file, *arguments, **options):
+    if os.environ["RANK"] == "1" and str(file).lower().endswith((".jpg", ".jpeg", ".png")):
         time.sleep(0.15)  # as from a disk that only this machine has
-    return opened(*arguments, **options)
+    return opened(file, *arguments, **options)
 
-PIL.Image.open = open_slowly
+builtins.open = open_slowly
 sys.exit(main(sys.argv[1:]))
 """
 
