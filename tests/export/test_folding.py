@@ -60,3 +60,16 @@ def test_batch_norm_is_folded_wherever_it_stands(dtype: torch.dtype) -> None:
     fold(graph)  # type: ignore[arg-type]
     assert BATCH_NORM not in [node.target for node in graph.graph.nodes]  # type: ignore[union-attr]
     torch.testing.assert_close(graph(x), module(x))
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov3", "siglip"])  # class token; registers and turned keys; a pool
+def test_vit_takes_batches_of_any_size(family: str) -> None:
+    sizes = ("width=16", "depth=1", "num_heads=2", "mlp_width=32", "patch=8", "image_size=32")
+    resnet = ("model.depth=50", "model.width=1.0")
+    recipe = untrained_recipe(*resnet, f"model.vit.family={family}", *(f"model.vit.{size}" for size in sizes))
+    recognizer = untrained_recognizer(recipe).eval()
+    for media, path in export_paths(recognizer, protocol_of_recipe(recipe)).items():
+        x = torch.randint(256, (5, *path.example.shape[1:]), dtype=torch.uint8)
+        (head,) = protocol_of_recipe(recipe).by_media[media].heads
+        expected = recognizer.logits(x.unsqueeze(2) if media == "image" else x, media, head).softmax(dim=1)
+        torch.testing.assert_close(path.module(x)[head], expected, atol=1e-5, rtol=1e-4)

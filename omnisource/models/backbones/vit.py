@@ -192,7 +192,7 @@ class VisionTransformer(nn.Module):
         patches = self.patch_embed(x, media)  # [N, frames, rows, columns, width]
         grid = Grid(*patches.shape[1:4])
         patches = (patches + self._positions(grid, media, patches)).flatten(1, 3)
-        prefix = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
         tokens = self.norm_pre(torch.cat([*prefix, patches], dim=1))
         rotation = self._rotation(grid, tokens)
         count = grid.frames if self.vit.prefix_per_frame else 1

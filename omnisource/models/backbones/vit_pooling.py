@@ -93,5 +93,5 @@ def _gathered(query: Tensor, keys_and_values: Tensor, heads: int) -> Tensor:
         heads: Among which the channels are shared out.
     """
     k, v = keys_and_values.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each [N, heads, tokens, C / heads]
-    q = query.expand(len(k), -1, -1).unflatten(2, (heads, -1)).transpose(1, 2)  # [N, heads, 1, C / heads]
+    q = query.expand(k.shape[0], -1, -1).unflatten(2, (heads, -1)).transpose(1, 2)  # [N, heads, 1, C / heads]
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
